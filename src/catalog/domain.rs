@@ -1,23 +1,24 @@
 use crate::model::{Host, HostPort};
 use crate::route::{self, PathFault};
 
-/// The place an application is at: a host and perhaps a path, each with wildcards (`domain`).
+/// The domain of an application: a host and perhaps a path, each with wildcards (`domain`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
-    /// As it was written.
+    /// The domain as it was written.
     pub text: String,
-    /// What requests are matched with. Equal where two applications claim the same place.
+    /// The pattern that requests are matched with. Equal if two applications claim the same
+    /// requests.
     ///
-    /// Narrower than what [`route::Domain`] allows: no wildcard in the last label, no slash at the
-    /// end of a path, nothing under `/cdn-cgi/access`.
+    /// Narrower than [`route::Domain`] allows: no wildcard in the last label, no slash at the end
+    /// of a path, nothing under `/cdn-cgi/access`.
     pub pattern: route::Domain,
 }
 
 impl Domain {
-    /// Reads a host, or a host and a path.
+    /// Parses a host, or a host and a path.
     ///
     /// # Errors
-    /// A message that says what is wrong and what would be right.
+    /// A message that names the mistake and its correction.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some((_, rest)) = text.split_once("://") {
             return Err(format!(
@@ -44,7 +45,7 @@ impl Domain {
         })
     }
 
-    /// Host and path in canonical form.
+    /// Returns host and path in canonical form.
     pub fn canonical(&self) -> String {
         self.pattern.to_string()
     }
@@ -70,11 +71,11 @@ fn host_pattern(text: &str) -> Result<String, String> {
     }
     if labels.last().is_some_and(|label| label.contains('*')) {
         return Err(format!(
-            "`{text}` covers hosts in domains that anybody can buy; name the domain, as in `*.example.com`"
+            "`{text}` covers domains that anyone can register; name the domain, as in `*.example.com`"
         ));
     }
-    // A label with a wildcard must be plain letters otherwise: what `*` stands for is not known, so
-    // nor is its A-label.
+    // A label with a wildcard must be plain letters otherwise: the text that `*` matches is
+    // unknown, and so is its A-label.
     let stand_ins: Vec<&str> = labels
         .iter()
         .map(|label| if label.contains('*') { "x" } else { label })

@@ -101,7 +101,7 @@ impl Catalog {
     /// Returns the policies of an application in the order of evaluation, its own and shared ones.
     ///
     /// # Errors
-    /// If a shared policy does not exist. Without it the application could allow more than it says.
+    /// If a shared policy does not exist. Without it the application could allow more than it should.
     pub fn policies_of<'c>(
         &'c self,
         application: &'c Application,

@@ -4,27 +4,27 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
-/// A server behind the proxy (`origin`).
+/// An origin server (`origin`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// What is spoken with it.
+    /// The protocol.
     pub scheme: OriginScheme,
-    /// Its canonical host name, or an address; IPv6 in brackets.
+    /// The canonical host name, or an IP address; IPv6 in brackets.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
     /// `host:port`, to connect to.
     pub address: String,
 }
 
-/// What is spoken with an origin.
+/// The protocol of an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginScheme {
     /// HTTP/1.1 without TLS.
     Http,
     /// TLS, with HTTP/2 or HTTP/1.1 as the origin prefers.
     Https,
-    /// HTTP/2 without TLS, from the first byte (RFC 9113 §3.3).
+    /// HTTP/2 without TLS, from the first byte (RFC 9113 3.3).
     H2c,
     /// TLS with HTTP/2 only, for gRPC.
     H2,
@@ -37,53 +37,51 @@ impl OriginScheme {
     }
 }
 
-/// How an application's origins are spoken with (`origin_settings`).
+/// The settings of connections to an application's origins (`origin_settings`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginSettings {
-    /// How long a connection may take to be made, with TLS; 5 s by default.
+    /// The time to establish a connection, with TLS; 5 s by default.
     pub connect_timeout: Duration,
-    /// How long the origin may stay silent in the middle of an answer; 60 s by default.
+    /// The longest silence of the origin within a response; 60 s by default.
     pub read_timeout: Duration,
-    /// How long an unused connection is kept; 60 s by default.
+    /// The time that an unused connection is kept; 60 s by default.
     pub idle_timeout: Duration,
-    /// The longest time that a tunnel (WebSocket and other upgrades) may rest in both directions; 1
-    /// h by default.
+    /// The longest silence of both sides of a tunnel (WebSocket and other upgrades); 1 h by
+    /// default.
     pub tunnel_timeout: Duration,
     /// Protocols that requests may switch to beside `websocket`, `SPDY/3.1` and `tcp`, as `Upgrade`
     /// names them.
     pub upgrades: Vec<String>,
     /// The `Host` to send; the client's by default.
     pub host_header: Option<String>,
-    /// Whether the origin's certificate must be right; `false` needs
-    /// `[insecure] origin_tls_unverified`.
+    /// Verifies the origin's certificate; `false` needs `[insecure] origin_tls_unverified`.
     pub tls_verify: bool,
-    /// The certificate authorities that the origins' certificates must come from, as read from the
-    /// file; never empty. The system's by default.
+    /// The authorities that origin certificates must come from, as read from the file; never empty.
+    /// The system's by default.
     pub ca: Option<Vec<CertificateDer<'static>>>,
-    /// The name that TLS asks for and that the certificate must be for; the origin's host by
-    /// default.
+    /// The server name that TLS requests, and that the certificate must be for; the origin's host
+    /// by default.
     pub tls_server_name: Option<String>,
-    /// How origins are found out to be down; not at all by default.
+    /// The health check; none by default.
     pub health_check: Option<HealthCheck>,
 }
 
-/// How an origin is found out to be down (`health_check`).
+/// The health check of an origin (`health_check`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// A path to ask for; without one, a connection that opens is enough.
+    /// The path to request; without one, a connection that opens is enough.
     pub path: Option<String>,
-    /// The statuses of a healthy origin, from 100 to 599; any 2xx by default, which is the empty
-    /// list.
+    /// The statuses of a healthy origin, from 100 to 599; the empty list, the default, for any 2xx.
     pub expect: Vec<u16>,
-    /// How often; every 10 s by default.
+    /// The interval; 10 s by default.
     pub interval: Duration,
 }
 
 impl Origin {
-    /// Reads an origin's address.
+    /// Parses an origin's URL.
     ///
     /// # Errors
-    /// A message that says what is wrong and what would be right.
+    /// A message that names the mistake and its correction.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!(

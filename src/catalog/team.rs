@@ -4,8 +4,8 @@ use url::Url;
 
 use crate::model::{Host, Support};
 
-/// The team (`[team]`): the organisation of Cloudflare Access, whose host users sign in at and
-/// which issues every token.
+/// The team (`[team]`), which Cloudflare Access calls the organisation. Users sign in at its host,
+/// and it issues every token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Team {
     /// The display name.

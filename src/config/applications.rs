@@ -8,6 +8,7 @@ use super::reader::{Item, Table};
 use super::rules::{self, Names};
 use super::server::{Insecure, Listen};
 use super::service_tokens;
+use super::team::Issuer;
 use super::unique::Unique;
 use super::values;
 use crate::catalog::{
@@ -19,11 +20,11 @@ use crate::model::{Aud, IdpId};
 use crate::policy::{List, PolicyDecision, Rule};
 use crate::route::{CaseRivals, PathCase, case_rivals};
 
-/// What an application's description refers to.
-pub(super) struct Surroundings<'s, 'a> {
-    /// None where it could not be read.
+/// The context that an application is checked in.
+pub(super) struct Context<'s, 'a> {
+    /// `None` if `[team]` has mistakes.
     pub(super) team: Option<&'s Team>,
-    pub(super) remote: bool,
+    pub(super) issuer: Issuer,
     pub(super) insecure: &'s Insecure,
     pub(super) listen: &'s [Listen],
     pub(super) names: &'s Names<'a>,
@@ -41,12 +42,12 @@ struct Seen<'a> {
     paths: Paths<'a>,
 }
 
-/// The domains of the applications, to find those that only the case of a path tells apart.
+/// The domains of the applications, to find those that differ only in the case of a path.
 #[derive(Default)]
 struct Paths<'a>(Vec<(Domain, PathCase, Item<'a>)>);
 
 impl Paths<'_> {
-    /// Reports every application all of whose requests are refused.
+    /// Reports every application that would refuse all of its requests.
     fn report(&self) {
         let domains: Vec<_> = self.0.iter().map(|(domain, ..)| &domain.pattern).collect();
         let mut reported = BTreeSet::new();
@@ -73,10 +74,7 @@ impl Paths<'_> {
     }
 }
 
-pub(super) fn read_all<'a>(
-    table: &mut Table<'a>,
-    around: &Surroundings<'_, '_>,
-) -> Vec<Application> {
+pub(super) fn read_all<'a>(table: &mut Table<'a>, context: &Context<'_, '_>) -> Vec<Application> {
     let mut seen = Seen {
         ids: Unique::new("application has the id"),
         names: Unique::new("application has the name"),
@@ -93,7 +91,7 @@ pub(super) fn read_all<'a>(
     }
     let read = |item: &Item<'a>| {
         let application = item
-            .table(|table| Application::read(table, around, &mut seen))
+            .table(|table| Application::read(table, context, &mut seen))
             .flatten()?;
         item.record(Kind::Application, &application.id);
         Some(application)
@@ -106,37 +104,19 @@ pub(super) fn read_all<'a>(
 impl Application {
     fn read<'a>(
         table: &mut Table<'a>,
-        around: &Surroundings<'_, '_>,
+        context: &Context<'_, '_>,
         seen: &mut Seen<'a>,
     ) -> Option<Self> {
-        if table.is_access() {
-            table.ignore_read_only();
-            table.choice("type", (), &[("self_hosted", ())]);
-        }
-        table.foreign(&[
-            (
-                "type",
-                "every application here is `self_hosted`; leave this out",
-            ),
-            (
-                "origins",
-                "this is called `origin`, one address or a list of them",
-            ),
-            (
-                "self_hosted_domains",
-                "write an application for each domain",
-            ),
-            ("destinations", "write an application for each domain"),
-        ]);
-        let spot = table
+        accept_type(table);
+        let claimed = table
             .needed("domain", "\"app.example.com\"")
-            .and_then(|item| Spot::read(item, around, seen));
+            .and_then(|item| ClaimedDomain::read(item, context, seen));
         let id = identify(
             table,
             "id",
             values::id,
             &mut seen.ids,
-            spot.as_ref(),
+            claimed.as_ref(),
             Domain::canonical,
         );
         let name = identify(
@@ -144,63 +124,41 @@ impl Application {
             "name",
             values::label,
             &mut seen.names,
-            spot.as_ref(),
+            claimed.as_ref(),
             |domain| domain.text.clone(),
         );
-        let aud = aud(table, around, seen, id.as_deref(), spot.as_ref());
-        let path_case = if table.flag("case_sensitive_paths", false) {
-            PathCase::Sensitive
-        } else {
-            PathCase::Insensitive
-        };
-        if let Some(spot) = &spot {
+        let aud = aud(table, context, seen, id.as_deref(), claimed.as_ref());
+        let path_case = path_case(table);
+        if let Some(claimed) = &claimed {
             seen.paths
                 .0
-                .push((spot.domain.clone(), path_case, spot.item.clone()));
+                .push((claimed.domain.clone(), path_case, claimed.item.clone()));
         }
-        let origins = origins::read_all(table, around.listen);
-        let insecure = around.insecure;
+        let origins = origins::read_all(table, context.listen);
+        let insecure = context.insecure;
         let origin_settings = table.section("origin_settings", |table| {
             OriginSettings::read(table, insecure, &origins)
         });
         let session_duration =
             policies::session_duration(table).unwrap_or(Duration::from_secs(86_400));
-        let allowed_idps = allowed_idps(table, around);
-        let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, around);
-        let same_site = [
-            ("none", SameSite::None),
-            ("lax", SameSite::Lax),
-            ("strict", SameSite::Strict),
-        ];
-        let same_site_cookie_attribute =
-            table.choice("same_site_cookie_attribute", SameSite::None, &same_site);
+        let allowed_idps = allowed_idps(table, context);
+        let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, context);
+        let same_site_cookie_attribute = same_site(table);
         let http_only_cookie_attribute = table.flag("http_only_cookie_attribute", true);
         let path_cookie_attribute = table
             .item("path_cookie_attribute")
             .is_some()
             .then(|| table.flag("path_cookie_attribute", false));
-        let cors_headers = table
-            .item("cors_headers")
-            .and_then(|item| item.table(Cors::read));
-        let options_preflight_bypass = table.flag("options_preflight_bypass", false);
-        if let (true, Some(_), Some(item)) = (
-            options_preflight_bypass,
-            &cors_headers,
-            table.item("options_preflight_bypass"),
-        ) {
-            item.error(
-                "with `cors_headers` preflights are answered here; leave one of the two out",
-            );
-        }
+        let (cors_headers, options_preflight_bypass) = preflights(table);
         let pass_cookies = table.flag("pass_cookies", false);
         let max_body = table.size("max_body", 0..=u64::MAX);
         let custom_deny_message = table.label("custom_deny_message");
-        let policies = policies(table, around, &allowed_idps, spot.as_ref());
+        let policies = policies(table, context, &allowed_idps, claimed.as_ref());
         Some(Self {
             id: id?,
             aud: aud?,
             name: name?,
-            domain: spot?.domain,
+            domain: claimed?.domain,
             path_case,
             origins,
             origin_settings: origin_settings?,
@@ -220,24 +178,81 @@ impl Application {
     }
 }
 
-/// A domain and where it is written.
-struct Spot<'a> {
+/// Accepts the only type, and names keys of Access that an application here has not.
+fn accept_type(table: &mut Table<'_>) {
+    if table.is_access() {
+        table.ignore_read_only();
+        table.choice("type", (), &[("self_hosted", ())]);
+    }
+    table.foreign(&[
+        (
+            "type",
+            "every application here is `self_hosted`; leave this out",
+        ),
+        (
+            "origins",
+            "this is called `origin`, one address or a list of them",
+        ),
+        (
+            "self_hosted_domains",
+            "write an application for each domain",
+        ),
+        ("destinations", "write an application for each domain"),
+    ]);
+}
+
+fn path_case(table: &mut Table<'_>) -> PathCase {
+    if table.flag("case_sensitive_paths", false) {
+        PathCase::Sensitive
+    } else {
+        PathCase::Insensitive
+    }
+}
+
+fn same_site(table: &mut Table<'_>) -> SameSite {
+    let words = [
+        ("none", SameSite::None),
+        ("lax", SameSite::Lax),
+        ("strict", SameSite::Strict),
+    ];
+    table.choice("same_site_cookie_attribute", SameSite::None, &words)
+}
+
+/// Reads `cors_headers` and `options_preflight_bypass`, which exclude each other.
+fn preflights(table: &mut Table<'_>) -> (Option<Cors>, bool) {
+    let cors = table
+        .item("cors_headers")
+        .and_then(|item| item.table(Cors::read));
+    let bypass = table.flag("options_preflight_bypass", false);
+    let item = table.item("options_preflight_bypass");
+    if let (true, Some(_), Some(item)) = (bypass, &cors, item) {
+        item.error("with `cors_headers` preflights are answered here; leave one of the two out");
+    }
+    (cors, bypass)
+}
+
+/// A parsed domain and the value that it comes from.
+struct ClaimedDomain<'a> {
     domain: Domain,
     item: Item<'a>,
-    /// Whether no other application is there.
+    /// `true` if no earlier application claims the same domain.
     is_free: bool,
 }
 
-impl<'a> Spot<'a> {
-    fn read(item: Item<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen<'_>) -> Option<Self> {
+impl<'a> ClaimedDomain<'a> {
+    fn read(item: Item<'a>, context: &Context<'_, '_>, seen: &mut Seen<'_>) -> Option<Self> {
         let domain = item.parse(Domain::parse)?;
         let is_free = seen
             .places
             .claim(item.reader(), &domain.canonical(), item.place());
         let host = domain.pattern.host();
-        if around.team.is_some_and(|team| team.domain.as_str() == host) && !around.remote {
+        if context
+            .team
+            .is_some_and(|team| team.domain.as_str() == host)
+            && context.issuer == Issuer::Local
+        {
             item.error(&format!(
-                "`{host}` is the team domain, where people log in; an application needs a host of its own"
+                "`{host}` is the team domain, where users sign in; an application needs a host of its own"
             ));
         }
         if let Some((labels, last)) = host.rsplit_once('.')
@@ -246,7 +261,7 @@ impl<'a> Spot<'a> {
             && last != "localhost"
         {
             item.warn(&format!(
-                "`{host}` covers every name right under `{last}`; if anybody else can have one, they can take over sessions"
+                "`{host}` covers every name directly under `{last}`; if others can register one, they can take over sessions"
             ));
         }
         Some(Self {
@@ -257,35 +272,35 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// An id or a name, with what serves where there is none.
+/// Reads an id or a name; `otherwise` derives the default from the domain.
 fn identify(
     table: &mut Table<'_>,
     key: &'static str,
     rule: fn(&str) -> Result<String, String>,
     seen: &mut Unique,
-    spot: Option<&Spot<'_>>,
+    claimed: Option<&ClaimedDomain<'_>>,
     otherwise: impl FnOnce(&Domain) -> String,
 ) -> Option<String> {
     if let Some(item) = table.item(key) {
         return item.claim(rule, seen);
     }
-    let spot = spot?;
-    let text = otherwise(&spot.domain);
-    // Two in one place were reported there.
-    if spot.is_free {
-        seen.claim(spot.item.reader(), &text, spot.item.place());
+    let claimed = claimed?;
+    let text = otherwise(&claimed.domain);
+    // A second application with the same domain was reported already.
+    if claimed.is_free {
+        seen.claim(claimed.item.reader(), &text, claimed.item.place());
     }
     Some(text)
 }
 
 fn aud(
     table: &mut Table<'_>,
-    around: &Surroundings<'_, '_>,
+    context: &Context<'_, '_>,
     seen: &mut Seen<'_>,
     id: Option<&str>,
-    spot: Option<&Spot<'_>>,
+    claimed: Option<&ClaimedDomain<'_>>,
 ) -> Option<Aud> {
-    let item = if around.remote {
+    let item = if context.issuer == Issuer::Remote {
         table.needed("aud", "\"<64 hexadecimal digits>\"")
     } else {
         table.item("aud")
@@ -295,17 +310,18 @@ fn aud(
             format!("`{text}` is not an audience; it has 64 digits of `0`-`9` and `a`-`f`")
         })
     };
-    // One application of the real Access has one audience for all its domains.
-    if around.remote {
+    // An application of Cloudflare Access has one audience for all its domains, so it is not unique
+    // here.
+    if context.issuer == Issuer::Remote {
         return item?.parse(read);
     }
     let (aud, at) = match item {
         Some(item) => (item.parse(read)?, item),
         None => {
-            let spot = spot.filter(|spot| spot.is_free)?;
+            let claimed = claimed.filter(|claimed| claimed.is_free)?;
             (
-                Aud::derive(&[around.team?.domain.as_str(), id?]),
-                spot.item.clone(),
+                Aud::derive(&[context.team?.domain.as_str(), id?]),
+                claimed.item.clone(),
             )
         }
     };
@@ -313,8 +329,8 @@ fn aud(
     Some(aud)
 }
 
-fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<IdpId> {
-    let read = |text: &str| match rules::unknown_provider(text, around.names) {
+fn allowed_idps(table: &mut Table<'_>, context: &Context<'_, '_>) -> Vec<IdpId> {
+    let read = |text: &str| match rules::unknown_provider(text, context.names) {
         Some(message) => Err(message),
         None => Ok(IdpId(text.into())),
     };
@@ -325,9 +341,9 @@ fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<Idp
         .collect()
 }
 
-fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings<'_, '_>) -> bool {
+fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], context: &Context<'_, '_>) -> bool {
     let on = table.flag("auto_redirect_to_identity", false);
-    let providers = around.names.providers.as_ref().map_or(1, BTreeSet::len);
+    let providers = context.names.providers.as_ref().map_or(1, BTreeSet::len);
     let choices = if table.list("allowed_idps").is_empty() {
         providers
     } else {
@@ -335,7 +351,7 @@ fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings
     };
     if let (true, 2.., Some(item)) = (on, choices, table.item("auto_redirect_to_identity")) {
         item.error(&format!(
-            "there are {choices} identity providers to choose from, so somebody must choose; name exactly one in `allowed_idps`"
+            "there are {choices} identity providers, so the user has to choose; name exactly one in `allowed_idps`"
         ));
     }
     on
@@ -343,16 +359,22 @@ fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings
 
 fn policies(
     table: &mut Table<'_>,
-    around: &Surroundings<'_, '_>,
+    context: &Context<'_, '_>,
     allowed: &[IdpId],
-    spot: Option<&Spot<'_>>,
+    claimed: Option<&ClaimedDomain<'_>>,
 ) -> Vec<ApplicationPolicy> {
     let reader = table.reader();
-    let entries = policies::read_all(table, around.names, around.lists, around.reusable);
+    let entries = policies::read_all(table, context.names, context.lists, context.reusable);
     for Entry { policy, place, .. } in &entries {
-        service_tokens::report_misplaced(reader, policy, place, around.remote);
-        if let Some(spot) = spot {
-            certificates::report_unknown(reader, policy, place, &spot.domain, around.certificates);
+        service_tokens::report_misplaced(reader, policy, place, context.issuer);
+        if let Some(claimed) = claimed {
+            certificates::report_unknown(
+                reader,
+                policy,
+                place,
+                &claimed.domain,
+                context.certificates,
+            );
         }
     }
     for Entry { policy, place, .. } in &entries {
@@ -360,7 +382,7 @@ fn policies(
             && policy.require.is_empty()
             && !policy.shadow;
         if everybody && policy.decision == PolicyDecision::Allow {
-            let through = around
+            let through = context
                 .providers
                 .iter()
                 .filter(|p| allowed.is_empty() || allowed.contains(&p.id));
@@ -375,7 +397,7 @@ fn policies(
                 &format!("this lets in anyone who can log in through {through}"),
             );
         } else if everybody && policy.decision == PolicyDecision::Bypass {
-            reader.warn(place, "this lets in anyone at all, without a login");
+            reader.warn(place, "this allows every request, without a login");
         }
     }
     entries.into_iter().map(|entry| entry.written).collect()

@@ -18,7 +18,7 @@ pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<ClientAu
         item.filter(|_| !listen.is_empty() && listen.iter().all(|listen| listen.tls.is_none()))
     {
         item.warn(
-            "no listener here has a certificate of its own, and clients show theirs only then: nobody's will ever be known",
+            "no listener has a certificate of its own, and clients send theirs over TLS only: no client certificate will be seen",
         );
     }
     let mut names = Unique::new("authority has the name");
@@ -54,7 +54,7 @@ fn read(table: &mut Table<'_>, names: &mut Unique) -> Option<ClientAuthority> {
             if list.is_empty() {
                 item.error("its certificates would count nowhere; name at least one host");
             }
-            // Each is looked at, whatever is wrong with the others.
+            // Every host is checked, so that all mistakes are reported.
             let hosts: Vec<_> = list.iter().map(host).collect();
             hosts.into_iter().collect::<Option<Vec<_>>>()
         });
@@ -96,7 +96,7 @@ fn host(item: &Item<'_>) -> Option<route::Domain> {
     Some(domain.pattern)
 }
 
-/// Reports a policy that asks for a client certificate on a host for which there is no authority.
+/// Reports a policy that requires a client certificate on a host without an authority.
 pub(super) fn report_unknown(
     reader: &Reader<'_>,
     policy: &Policy,
@@ -124,8 +124,8 @@ pub(super) fn report_unknown(
         .any(|authority| authority.hosts.iter().any(meet))
     {
         let message = format!(
-            "`{}`: no `[[certificates]]` is associated with `{host}`, so whether a client has a certificate is not known \
-             there: in `include` and `require` that lets nobody in, in `exclude` it keeps everybody out",
+            "`{}`: no `[[certificates]]` is associated with `{host}`, so client certificates are unknown there: in `include` \
+             and `require` this never matches, in `exclude` it denies every request",
             rule.selector()
         );
         reader.warn(place, &message);

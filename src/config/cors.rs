@@ -13,12 +13,12 @@ impl Cors {
         match &origins {
             Allowed::All if allow_credentials => table.reader().error(
                 table.place(),
-                "with both `allow_all_origins` and `allow_credentials` any site could act as whoever is logged in; name the \
+                "with both `allow_all_origins` and `allow_credentials` any site could act as the user; name the \
                  sites in `allowed_origins`",
             ),
             Allowed::These(list) if list.is_empty() && table.item("allowed_origins").is_none() => table.reader().error(
                 table.place(),
-                "no site may ask anything; write for example `allowed_origins = [\"https://app.example.com\"]`",
+                "no site is allowed; write for example `allowed_origins = [\"https://app.example.com\"]`",
             ),
             _ => {}
         }

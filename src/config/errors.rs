@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::document::DocumentName;
 
-/// One mistake, or one thing worth a warning, with its place.
+/// A mistake or a warning, with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The document that it is in.
@@ -16,12 +16,12 @@ pub struct Problem {
     /// The key: in TOML such as `applications[1].policies[0].name`, in JSON a pointer (RFC 6901);
     /// empty for a whole document.
     pub key: String,
-    /// What is wrong, and what would be right. Never holds a secret, always one line.
+    /// The mistake and its correction, in one line without secrets.
     pub message: String,
 }
 
 impl Problem {
-    /// Something at a key that is found after the file was read.
+    /// Creates a problem of a key that is found after the file was read.
     #[cfg(feature = "standalone")]
     pub(crate) fn at_key(
         file: &Path,
@@ -37,7 +37,7 @@ impl Problem {
         }
     }
 
-    /// A mistake of the file as a whole.
+    /// Creates a problem of a whole file.
     pub(crate) fn of_file(file: &Path, message: &str) -> Self {
         Self {
             document: DocumentName::File(file.into()),
@@ -61,21 +61,22 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every mistake of a configuration file, in the order of the file. Displays as one line each.
+/// Every mistake of a configuration, in the order of the documents. Displays as one line each.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Errors(pub Vec<Problem>);
 
-/// A file that is no configuration at all has a mistake on every line; nobody reads that many.
+/// A file of another kind has a mistake on every line, and reading 500 of them is enough.
 pub(super) const MOST_PROBLEMS: usize = 500;
 
 /// The most names of a list in a message.
 const LISTED: usize = 10;
 
-/// Longer than any honest message; input that is echoed can be of any length.
+/// No message of our own is longer; input in messages can have any length.
 const LONGEST_MESSAGE: usize = 600;
 
-/// Echoed input must not break the line or move the cursor.
+/// Escapes control characters and shortens the text: input in a message must not break the line or
+/// move the cursor.
 pub(super) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(LONGEST_MESSAGE));
     for (count, c) in text.chars().enumerate() {
@@ -92,8 +93,8 @@ pub(super) fn one_line(text: &str) -> String {
     line
 }
 
-/// The candidate that was probably meant: `; did you mean …?`, ready to be appended to a message,
-/// or nothing.
+/// Returns the most similar candidate as `; did you mean …?`, to be appended to a message, or
+/// nothing.
 pub(super) fn did_you_mean<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
@@ -103,8 +104,8 @@ pub(super) fn did_you_mean<'c>(
         .unwrap_or_default()
 }
 
-/// Returns the correction of an unknown name, to be appended to a message: the candidate that was
-/// probably meant, or all of them.
+/// Returns the correction of an unknown name, to be appended to a message: the most similar
+/// candidate, or all of them.
 pub(super) fn instead<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     let meant = did_you_mean(word, candidates.iter().copied());
@@ -124,7 +125,7 @@ pub(super) fn instead<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
     }
 }
 
-/// The closest candidate within a third of the word's length.
+/// Returns the closest candidate within a third of the word's length.
 pub(super) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
@@ -140,8 +141,8 @@ pub(super) fn nearest<'c>(
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be added, dropped, replaced or swapped with their neighbour; case does not
-/// count.
+/// Returns the number of letters to add, drop, replace or swap with their neighbour, without regard
+/// to case.
 fn distance(a: &str, b: &str) -> usize {
     let letters = |text: &str| {
         text.chars()
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_probably_meant() {
+    fn misspelt_word_is_matched_to_its_candidate() {
         let keys = ["domain", "session_duration", "name", "id", "a"];
         for (word, meant) in [
             ("domian", Some("domain")),
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn echoed_input_stays_on_its_line() {
+    fn input_in_a_message_stays_on_one_line() {
         assert_eq!(one_line("a\nb\x1b[2J\tc"), "a\\nb\\u{1b}[2J\\tc");
         assert_eq!(
             one_line(&"ä".repeat(10_000)).chars().count(),
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_nothing_has_is_answered_with_those_that_exist() {
+    fn unknown_name_gets_the_existing_ones() {
         assert_eq!(
             instead("okat", ["okta", "keycloak"]),
             "; did you mean `okta`?"
@@ -218,10 +219,10 @@ mod tests {
         );
         assert_eq!(instead("github", []), "; none is defined");
         let many: Vec<String> = (0..12).map(|n| format!("provider-{n}")).collect();
-        let said = instead("x", many.iter().map(String::as_str));
+        let messages = instead("x", many.iter().map(String::as_str));
         assert!(
-            said.ends_with("`provider-9` and 2 more") && !said.contains("provider-10"),
-            "{said}"
+            messages.ends_with("`provider-9` and 2 more") && !messages.contains("provider-10"),
+            "{messages}"
         );
     }
 }

@@ -4,29 +4,31 @@ use std::collections::HashMap;
 use url::Url;
 
 use super::reader::Item;
+use super::server::Insecure;
+use super::team::Issuer;
 
-/// The services that rules name, and what may be asked of them.
-#[derive(Debug, Default)]
+/// The evaluation services that rules name, and the restrictions on them.
+#[derive(Debug)]
 pub(super) struct Evaluations {
-    /// Whether plain HTTP will do (`[insecure] insecure_identity_providers`).
-    pub(super) plain_http: bool,
-    /// Whether logins happen at another team, so that nobody is asked from here.
-    pub(super) remote: bool,
-    /// Where the keys of each are.
+    /// `true` if plain HTTP is allowed (`[insecure] insecure_identity_providers`).
+    plain_http: bool,
+    /// `true` if users sign in at another team, so that no service is called from here.
+    remote: bool,
+    /// The URL of each service's keys.
     keys: RefCell<HashMap<String, String>>,
 }
 
 impl Evaluations {
-    pub(super) fn new(plain_http: bool, remote: bool) -> Self {
+    pub(super) fn new(insecure: &Insecure, issuer: Issuer) -> Self {
         Self {
-            plain_http,
-            remote,
+            plain_http: insecure.insecure_identity_providers,
+            remote: issuer == Issuer::Remote,
             keys: RefCell::default(),
         }
     }
 
-    /// Whether a rule that names these two can be asked; reports why not.
-    pub(super) fn meaning(&self, evaluate_url: &str, keys_url: &str, body: &Item<'_>) -> bool {
+    /// Returns `true` if a rule can name this service; reports the mistake otherwise.
+    pub(super) fn check(&self, evaluate_url: &str, keys_url: &str, body: &Item<'_>) -> bool {
         let wrong = |field: &str, message: &str| {
             body.get(field)
                 .unwrap_or_else(|| body.clone())
@@ -43,7 +45,7 @@ impl Evaluations {
         if fresh && keys.len() >= MOST_SERVICES {
             return wrong(
                 "evaluate_url",
-                &format!("more than {MOST_SERVICES} services are asked about people"),
+                &format!("more than {MOST_SERVICES} evaluation services are named"),
             );
         }
         let known = keys
@@ -60,8 +62,8 @@ impl Evaluations {
         if self.remote && fresh {
             body.reader().warn(
                 body.place(),
-                "this is asked at login, which is at another team here, so its answer is unknown: in `include` and `require` it \
-                 lets nobody in, in `exclude` it keeps everybody out; write the rule at the team",
+                "this is evaluated at login, which is at another team here, so its result is unknown: in `include` and `require` it \
+                 never matches, in `exclude` it denies every request; move the rule to that team",
             );
         }
         true
@@ -75,7 +77,8 @@ impl Evaluations {
         };
         if !url.username().is_empty() || url.password().is_some() {
             return Some(
-                "this holds a user name or password; who asks is proved by a signature".to_owned(),
+                "this has a user name or password; calls are authenticated by a signature"
+                    .to_owned(),
             );
         }
         if url.fragment().is_some() {
@@ -85,7 +88,7 @@ impl Evaluations {
         }
         if url.scheme() == "http" && !self.plain_http {
             return Some(format!(
-                "`{text}` is not encrypted, and whoever is between could read who logs in and give other keys; write \
+                "`{text}` is not encrypted, and an attacker on the network could read logins and replace the keys; write \
                  `https://…` (or set `insecure_identity_providers = true` under `[insecure]`)"
             ));
         }
@@ -93,5 +96,5 @@ impl Evaluations {
     }
 }
 
-/// One login may ask all of them at once.
+/// One login can call all of them at the same time.
 const MOST_SERVICES: usize = 32;

@@ -4,10 +4,11 @@ use super::reader::Table;
 use super::secrets::plain;
 use crate::geo::{Database, LARGEST};
 
-/// Where countries are looked up (`[geo]`).
+/// The database of countries (`[geo]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geo {
-    /// A Country or City database in MaxMind's format. It was one when the configuration was read.
+    /// The file, a Country or City database in MaxMind's format. It was valid when the
+    /// configuration was read.
     pub database: PathBuf,
 }
 

@@ -1,9 +1,9 @@
-//! Configuration: one TOML file, read into types that need no further checking.
+//! Configuration: documents, read into types that need no further checking.
 //!
-//! Decides what every setting means and what it is where it is left out. Trusts the file and what
-//! it refers to: environment variables, secret files, certificates. Never stops at the first
-//! mistake: all are collected, each with its place and what would be right; never ignores a key;
-//! never shows a secret.
+//! Decides the meaning and the default of every setting. Trusts the file and everything that it
+//! refers to: environment variables, secret files, certificates. Never stops at the first mistake:
+//! reports all, each with its position and correction. Never ignores a key, and never shows a
+//! secret.
 
 mod applications;
 mod certificates;
@@ -12,6 +12,9 @@ mod document;
 mod errors;
 mod evaluations;
 mod geo;
+mod groups;
+mod listeners;
+mod lists;
 mod node;
 mod origins;
 mod outgoing;
@@ -28,14 +31,15 @@ mod source;
 mod team;
 mod unique;
 mod values;
+mod whole;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::catalog::Kind;
-use crate::policy::Advisor;
 use rustls::pki_types::CertificateDer;
+
+use crate::catalog::Kind;
 
 pub use crate::catalog::{
     Allowed, Application, ApplicationPolicy, Catalog, ClientAuthority, ClientConfig,
@@ -53,16 +57,10 @@ pub use server::{
 };
 pub use source::{File, Source};
 
-use evaluations::Evaluations;
-use node::Node;
-use policies::Reusable;
-use reader::{Deployment, Item, Reader, Table};
-use rules::Names;
-use server::Listener;
-use unique::Unique;
+use reader::{Deployment, Reader};
 
-/// Everything that a configuration file says, with the defaults filled in and paths made relative
-/// to its folder.
+/// A checked configuration, with its defaults filled in and its paths relative to the folder of the
+/// file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The configured objects.
@@ -89,14 +87,14 @@ pub struct Config {
     pub insecure: Insecure,
 }
 
-/// A configuration that can be used, and what is worth knowing about it.
+/// A valid configuration, its warnings, and the positions that later messages need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// In the order of the file.
+    /// The warnings in the order of the documents.
     pub warnings: Vec<Problem>,
-    /// Line and column of each listener's certificate, for messages about it; none for a listener
+    /// Line and column of each listener's certificate, for messages about it; `None` for a listener
     /// without TLS.
     pub certificates: Vec<Option<(usize, usize)>>,
     /// The files of certificate authorities, for messages about them.
@@ -117,27 +115,29 @@ pub struct Provenance {
 /// A file of certificate authorities, and the key that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityFile {
-    /// The way to the key.
+    /// The key.
     pub key: String,
     /// Line and column of the value.
     pub position: Option<(usize, usize)>,
     /// The file.
     pub path: PathBuf,
-    /// Its certificates, in their order.
+    /// Its certificates, in the order of the file.
     pub certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Reads a configuration file of at most 4 MiB.
+/// Loads a configuration file of at most 4 MiB.
 ///
 /// # Errors
-/// Every mistake that was found, in the order of the file.
+/// Every mistake, in the order of the file.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
     load_for(path, env, Deployment::Standalone)
 }
 
-/// The same for a proxy of one's own, which listens and picks its origins itself: `[[listen]]` and
-/// an application's `origin` may be left out. `[team]` then names the scheme and port that browsers
-/// use: HTTPS, unless `[insecure] plain_http` is on.
+/// Loads the configuration of an embedding proxy, which has listeners and origins of its own:
+/// `[[listen]]` and an application's `origin` are optional.
+///
+/// `[team]` names the scheme and port that browsers use: HTTPS, except with `[insecure]
+/// plain_http`.
 ///
 /// # Errors
 /// As for [`load`].
@@ -168,12 +168,11 @@ pub fn load_from(sources: &[&dyn Source], env: &dyn Environment) -> Result<Loade
     }
 }
 
-/// Reads a configuration from text. `file` is named in messages, and its folder is what relative
-/// paths start from.
+/// Parses a configuration in TOML. `file` is its name in messages, and its folder is the start of
+/// relative paths.
 ///
 /// # Errors
-/// Every mistake that was found, in the order of the file. Where the syntax is wrong, only that:
-/// the rest could be misread.
+/// Every mistake, in the order of the file; with a syntax error, the syntax errors alone.
 pub fn parse(text: &str, file: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
     check(&[Document::toml(text.to_owned(), file)?], env)
 }
@@ -197,7 +196,7 @@ fn check_for(
     deployment: Deployment,
 ) -> Result<Loaded, Errors> {
     let reader = Reader::new(documents, env, deployment);
-    let read = read(&reader);
+    let read = whole::read(&reader);
     let failed = reader.has_errors();
     let authorities = reader.authorities();
     let provenance = reader.provenance();
@@ -212,206 +211,6 @@ fn check_for(
         }),
         _ => Err(Errors(errors)),
     }
-}
-
-fn read<'a>(reader: &'a Reader<'a>) -> Option<(Config, Vec<Option<(usize, usize)>>)> {
-    reader.root(|table| {
-        let insecure = table.section("insecure", Insecure::read).unwrap_or_default();
-        let Listeners { serving: listen, redirects, unencrypted, redirecting } = listeners(table, &insecure);
-        let team = table.needed_section("team", "`[team]` with `domain = \"access.example.com\"`");
-        let remote = team.as_ref().is_some_and(|team| team.get("certs_url").is_some());
-        let team = team.and_then(|item| item.table(|table| Team::read(table, &insecure)).flatten());
-        let team = team.map(|(mut team, place)| {
-            team.meet(reader, &place, &listen, &insecure);
-            team
-        });
-        for place in unencrypted.iter().filter(|_| team.as_ref().is_some_and(|team| !team.plain_http)) {
-            reader.warn(
-                place,
-                "the team is on HTTPS, and logins over this listener fail: browsers drop the cookies of plain HTTP; \
-                 write `redirect_to_https = true`, or name the proxy in front that has a certificate in `trusted_proxies`",
-            );
-        }
-        for place in redirecting.iter().filter(|_| team.as_ref().is_some_and(|team| team.plain_http)) {
-            reader.error(place, "the team is on plain HTTP, so there is no HTTPS to redirect to; leave this listener out");
-        }
-        let store = table.section("store", |table| StoreConfig::read(table, &insecure));
-        let taken: Vec<SocketAddr> =
-            listen.iter().map(|l| l.address).chain(redirects.iter().map(|r| r.address)).collect();
-        let metrics = table.item("metrics").and_then(|item| item.table(|t| server::metrics(t, &taken)).flatten());
-        let geo = table.item("geo");
-        let mut names = Names {
-            countries: geo.is_some(),
-            evaluations: Evaluations::new(insecure.insecure_identity_providers, remote),
-            providers: (!remote).then(|| ids(table, "identity_providers")),
-            groups: ids(table, "groups"),
-            service_tokens: ids(table, "service_tokens"),
-            applications: service_tokens::application_ids(table),
-            claims: BTreeMap::new(),
-            email_lists: BTreeSet::new(),
-            ip_lists: BTreeSet::new(),
-            about_identity: HashSet::new(),
-        };
-        let lists = rules::read_lists(table, &mut names);
-        let identity_providers = identity_providers(table, &insecure, remote);
-        names
-            .claims
-            .extend(identity_providers.iter().map(|provider| (provider.id.0.to_string(), provider.claims().to_vec())));
-        let groups = rules::read_groups(table, &mut names, &lists);
-        let reusable = Reusable::read(table, &names, &Advisor::new(&lists));
-        let service_tokens = service_tokens::read_all(table, remote);
-        let certificates = certificates::read_all(table, &listen);
-        let around = applications::Surroundings {
-            team: team.as_ref(),
-            remote,
-            insecure: &insecure,
-            listen: &listen,
-            names: &names,
-            providers: &identity_providers,
-            lists: &lists,
-            reusable: &reusable,
-            certificates: &certificates,
-        };
-        let applications = applications::read_all(table, &around);
-        let geo = geo.and_then(|item| item.table(Geo::read).flatten());
-        let outgoing = table.section("outgoing", |table| Outgoing::read(table, &insecure));
-        let limits = table.section("limits", Limits::read);
-        let server = table.section("server", ServerSettings::read);
-        let audit = table.section("audit", Audit::read);
-        let certificate_positions = certificate_positions(table);
-        let catalog = Catalog {
-            team: team?,
-            identity_providers,
-            applications,
-            policies: reusable.into_policies(),
-            groups,
-            lists,
-            service_tokens,
-            certificates,
-        };
-        let config = Config {
-            catalog,
-            store: store?,
-            listen,
-            redirects,
-            metrics,
-            geo,
-            outgoing: outgoing?,
-            limits: limits?,
-            server: server?,
-            audit: audit?,
-            insecure,
-        };
-        Some((config, certificate_positions))
-    })?
-}
-
-/// The `[[listen]]` of a file.
-struct Listeners {
-    serving: Vec<Listen>,
-    redirects: Vec<RedirectListener>,
-    /// Listeners that serve applications without TLS and without a trusted proxy in front.
-    unencrypted: Vec<reader::Place>,
-    redirecting: Vec<reader::Place>,
-}
-
-fn listeners(table: &mut Table<'_>, insecure: &Insecure) -> Listeners {
-    let mut addresses = Unique::new("listener has the address");
-    let example = "`[[listen]]` with `address = \"0.0.0.0:443\"` and `tls = { certificate = \"tls.crt\", key = \"tls.key\" }`";
-    let embedded = table.reader().is_embedded();
-    let item = if embedded {
-        table.item("listen")
-    } else {
-        table.needed_section("listen", example)
-    };
-    let list = item.as_ref().and_then(Item::list).unwrap_or_default();
-    if let (Some(item), true) = (
-        &item,
-        list.is_empty()
-            && item
-                .as_ref()
-                .is_some_and(|item| item.node().as_list().is_some()),
-    ) {
-        item.error("this list is empty; add a listener");
-    }
-    let mut read = Listeners {
-        serving: Vec::new(),
-        redirects: Vec::new(),
-        unencrypted: Vec::new(),
-        redirecting: Vec::new(),
-    };
-    let mut failed = false;
-    for item in &list {
-        let Some(listener) = item
-            .table(|table| Listener::read(table, insecure))
-            .flatten()
-        else {
-            failed = true;
-            continue;
-        };
-        let place = item
-            .get("address")
-            .map_or_else(|| item.place().clone(), |item| item.place().clone());
-        addresses.claim(item.reader(), &listener.address().to_string(), &place);
-        match listener {
-            Listener::Serving(listen) => {
-                if listen.tls.is_none() && listen.trusted_proxies.is_empty() {
-                    read.unencrypted.push(place);
-                }
-                read.serving.push(listen);
-            }
-            Listener::Redirecting(redirect) => {
-                read.redirecting.push(place);
-                read.redirects.push(redirect);
-            }
-        }
-    }
-    if let (Some(item), true, false, false) = (
-        &item,
-        read.serving.is_empty(),
-        read.redirects.is_empty(),
-        failed,
-    ) && !item.reader().is_embedded()
-    {
-        item.error("every listener here only redirects; add one with `tls` to redirect to");
-    }
-    read
-}
-
-fn identity_providers(
-    table: &mut Table<'_>,
-    insecure: &Insecure,
-    remote: bool,
-) -> Vec<IdentityProvider> {
-    let item = table.item("identity_providers");
-    match item {
-        Some(item) if remote => {
-            item.error("with `certs_url` people log in at the team that it belongs to; leave one of the two out");
-        }
-        None if !remote && table.nodes("identity_providers").is_empty() => {
-            let example = "`[[identity_providers]]` with `id = \"okta\"`, `name = \"Okta\"`, `type = \"okta\"` and \
-                           `config = { client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }`";
-            table.needed_section("identity_providers", example);
-        }
-        _ => {}
-    }
-    providers::read_all(table, insecure)
-}
-
-/// Returns the position of each listener's certificate.
-fn certificate_positions(table: &Table<'_>) -> Vec<Option<(usize, usize)>> {
-    let certificate = |listen: &Node| Some(listen.get("tls")?.get("certificate")?.at());
-    table
-        .nodes("listen")
-        .into_iter()
-        .map(|listen| table.position(certificate(listen)?))
-        .collect()
-}
-
-/// Returns the ids of the tables in a list, however much else is wrong with them.
-fn ids<'a>(table: &Table<'a>, key: &str) -> BTreeSet<&'a str> {
-    let id = |node: &'a Node| node.get("id")?.as_str();
-    table.nodes(key).into_iter().filter_map(id).collect()
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl OriginSettings {
             table.item("tls_verify"),
         ) {
             item.error(
-                "anybody on the way could pose as the origin; name its certificate authority in `ca` (or set \
+                "an attacker on the network could pose as the origin; name its certificate authority in `ca` (or set \
                  `origin_tls_unverified = true` under `[insecure]`)",
             );
         }

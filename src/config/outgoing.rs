@@ -8,8 +8,8 @@ use super::secrets;
 use super::server::Insecure;
 use crate::http_client::{Direct, Proxy, ProxyError};
 
-/// Calls of identity providers, remote teams and evaluation services (`[outgoing]`). Not those of
-/// origins.
+/// The settings of calls to identity providers, remote teams and evaluation services, and not of
+/// those to origins (`[outgoing]`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outgoing {
     /// The proxy for `https://` calls: `https_proxy`, or else the environment's `HTTPS_PROXY`, with
@@ -28,7 +28,7 @@ impl Outgoing {
         if let (Some(item), Some(path)) = (item, &ca)
             && let Ok(content) = item.reader().env().read(path)
         {
-            // A damaged certificate ends the start, with a message of its own.
+            // A damaged certificate prevents the start, with a message of its own.
             let certificates = CertificateDer::pem_slice_iter(content.text.expose().as_bytes())
                 .filter_map(Result::ok);
             item.reader()
@@ -107,8 +107,8 @@ fn from_environment(table: &Table<'_>) -> Option<Proxy> {
     Proxy::parse(&value).map_err(refused).ok()
 }
 
-/// Reads the entries that are hosts. Other software understands more forms, so the rest is a
-/// warning and no error.
+/// Reads the entries that are hosts. Other software understands more forms, so other entries are a
+/// warning and not an error.
 fn direct_by_environment(table: &Table<'_>, proxied: bool) -> Vec<Direct> {
     let Some((name, value)) = variable(table, ["NO_PROXY", "no_proxy"]) else {
         return Vec::new();
@@ -137,7 +137,7 @@ fn direct_by_environment(table: &Table<'_>, proxied: bool) -> Vec<Direct> {
         .collect()
 }
 
-/// The first of these variables that is set to something.
+/// Returns the first of these variables that is set and not blank.
 fn variable(table: &Table<'_>, names: [&'static str; 2]) -> Option<(&'static str, String)> {
     let env = table.reader().env();
     if env.is_offline() {

@@ -4,19 +4,19 @@ use std::time::Duration;
 use super::errors::{did_you_mean, instead};
 use super::node::Integer;
 use super::reader::{Item, Place, Reader, Table};
-use super::rules::{Clauses, Names, bare, is_about_people};
+use super::rules::{Clauses, Names, bare, depends_on_user};
 use super::unique::Unique;
 use super::values;
 use crate::catalog::{ApplicationPolicy, Kind};
 use crate::model::duration;
 use crate::policy::{Advisor, List, Policy, PolicyDecision, Rule};
 
-/// Policies that applications refer to by their ids (`[[policies]]`).
+/// The policies that applications share (`[[policies]]`).
 pub(super) struct Reusable {
     by_id: HashMap<String, Policy>,
     /// All of them, in the order of the documents.
     all: Vec<Policy>,
-    /// Those that are written, however much else is wrong with them.
+    /// The ids of all of them, also of those with mistakes.
     ids: BTreeSet<String>,
 }
 
@@ -56,7 +56,7 @@ impl Reusable {
         self.all
     }
 
-    /// The policy that an application refers to; reports where there is none.
+    /// Returns the policy that an application refers to; reports an unknown id.
     fn named(&self, id: &Item<'_>) -> Option<Policy> {
         let text = id.text()?;
         if !self.ids.contains(text) {
@@ -88,7 +88,7 @@ pub(super) fn read_all(
     let advisor = Advisor::new(lists);
     let list = table.list("policies");
     if list.is_empty() {
-        let message = "this application has no policies, so nobody may reach it; add `[[applications.policies]]`";
+        let message = "this application has no policies, so every request is denied; add `[[applications.policies]]`";
         reader.warn(table.place(), message);
     }
     report_disorder(&list);
@@ -168,7 +168,7 @@ fn advise(item: &Item<'_>, policy: &Policy, advisor: &Advisor<'_>) {
     advisor.policy(policy).inspect(|advice| item.warn(advice));
 }
 
-/// Reads one policy.
+/// Reads a policy.
 fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
     if table.is_access() {
         table.ignore_read_only();
@@ -185,11 +185,11 @@ fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
         ),
         (
             "purpose_justification_required",
-            "asking for a reason is not there yet; leave this out",
+            "purpose justification is not supported yet; remove this",
         ),
         (
             "approval_required",
-            "asking for approval is not there yet; leave this out",
+            "approval is not supported yet; remove this",
         ),
     ]);
     let id = table.item("id").map(|item| item.parse(values::id));
@@ -236,13 +236,13 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
         _ => {
             let meant = did_you_mean(text, ["allow", "deny", "non_identity", "bypass"]);
             Err(format!(
-                "`{text}` is none of `allow`, `deny`, `non_identity`, `bypass`{meant}"
+                "`{text}` is not one of `allow`, `deny`, `non_identity`, `bypass`{meant}"
             ))
         }
     }
 }
 
-/// From one minute to 30 days.
+/// Reads the session duration, from one minute to 30 days.
 pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
     let item = table.item("session_duration")?;
     if item
@@ -261,22 +261,25 @@ pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
     ))
 }
 
-/// A bypass or a Service Auth policy applies before anybody has logged in.
+/// Reports rules about users in a bypass or Service Auth policy, which is evaluated before the
+/// login.
 fn refuse_identity(reader: &Reader<'_>, clauses: &Clauses, names: &Names<'_>) {
     for (rule, place) in clauses.all() {
-        let asks =
-            "who somebody is, and this policy is decided before anybody logs in; use `allow`";
+        let remedy = "and this policy is evaluated before the login; use `allow`";
         match rule {
             Rule::Group { id } if names.about_identity.contains(id) => {
                 reader.error(
                     place,
-                    &format!("the group `{id}` asks {asks}, or a group without such rules"),
+                    &format!("the group `{id}` has rules about users, {remedy}, or a group without such rules"),
                 );
             }
-            rule if is_about_people(rule) => {
+            rule if depends_on_user(rule) => {
                 reader.error(
                     place,
-                    &format!("`{}` asks {asks}, or a rule such as `ip`", rule.selector()),
+                    &format!(
+                        "`{}` is a rule about users, {remedy}, or a rule such as `ip`",
+                        rule.selector()
+                    ),
                 );
             }
             _ => {}

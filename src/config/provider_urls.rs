@@ -1,11 +1,11 @@
-//! URLs of identity providers, as administrators write and mistake them.
+//! URLs of identity providers, with the usual mistakes in them.
 
 use url::Url;
 
 use super::server::Insecure;
 
-/// Compared byte for byte with what tokens and the discovery document say, so it stays as it was
-/// written.
+/// Checks an issuer. It keeps its spelling, because tokens and the discovery document must have it
+/// byte for byte.
 pub(super) fn issuer_address(text: &str, insecure: &Insecure) -> Result<String, String> {
     let cut = text.strip_suffix("/.well-known/openid-configuration");
     if let Some(issuer) = cut {
@@ -16,13 +16,13 @@ pub(super) fn issuer_address(text: &str, insecure: &Insecure) -> Result<String, 
     let url = endpoint(text, LIKE, insecure)?;
     match url.query().or(url.fragment()) {
         Some(_) => Err(format!(
-            "`{text}` goes on after the path; an issuer does not"
+            "`{text}` has a query or a fragment; an issuer has neither"
         )),
         None => Ok(text.to_owned()),
     }
 }
 
-/// Where a provider is spoken to; `like` is an example of it.
+/// Parses the URL of an endpoint; `like` is an example of it.
 pub(super) fn endpoint(text: &str, like: &str, insecure: &Insecure) -> Result<Url, String> {
     let url =
         Url::parse(text).map_err(|e| format!("`{text}` is not an address like `{like}`: {e}"))?;
@@ -36,8 +36,8 @@ pub(super) fn endpoint(text: &str, like: &str, insecure: &Insecure) -> Result<Ur
     }
 }
 
-/// The host of the account whose administration console this is.
-pub(super) fn administered(host: &str) -> Option<String> {
+/// Returns the host of the account that an administration console belongs to.
+pub(super) fn account_of_console(host: &str) -> Option<String> {
     let (first, domain) = host.split_once('.')?;
     let organisation = first
         .strip_suffix("-admin")
@@ -45,7 +45,7 @@ pub(super) fn administered(host: &str) -> Option<String> {
     Some(format!("{organisation}.{domain}"))
 }
 
-/// The mistakes that people make here are known, so each is explained.
+/// Parses the URL of an Okta account. Its usual mistakes are known, so each has its own message.
 pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, String> {
     let like = "an address like `https://dev-1.okta.com`";
     if !text.contains("://") {
@@ -69,9 +69,9 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
         .map(|port| format!(":{port}"))
         .unwrap_or_default();
     let (first, rest) = host.split_once('.').unwrap_or((host, ""));
-    // A domain of the organisation's own may be called as it likes.
+    // A custom domain can have any name.
     let is_okta_s = OKTA_DOMAINS.contains(&rest);
-    if let Some(account) = administered(host) {
+    if let Some(account) = account_of_console(host) {
         return Err(format!(
             "`{host}` is Okta's administration console; write `https://{account}{port}`"
         ));
@@ -99,12 +99,12 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
             format!(" and `authorization_server_id = \"{server}\"`")
         };
         return Err(format!(
-            "`{text}` goes on after the host; write `https://{host}{port}`{server}"
+            "`{text}` has a path after the host; write `https://{host}{port}`{server}"
         ));
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(format!(
-            "`{text}` goes on after the host; write `https://{host}{port}`"
+            "`{text}` has a path after the host; write `https://{host}{port}`"
         ));
     }
     if url.scheme() == "http" && !insecure.insecure_identity_providers {
@@ -116,11 +116,10 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
     Ok(url)
 }
 
-/// An address at a provider, for messages.
+/// An example of a provider's URL, for messages.
 pub(super) const LIKE: &str = "https://login.example.com";
 
-/// Under these Okta has its customers' accounts; an account may also be under a domain of the
-/// customer's own.
+/// The domains of Okta's accounts; an account can also have a domain of the customer's own.
 pub(super) const OKTA_DOMAINS: [&str; 5] = [
     "okta.com",
     "oktapreview.com",

@@ -15,11 +15,12 @@ use crate::oidc::{ClientAuth, ClientKey, EmailVerification, Endpoints, Prompt};
 
 const SAML: &str = "saml";
 
-/// For messages.
-const THERE: &str = "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML";
+/// The supported types, for messages.
+const SUPPORTED: &str =
+    "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML";
 
-/// Kinds that Cloudflare Access has.
-const ELSEWHERE: &[&str] = &[
+/// Types that Cloudflare Access has, and Portcullis has not.
+const UNSUPPORTED: &[&str] = &[
     "azureAD",
     "onetimepin",
     "google",
@@ -59,7 +60,7 @@ impl IdentityProvider {
         table.ignore_read_only();
         table.foreign(&[(
             "scim_config",
-            "provisioning over SCIM is not there yet; leave this out",
+            "provisioning over SCIM is not supported yet; remove this",
         )]);
         let id = table
             .needed("id", "\"okta\"")
@@ -71,11 +72,11 @@ impl IdentityProvider {
         let kind = written.as_ref().and_then(|item| item.parse(kind));
         let example = "{ client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }";
         let config = table.needed("config", example);
-        // Of a kind that is not there yet, the keys are not either. Whatever else was written, Okta
-        // was meant.
+        // The keys of an unsupported type are unknown. Any other unknown type was probably meant to
+        // be Okta.
         if written
             .and_then(|item| item.node().as_str())
-            .is_some_and(|kind| ELSEWHERE.contains(&kind))
+            .is_some_and(|kind| UNSUPPORTED.contains(&kind))
         {
             return None;
         }
@@ -100,7 +101,7 @@ impl IdentityProvider {
 }
 
 impl ClientConfig {
-    /// `logout`: what ending the provider's session is called at this kind.
+    /// `logout` is the key for ending the provider's session.
     fn read(table: &mut Table<'_>, insecure: &Insecure, logout: &'static str) -> Option<Self> {
         let client_id = table
             .needed("client_id", "\"0oa…\"")
@@ -127,7 +128,7 @@ impl ClientConfig {
                 .as_deref()
                 .filter(|claim| *claim != "email")
         {
-            // OpenID Connect Core 5.1: it is about `email` and about no other claim.
+            // OpenID Connect Core 5.1: `email_verified` is about `email` and no other claim.
             item.error(&format!(
                 "a provider vouches for the claim `email` alone, and `{claim}` is another; leave one of both out"
             ));
@@ -194,8 +195,8 @@ impl OidcConfig {
         ]);
         let client = ClientConfig::read(table, insecure, "provider_logout");
         if table.item("email_verified").is_none() {
-            // Okta assigns its addresses itself and sends no claim; nothing is known of other
-            // providers.
+            // Okta assigns its email addresses itself and sends no such claim; other providers may
+            // let users enter them.
             let other = table
                 .item("email_claim_name")
                 .is_some_and(|item| item.node().as_str() != Some("email"));
@@ -327,7 +328,7 @@ impl OktaConfig {
     }
 }
 
-/// The method must fit the kind of credentials.
+/// Reads the authentication method, which must fit the kind of credentials.
 fn auth_method(table: &mut Table<'_>) -> Option<ClientAuth> {
     let item = table.item(AUTH_METHOD)?;
     let words = [
@@ -386,11 +387,11 @@ fn kind(text: &str) -> Result<Type, String> {
         _ if text.eq_ignore_ascii_case("okta") => {
             Err(format!("`{text}` is not a type; write `okta`"))
         }
-        _ if ELSEWHERE.contains(&text) => Err(format!(
-            "identity providers of type `{text}` are not there yet; {THERE}"
+        _ if UNSUPPORTED.contains(&text) => Err(format!(
+            "identity providers of type `{text}` are not supported yet; {SUPPORTED}"
         )),
         _ => Err(format!(
-            "`{text}` is not a type of identity provider; {THERE}"
+            "`{text}` is not a type of identity provider; {SUPPORTED}"
         )),
     }
 }
@@ -401,10 +402,10 @@ fn prompt(text: &str) -> Result<Prompt, String> {
         "select_account" => Ok(Prompt::SelectAccount),
         "consent" => Ok(Prompt::Consent),
         "none" => {
-            Err("with `none` nobody could sign in at the provider; leave `prompt` out".to_owned())
+            Err("with `none` the provider never shows its sign-in page; remove `prompt`".to_owned())
         }
         _ => Err(format!(
-            "`{text}` is none of `login`, `select_account`, `consent`"
+            "`{text}` is not one of `login`, `select_account`, `consent`"
         )),
     }
 }
@@ -436,6 +437,6 @@ const REDIRECT: (&str, &str) = (
     "this is always `/cdn-cgi/access/callback` on the team domain; leave this out",
 );
 
-/// Whoever wants to be asked less often than once in thirty days does not want to be asked.
+/// A longer age would have no effect: no session lasts longer.
 const LONGEST_LOGIN: Duration = Duration::from_secs(30 * 24 * 3600);
 const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);

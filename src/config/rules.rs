@@ -1,22 +1,16 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value as Json;
 
 use super::errors::{did_you_mean, instead};
 use super::evaluations::Evaluations;
 use super::node::{Node, Value};
-use super::reader::{Item, Place, Reader, Table};
+use super::reader::{Item, Place, Table};
 use super::service_tokens;
-use super::unique::Unique;
-use super::values;
-use crate::catalog::Kind;
 use crate::model::{Email, EmailDomain};
-use crate::policy::{
-    About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName,
-};
+use crate::policy::{About, Rule};
 
-/// The selectors there are, each with its fields; a question mark stands before one that may be
-/// left out.
+/// The selectors, each with its fields; a question mark precedes an optional one.
 pub(super) const SELECTORS: &[(&str, &[&str])] = &[
     ("email", &["email"]),
     ("email_domain", &["domain"]),
@@ -57,20 +51,17 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
     ("portcullis_time", &["from", "to", "?days", "time_zone"]),
 ];
 
-/// Fields of selectors that are lists of texts; all others are texts.
+/// The fields that are lists of texts; all others are texts.
 const LISTS: &[&str] = &["methods", "days", "user_risk_score"];
 
-/// More than this many cycles are one mistake made often.
-const MOST_CYCLES: usize = 20;
-
-/// What rules may refer to.
+/// The names that rules can refer to.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    /// Whether there is a database of countries.
+    /// `true` if there is a database of countries.
     pub(super) countries: bool,
-    /// The services that rules ask.
+    /// The evaluation services that rules name.
     pub(super) evaluations: Evaluations,
-    /// The ids of the identity providers; none where they are another team's, and not known here.
+    /// The ids of the identity providers; `None` for a remote team, which has them.
     pub(super) providers: Option<BTreeSet<&'a str>>,
     /// The ids of the Access groups.
     pub(super) groups: BTreeSet<&'a str>,
@@ -78,13 +69,13 @@ pub(super) struct Names<'a> {
     pub(super) service_tokens: BTreeSet<&'a str>,
     /// The ids of the applications.
     pub(super) applications: BTreeSet<String>,
-    /// The claims that each provider is asked for, where that is known here.
+    /// The claims that logins request of each provider.
     pub(super) claims: BTreeMap<String, Vec<String>>,
-    /// The ids of the lists of people's addresses.
+    /// The ids of the lists of email addresses.
     pub(super) email_lists: BTreeSet<String>,
     /// The ids of the lists of networks.
     pub(super) ip_lists: BTreeSet<String>,
-    /// Those of the groups that ask, themselves or through others, who somebody is.
+    /// The groups with rules about users, their own or those of groups in them.
     pub(super) about_identity: HashSet<String>,
 }
 
@@ -105,7 +96,7 @@ impl Clauses {
             .and_then(|item| item.node().as_list())
             .is_some_and(<[_]>::is_empty)
         {
-            let message = "an empty list includes nobody; name at least one rule, such as `{ everyone = {} }`";
+            let message = "an empty list matches no request; name at least one rule, such as `{ everyone = {} }`";
             item.as_ref().inspect(|item| item.error(message));
         }
         let rules = |list: Vec<Item<'_>>| -> Vec<(Rule, Place)> {
@@ -133,221 +124,12 @@ pub(super) fn bare(rules: Vec<(Rule, Place)>) -> Vec<Rule> {
     rules.into_iter().map(|(rule, _)| rule).collect()
 }
 
-/// Reads the lists, and notes what each of them holds.
-pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<List> {
-    let (mut ids, mut labels) = (
-        Unique::new("list has the id"),
-        Unique::new("list has the name"),
-    );
-    let mut lists = Vec::new();
-    for item in table.list("lists") {
-        let list = item.table(|table| {
-            let id = table
-                .needed("id", "\"contractors\"")
-                .and_then(|item| item.claim(values::id, &mut ids));
-            let label = table
-                .item("name")
-                .map(|item| item.claim(values::label, &mut labels));
-            let items = list_items(table);
-            let id = id?;
-            let name = label.unwrap_or_else(|| Some(id.clone()))?;
-            Some(List {
-                id,
-                name,
-                items: items?,
-            })
-        });
-        if let Some(list) = list.flatten() {
-            item.record(Kind::List, &list.id);
-            lists.push(list);
-        }
-    }
-    for List { id, items, .. } in &lists {
-        match items {
-            ListItems::Email(_) => names.email_lists.insert(id.clone()),
-            ListItems::Ip(_) => names.ip_lists.insert(id.clone()),
-        };
-    }
-    lists
-}
-
-/// Reads the items of a list: `emails` or `ips` in the file, `type` and `items` in Access.
-fn list_items(table: &mut Table<'_>) -> Option<ListItems> {
-    if table.is_access() {
-        return access_list_items(table);
-    }
-    let emails = table.item("emails").is_some().then(|| table.list("emails"));
-    let ips = table.item("ips").is_some().then(|| table.list("ips"));
-    match (emails, ips) {
-        (Some(emails), None) => Some(ListItems::Email(
-            emails.iter().filter_map(list_email).collect(),
-        )),
-        (None, Some(ips)) => Some(ListItems::Ip(ips.iter().filter_map(list_range).collect())),
-        _ => {
-            table
-                .reader()
-                .error(table.place(), "a list has either `emails` or `ips`");
-            None
-        }
-    }
-}
-
-fn access_list_items(table: &mut Table<'_>) -> Option<ListItems> {
-    table.ignore_read_only();
-    table.ignore(&["count"]);
-    let kind = table.needed("type", "\"EMAIL\"")?;
-    let items = table.list("items");
-    let values = items.iter().filter_map(|item| {
-        item.table(|table| {
-            table.ignore(&["created_at"]);
-            table.needed("value", "\"alice@example.com\"")
-        })?
-    });
-    match kind.text()? {
-        "EMAIL" => Some(ListItems::Email(
-            values.filter_map(|item| list_email(&item)).collect(),
-        )),
-        "IP" => Some(ListItems::Ip(
-            values.filter_map(|item| list_range(&item)).collect(),
-        )),
-        other => {
-            kind.error(&format!("`{other}` is none of `EMAIL`, `IP`"));
-            None
-        }
-    }
-}
-
-fn list_email(item: &Item<'_>) -> Option<String> {
-    item.parse(|text| email_mistake(text).map_or_else(|| Ok(text.to_owned()), Err))
-}
-
-fn list_range(item: &Item<'_>) -> Option<IpRange> {
-    item.parse(|text| IpRange::try_from(text.to_owned()))
-}
-
-/// Reads the Access groups, and notes which of them ask about identity.
-pub(super) fn read_groups(
-    table: &mut Table<'_>,
-    names: &mut Names<'_>,
-    lists: &[List],
-) -> Vec<AccessGroup> {
-    let reader = table.reader();
-    let (mut ids, mut labels) = (
-        Unique::new("group has the id"),
-        Unique::new("group has the name"),
-    );
-    let mut groups = Vec::new();
-    let mut places = HashMap::new();
-    for item in table.list("groups") {
-        let group = item.table(|table| {
-            let id = table
-                .needed("id", "\"engineers\"")
-                .and_then(|item| item.claim(values::id, &mut ids));
-            let label = table
-                .item("name")
-                .map(|item| item.claim(values::label, &mut labels));
-            table.ignore_read_only();
-            let clauses = Clauses::read(table, names);
-            let id = id?;
-            let name = label.unwrap_or_else(|| Some(id.clone()))?;
-            let Clauses {
-                include,
-                require,
-                exclude,
-            } = clauses;
-            let group = AccessGroup {
-                id,
-                name,
-                include: bare(include),
-                require: bare(require),
-                exclude: bare(exclude),
-            };
-            Some(group)
-        });
-        if let Some(group) = group.flatten() {
-            item.record(Kind::Group, &group.id);
-            places
-                .entry(group.id.clone())
-                .or_insert_with(|| item.place().clone());
-            groups.push(group);
-        }
-    }
-    report_cycles(reader, &groups, &places);
-    let advisor = Advisor::new(lists);
-    for (group, place) in groups
-        .iter()
-        .filter_map(|group| Some((group, places.get(&group.id)?)))
-    {
-        advisor
-            .group(group)
-            .inspect(|advice| reader.warn(place, advice));
-    }
-    names.about_identity = about_identity(&groups);
-    groups
-}
-
-/// Finds each cycle by taking the last step out of the one before.
-fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<String, Place>) {
-    let mut groups = groups.to_vec();
-    for group in &mut groups {
-        let known = |rule: &Rule| !matches!(rule, Rule::Group { id } if !places.contains_key(id));
-        for list in [&mut group.include, &mut group.require, &mut group.exclude] {
-            list.retain(known);
-        }
-    }
-    for _ in 0..MOST_CYCLES {
-        let Err(UnknownName::Cycle(way)) = PolicySet::check(&groups) else {
-            return;
-        };
-        let [.., from, to] = way.as_slice() else {
-            return;
-        };
-        if let Some(place) = places.get(to) {
-            reader.error(
-                place,
-                &format!("this group contains itself: {}", way.join(" → ")),
-            );
-        }
-        for group in groups.iter_mut().filter(|group| group.id == *from) {
-            for list in [&mut group.include, &mut group.require, &mut group.exclude] {
-                list.retain(|rule| !matches!(rule, Rule::Group { id } if id == to));
-            }
-        }
-    }
-}
-
-/// Whether it asks who somebody is, or what only services elsewhere know of them.
-pub(super) fn is_about_people(rule: &Rule) -> bool {
+/// Returns `true` if the rule depends on the user, or on a service that exists only at Cloudflare.
+pub(super) fn depends_on_user(rule: &Rule) -> bool {
     matches!(rule.about(), About::User | About::Elsewhere)
 }
 
-fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
-    let mut parents: HashMap<&str, Vec<&str>> = HashMap::new();
-    let mut pending = Vec::new();
-    for group in groups {
-        for rule in group
-            .include
-            .iter()
-            .chain(&group.require)
-            .chain(&group.exclude)
-        {
-            match rule {
-                Rule::Group { id } => parents.entry(id).or_default().push(&group.id),
-                rule if is_about_people(rule) => pending.push(group.id.as_str()),
-                _ => {}
-            }
-        }
-    }
-    let mut found = HashSet::new();
-    while let Some(id) = pending.pop() {
-        if found.insert(id.to_owned()) {
-            pending.extend(parents.get(id).into_iter().flatten());
-        }
-    }
-    found
-}
-
-/// Reads one rule; whatever is wrong with it is one error.
+/// Reads a rule; reports at most one mistake.
 fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
     let Some(table) = item.node().as_table() else {
         item.wrong_type("a rule, such as `{ email = { email = \"alice@example.com\" } }`");
@@ -413,9 +195,9 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
         }
     }
     match json(item.node(), 8).map(serde_json::from_value::<Rule>) {
-        Some(Ok(rule)) => meaning(&rule, &body, names).then_some(rule),
+        Some(Ok(rule)) => has_effect(&rule, &body, names).then_some(rule),
         Some(Err(e)) => {
-            // One field is one place; where there are more, their table is.
+            // A mistake in the only field is reported at the field, otherwise at the table.
             let at = if let [field] = fields.as_slice() {
                 body.get(field)
             } else {
@@ -453,8 +235,8 @@ fn json(node: &Node, depth: usize) -> Option<Json> {
     })
 }
 
-/// Whether a rule that reads well can mean anything; reports why not.
-fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
+/// Returns `true` if a well-formed rule can have an effect here; reports the reason otherwise.
+fn has_effect(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
     let wrong = |field: &str, message: Option<String>| match message {
         Some(message) => {
             body.get(field)
@@ -539,13 +321,13 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             identity_provider_id: idp,
             ..
         } => {
-            elsewhere(rule, body);
+            warn_not_evaluated(rule, body);
             wrong("identity_provider_id", unknown_provider(&idp.0, names))
         }
         Rule::DevicePosture { .. }
         | Rule::UserRiskScore { .. }
         | Rule::CloudflareAccountMember { .. } => {
-            elsewhere(rule, body);
+            warn_not_evaluated(rule, body);
             true
         }
         Rule::PortcullisMethod { methods } => {
@@ -553,13 +335,13 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             wrong("methods", methods.is_empty().then(|| none.to_owned()))
         }
         Rule::Geo { .. } => {
-            let none = "nothing here knows which country an address is in; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
+            let none = "there is no database of countries; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
             wrong("country_code", (!names.countries).then(|| none.to_owned()))
         }
         Rule::ExternalEvaluation {
             evaluate_url,
             keys_url,
-        } => names.evaluations.meaning(evaluate_url, keys_url, body),
+        } => names.evaluations.check(evaluate_url, keys_url, body),
         Rule::ServiceToken { token_id } => {
             wrong("token_id", service_tokens::unknown_token(token_id, names))
         }
@@ -581,11 +363,11 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
     }
 }
 
-/// Says of a rule that nobody here can ever answer what it does.
-fn elsewhere(rule: &Rule, body: &Item<'_>) {
+/// Warns about a rule that nothing here can evaluate.
+fn warn_not_evaluated(rule: &Rule, body: &Item<'_>) {
     let selector = rule.selector();
     let message = format!(
-        "`{selector}` asks a service that is not here, so its answer is unknown: in `include` and `require` it lets nobody in, in `exclude` it keeps everybody out"
+        "`{selector}` needs a service that only Cloudflare has, so its result is unknown: in `include` and `require` it never matches, in `exclude` it denies every request"
     );
     body.reader().warn(body.place(), &message);
 }
@@ -606,7 +388,7 @@ fn unknown_list(
     Some(format!("no list of {what} has the id `{id}`{instead}"))
 }
 
-/// What to say of an identity provider that there is not.
+/// Returns a message if no identity provider has the id.
 pub(super) fn unknown_provider(id: &str, names: &Names<'_>) -> Option<String> {
     let known = names.providers.as_ref()?;
     (!known.contains(id)).then(|| {
@@ -617,11 +399,12 @@ pub(super) fn unknown_provider(id: &str, names: &Names<'_>) -> Option<String> {
     })
 }
 
-fn email_mistake(email: &str) -> Option<String> {
+/// Returns a message if the text is not an email address.
+pub(super) fn email_mistake(email: &str) -> Option<String> {
     if let Some(("" | "*", domain)) = email.rsplit_once('@') {
         let instead = format!("{{ email_domain = {{ domain = \"{domain}\" }} }}");
         return Some(format!(
-            "`{email}` is not one address; for everybody there write `{instead}`"
+            "`{email}` is not one address; for the whole domain write `{instead}`"
         ));
     }
     if email.contains('*') {

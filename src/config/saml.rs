@@ -1,7 +1,7 @@
 use http::HeaderName;
 use url::Url;
 
-use super::provider_urls::{OKTA_DOMAINS, administered, endpoint};
+use super::provider_urls::{OKTA_DOMAINS, account_of_console, endpoint};
 use super::providers::absent_groups;
 use super::reader::{Item, Table};
 use super::secrets;
@@ -96,7 +96,7 @@ impl SamlConfig {
             header_attributes,
             encryption_keys,
         };
-        // Any address does while nothing but the rest is looked at.
+        // The check covers everything but the ACS, so any URL serves as one.
         match ServiceProvider::new(read.settings(read.sso_target_url.clone(), Vec::new())) {
             Ok(_) => Some(read),
             Err(error) => {
@@ -119,7 +119,7 @@ impl EncryptionKey {
             certificate: certificate?,
         };
         match DecryptionKey::new(&read.key, &read.certificate) {
-            // Where secrets are not at hand, something else stands for them.
+            // Offline, secrets have a placeholder, which is no key.
             Err(error) if !table.reader().env().is_offline() => {
                 table.reader().error(table.place(), &error.to_string());
                 None
@@ -132,7 +132,7 @@ impl EncryptionKey {
 fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
     let url = endpoint(text, "https://dev-1.okta.com/app/…", insecure)?;
     let host = url.host_str().unwrap_or_default();
-    if let Some(account) = administered(host) {
+    if let Some(account) = account_of_console(host) {
         return Err(format!(
             "`{host}` is Okta's administration console; copy the `Sign on URL`, `https://{account}/app/…`"
         ));
@@ -171,7 +171,8 @@ fn sent_header(table: &mut Table<'_>, seen: &mut Unique) -> Option<HeaderAttribu
     })
 }
 
-/// In lower case. Whatever is not a letter, a digit or `-` some origins take for `-`.
+/// Returns the header name in lower case. Some origins read other characters than letters, digits
+/// and `-` as `-`.
 fn header_name(text: &str) -> Result<String, String> {
     let name = text.to_ascii_lowercase();
     let letters = name
@@ -196,7 +197,7 @@ fn header_name(text: &str) -> Result<String, String> {
     Ok(name)
 }
 
-/// What HTTP itself needs, and what browsers say of themselves. Sorted.
+/// Headers that HTTP itself or browsers use. Sorted.
 const TAKEN: [&str; 31] = [
     "accept",
     "age",
@@ -245,5 +246,5 @@ const TAKEN_FAMILIES: [&str; 12] = [
     "x-forwarded",
 ];
 const MAX_SENT: usize = 16;
-/// What Okta's guide calls the attribute.
+/// The attribute's name in Okta's guide.
 const GROUPS: &str = "groups";

@@ -8,48 +8,48 @@ use zeroize::Zeroizing;
 use super::reader::Item;
 use crate::model::Secret;
 
-/// Files longer than this are no secret, certificate or configuration.
+/// The size limit of secrets, certificates and configuration files.
 pub(super) const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 
-/// What a configuration may refer to outside its file.
+/// The environment of a configuration: variables and files that it refers to.
 pub trait Environment {
-    /// The value of an environment variable.
+    /// Returns the value of an environment variable.
     ///
     /// # Errors
-    /// Where it is not set, or not Unicode.
+    /// If it is not set, or not Unicode.
     fn variable(&self, name: &str) -> Result<String, VarError>;
 
-    /// A file that holds a secret, a certificate or a key; at most 4 MiB.
+    /// Reads a file with a secret, a certificate or a key; at most 4 MiB.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     fn read(&self, path: &Path) -> io::Result<FileContent>;
 
-    /// A file that holds anything else; at most that many bytes.
+    /// Reads any other file; at most `most` bytes.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     fn bytes(&self, path: &Path, most: u64) -> io::Result<Vec<u8>>;
 
-    /// Whether the configuration is read where it does not run, so that secrets, keys and
-    /// certificates need not be there.
+    /// Returns `true` if the configuration is examined on another machine than it runs on. Secrets,
+    /// keys and certificates are optional then.
     fn is_offline(&self) -> bool {
         false
     }
 }
 
-/// Nothing outside the file: for looking at a configuration where it does not run.
+/// An environment without variables and files, to examine a configuration on another machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offline;
 
 impl Environment for Offline {
     fn variable(&self, _name: &str) -> Result<String, VarError> {
-        Ok(ELSEWHERE.to_owned())
+        Ok(PLACEHOLDER.to_owned())
     }
 
     fn read(&self, _path: &Path) -> io::Result<FileContent> {
         Ok(FileContent {
-            text: Secret::new(ELSEWHERE),
+            text: Secret::new(PLACEHOLDER),
             world_readable: false,
         })
     }
@@ -63,19 +63,19 @@ impl Environment for Offline {
     }
 }
 
-/// Stands for every secret.
-const ELSEWHERE: &str = "elsewhere";
+/// The placeholder for every secret.
+const PLACEHOLDER: &str = "elsewhere";
 
-/// What [`Environment::read`] found.
+/// The result of [`Environment::read`].
 #[derive(Debug)]
 pub struct FileContent {
-    /// All of it; bytes that are not UTF-8 are replaced.
+    /// The content; bytes that are not UTF-8 are replaced.
     pub text: Secret,
-    /// Whether every user of the machine may read it.
+    /// `true` if every user of the machine can read the file.
     pub world_readable: bool,
 }
 
-/// The process's own environment and the file system.
+/// The environment of the process and the file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
@@ -112,7 +112,7 @@ fn whole(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
             "it is not a regular file",
         )),
     };
-    // To open a pipe is to wait for its other end.
+    // Opening a pipe would wait for its other end.
     regular(std::fs::metadata(path)?)?;
     let file = std::fs::File::open(path)?;
     let metadata = regular(file.metadata()?)?;
@@ -120,20 +120,19 @@ fn whole(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
         let message = format!("it is larger than {} MiB", most >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    // Room for all of it from the start, so that no part of a secret is left behind in a buffer
-    // that was outgrown.
+    // A buffer that grows would leave parts of a secret behind in memory.
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
     file.take(most).read_to_end(&mut bytes)?;
     Ok((bytes, metadata))
 }
 
-/// Reads `env:NAME` or `file:PATH`; anything else is the secret itself, which needs
-/// `[insecure] inline_secrets`. No message repeats what may be a secret.
+/// Reads a secret: `env:NAME`, `file:PATH`, or, with `[insecure] inline_secrets`, the secret
+/// itself. No message repeats the value.
 pub(super) fn read(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
     read_as(item, inline_allowed, false)
 }
 
-/// The same for what may have several lines, such as PEM.
+/// Reads a secret that may have several lines, such as PEM.
 pub(super) fn read_lines(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
     read_as(item, inline_allowed, true)
 }
@@ -157,7 +156,7 @@ fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret>
     }
     if !inline_allowed {
         item.error(
-            "a secret must not stand in this file; write `env:NAME` for an environment variable or `file:PATH` for a \
+            "do not put secrets in this file; write `env:NAME` for an environment variable or `file:PATH` for a \
              file (or set `inline_secrets = true` under `[insecure]`)",
         );
         return None;
@@ -170,7 +169,7 @@ fn verbatim(item: &Item<'_>, text: &str, lines: bool) -> Option<Secret> {
     trimmed(item, &Secret::new(text), "the secret", lines)
 }
 
-/// Reads a private key, which has many lines and so is always a file's.
+/// Reads a private key. It has many lines, so it is always in a file.
 pub(super) fn read_key(item: &Item<'_>) -> Option<Secret> {
     if item.is_access() {
         return verbatim(item, item.text()?, true);
@@ -263,29 +262,29 @@ fn from_file(item: &Item<'_>, path: &str, lines: bool) -> Option<Secret> {
     }
 }
 
-/// Returns the text without a byte order mark, which editors on Windows begin a file with.
+/// Returns the text without a byte order mark, which some editors on Windows write.
 fn unmarked(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Editors and `echo` end a file with a newline; no secret has one.
-fn trimmed(item: &Item<'_>, value: &Secret, whence: &str, lines: bool) -> Option<Secret> {
+/// Removes the line end that editors and `echo` write.
+fn trimmed(item: &Item<'_>, value: &Secret, source: &str, lines: bool) -> Option<Secret> {
     let value = unmarked(value.expose()).trim_end_matches(['\r', '\n']);
     if value.trim().is_empty() {
-        item.error(&format!("{whence} is empty"));
+        item.error(&format!("{source} is empty"));
         return None;
     }
     if value
         .chars()
         .any(|c| c.is_control() && !(lines && matches!(c, '\r' | '\n')))
     {
-        item.error(&format!("{whence} holds more than one line"));
+        item.error(&format!("{source} holds more than one line"));
         return None;
     }
     Some(Secret::new(value))
 }
 
-/// The cause of a failed read, without the operating system's number.
+/// Returns the cause of a failed read, without the operating system's number.
 pub(super) fn plain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),

@@ -10,29 +10,29 @@ use super::node::Value;
 use super::reader::{Item, Table};
 use crate::policy::IpRange;
 
-/// Where this node keeps what must survive a restart (`[store]`).
+/// The store of everything that must survive a restart (`[store]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreConfig {
-    /// One SQLite file; `portcullis.db` beside the configuration file where nothing is said.
+    /// A SQLite file; `portcullis.db` beside the configuration file by default.
     Sqlite {
-        /// The file. It need not exist yet.
+        /// The file, which is created if it is missing.
         path: PathBuf,
-        /// How long sessions are good while the file cannot be asked what other processes revoked;
+        /// The time for which sessions are accepted while the file cannot be read for revocations;
         /// 60 s by default, from 10 s to 24 h.
         max_stale: Duration,
     },
-    /// Nothing survives. Needs `[insecure] memory_store`.
+    /// No store on disk: everything is lost at a restart. Needs `[insecure] memory_store`.
     Memory,
 }
 
-/// An address to accept connections on (`[[listen]]`).
+/// A listener (`[[listen]]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Address and port.
     pub address: SocketAddr,
-    /// The certificate; none only with `[insecure] plain_http`.
+    /// The certificate; `None` only with `[insecure] plain_http`.
     pub tls: Option<Tls>,
-    /// The proxies whose `X-Forwarded-For` is believed. Nobody's is, by default.
+    /// The proxies that may send `X-Forwarded-For`; none by default.
     pub trusted_proxies: Vec<IpNet>,
     /// Requires a PROXY protocol header, version 1 or 2, from one of `trusted_proxies` at the start
     /// of each connection. The address in it is the client's, and `X-Forwarded-For` is ignored.
@@ -42,7 +42,7 @@ pub struct Listen {
     pub hsts: Option<Hsts>,
 }
 
-/// An address that redirects plain HTTP to HTTPS and serves nothing else (`[[listen]]` with
+/// A listener that redirects plain HTTP to HTTPS and serves nothing else (`[[listen]]` with
 /// `redirect_to_https`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectListener {
@@ -50,7 +50,7 @@ pub struct RedirectListener {
     pub address: SocketAddr,
     /// The proxies that may send a PROXY protocol header.
     pub trusted_proxies: Vec<IpNet>,
-    /// As for [`Listen`].
+    /// Requires a PROXY protocol header, as for [`Listen`].
     pub proxy_protocol: bool,
     /// The folder with the responses to HTTP-01 challenges, one file per token (RFC 8555 8.3).
     pub acme_challenges: Option<PathBuf>,
@@ -76,12 +76,13 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// What a request may cost (`[limits]`).
+/// The limits of requests (`[limits]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// All header fields of a request together, in bytes; 64 KiB by default, from 8 KiB to 1 MiB.
+    /// The size of all header fields of a request, in bytes; 64 KiB by default, from 8 KiB to 1
+    /// MiB.
     pub header_bytes: u64,
-    /// How many header fields a request may have; 128 by default, at most 256.
+    /// The number of header fields of a request; 128 by default, at most 256.
     pub header_count: u64,
     /// The request target, in bytes; 16 KiB by default.
     pub target_bytes: u64,
@@ -96,48 +97,48 @@ pub struct Limits {
     pub body_timeout: Duration,
 }
 
-/// How the process runs (`[server]`).
+/// The settings of the process (`[server]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// Worker threads; as many as there are cores by default.
+    /// The number of worker threads; the number of cores by default.
     pub threads: usize,
-    /// How long requests that are under way may take at shutdown; 5 s by default.
+    /// The time for requests in flight at shutdown; 5 s by default.
     pub grace_period: Duration,
     /// The time in which `/readyz` fails at shutdown while connections are still accepted; 5 s by
     /// default.
     pub lame_duck: Duration,
-    /// How many verified sessions are remembered; 200,000 by default.
+    /// The number of verified sessions in memory; 200,000 by default.
     pub sessions_cached: u64,
-    /// The socket over which an upgraded process takes the listeners over; beside the store by
-    /// default. Whoever can write to its folder can take them too.
+    /// The socket over which an upgraded process receives the listeners; beside the store by
+    /// default. Every process that can write to its folder can receive them too.
     pub upgrade_socket: Option<PathBuf>,
-    /// Where to write the process id; nowhere by default.
+    /// The file for the process id; none by default.
     pub pid_file: Option<PathBuf>,
 }
 
-/// What the audit log holds (`[audit]`). Logins, logouts and refusals are always in it.
+/// The content of the audit log (`[audit]`). It always has logins, logouts and refusals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
-    /// Which share of the allowed requests is logged: 0, the default, for none, 1 for all.
+    /// The share of allowed requests that is logged: from 0, the default, for none, to 1 for all.
     pub allow_sample: f64,
-    /// Whether the events of logins tell what policies see of the person: groups, authentication
-    /// methods and claims. On by default; `portcullis diff --audit` needs it.
+    /// Logs groups, authentication methods and claims with each login. On by default; `portcullis
+    /// diff --audit` needs it.
     pub identity: bool,
 }
 
-/// The switches that weaken something (`[insecure]`). All are off by default, and each one that is
-/// on is a warning.
+/// The switches that weaken a check (`[insecure]`). All are off by default, and each one that is on
+/// is a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Insecure {
-    /// Listeners without TLS.
+    /// Allows listeners without TLS.
     pub plain_http: bool,
-    /// Secrets in the configuration file itself.
+    /// Allows secrets in the configuration file.
     pub inline_secrets: bool,
-    /// Identity providers, a remote team's keys, and evaluation services over plain HTTP.
+    /// Allows identity providers, a remote team's keys and evaluation services on plain HTTP.
     pub insecure_identity_providers: bool,
-    /// Origins whose certificate is not verified, where an application says so.
+    /// Allows applications to skip the verification of origin certificates.
     pub origin_tls_unverified: bool,
-    /// A store that forgets everything.
+    /// Allows a store in memory.
     pub memory_store: bool,
 }
 
@@ -157,15 +158,15 @@ impl Insecure {
             ),
             inline_secrets: switch(
                 "inline_secrets",
-                "whoever can read this file may find secrets in it",
+                "everyone who can read this file may find secrets in it",
             ),
             insecure_identity_providers: switch(
                 "insecure_identity_providers",
-                "whoever is between here and an identity provider or evaluation service on plain HTTP can log in as anybody",
+                "an attacker on the network to an identity provider or evaluation service on plain HTTP can log in as any user",
             ),
             origin_tls_unverified: switch(
                 "origin_tls_unverified",
-                "applications may send requests to an origin without knowing that it is the right one",
+                "applications may send requests to an origin that they have not authenticated",
             ),
             memory_store: switch(
                 "memory_store",
@@ -200,14 +201,14 @@ impl StoreConfig {
             if path.is_some() {
                 item.error("a store is either in memory or at a path; leave one of the two out");
             } else if !insecure.memory_store {
-                item.error("a restart would log everybody out; leave this out, or set `memory_store = true` under `[insecure]`");
+                item.error("a restart would sign every user out; remove this, or set `memory_store = true` under `[insecure]`");
             }
         }
         Self::Memory
     }
 }
 
-/// A `[[listen]]`: it serves applications, or redirects to where they are served.
+/// A `[[listen]]` of either kind: it serves applications, or redirects to HTTPS.
 pub(super) enum Listener {
     Serving(Listen),
     Redirecting(RedirectListener),
@@ -262,7 +263,7 @@ impl RedirectListener {
     }
 }
 
-/// `trusted_proxies` and `proxy_protocol`.
+/// Reads `trusted_proxies` and `proxy_protocol`.
 fn proxies(table: &mut Table<'_>) -> (Vec<IpNet>, bool) {
     let list = table.list("trusted_proxies");
     let trusted: Vec<IpNet> = list.iter().filter_map(|item| item.parse(proxy)).collect();
@@ -448,7 +449,7 @@ fn proxy(text: &str) -> Result<IpNet, String> {
     let net = IpRange::try_from(text.to_owned())?.net();
     match net.prefix_len() {
         0 => Err(format!(
-            "`{text}` is everybody: any client could say where it comes from; name the proxies in front"
+            "`{text}` contains every address: any client could forge its own; name the proxies in front"
         )),
         _ => Ok(net),
     }

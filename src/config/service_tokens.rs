@@ -4,6 +4,7 @@ use super::errors::instead;
 use super::node::{Node, Value};
 use super::reader::{Item, Place, Reader, Table};
 use super::rules::Names;
+use super::team::Issuer;
 use super::unique::Unique;
 use super::values;
 use crate::catalog::{Domain, Kind};
@@ -11,11 +12,11 @@ use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Policy, PolicyDecision, Rule};
 
 /// Reads `[[service_tokens]]`.
-pub(super) fn read_all(table: &mut Table<'_>, remote: bool) -> Vec<ServiceToken> {
-    if let (true, Some(item)) = (remote, table.item("service_tokens")) {
+pub(super) fn read_all(table: &mut Table<'_>, issuer: Issuer) -> Vec<ServiceToken> {
+    if let (Issuer::Remote, Some(item)) = (issuer, table.item("service_tokens")) {
         item.error(
-            "origins are told who a program is by a token of the team, and with `certs_url` none can be signed here; leave \
-             this out, and let programs come through a node of the team itself",
+            "origins identify a service client by a token of the team, and with `certs_url` none can be signed here; remove \
+             this, and let service clients use a node of the team itself",
         );
     }
     let mut seen = Seen {
@@ -44,7 +45,7 @@ fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
     table.foreign(&[
         (
             "client_secret",
-            "the secret is for the program alone; write its SHA-256 as `client_secret_sha256`",
+            "only the client keeps the secret; write its SHA-256 as `client_secret_sha256`",
         ),
         (
             "duration",
@@ -86,7 +87,7 @@ fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
     })
 }
 
-/// One, or two while one takes the other's place.
+/// Reads the digests: one, or two during a rotation.
 fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
     let item = table.needed("client_secret_sha256", "\"<64 hexadecimal digits>\"")?;
     let list = if item.node().as_list().is_some() {
@@ -105,11 +106,11 @@ fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
     digests.into_iter().collect()
 }
 
-/// What is no digest may be the secret itself, and is not shown.
+/// Parses a digest. No message shows the text: it may be the secret itself.
 fn digest(text: &str) -> Result<SecretDigest, &'static str> {
     match SecretDigest::parse(text) {
         Ok(digest) if digest == SecretDigest::sha256(b"") => {
-            Err("this is the SHA-256 of nothing: whoever knows the client id would be let in")
+            Err("this is the SHA-256 of an empty secret: the client id alone would be enough")
         }
         Ok(digest) => Ok(digest),
         Err(_) => Err(
@@ -118,7 +119,7 @@ fn digest(text: &str) -> Result<SecretDigest, &'static str> {
     }
 }
 
-/// A moment with its offset (RFC 3339), in quotes or as TOML has it.
+/// Reads a time with its offset (RFC 3339), as text or as a TOML date.
 fn moment(item: &Item<'_>) -> Option<UnixTime> {
     let text = match item.node().value() {
         Value::Date(moment) => moment.clone(),
@@ -136,7 +137,8 @@ fn moment(item: &Item<'_>) -> Option<UnixTime> {
     read.map(UnixTime)
 }
 
-/// The ids of the applications, given or not, however much else is wrong with them.
+/// Returns the ids of the applications, also those derived from a domain, however much else is
+/// wrong with them.
 pub(super) fn application_ids(table: &Table<'_>) -> BTreeSet<String> {
     let id = |item: &Node| {
         let text = |key| item.get(key)?.as_str();
@@ -151,52 +153,61 @@ pub(super) fn application_ids(table: &Table<'_>) -> BTreeSet<String> {
         .collect()
 }
 
-/// What to say of a service token that there is not.
+/// Returns a message if no service token has the id.
 pub(super) fn unknown_token(id: &str, names: &Names<'_>) -> Option<String> {
     let instead = || instead(id, names.service_tokens.iter().copied());
     (!names.service_tokens.contains(id))
         .then(|| format!("no service token has the id `{id}`{}", instead()))
 }
 
-/// What to say of an application that there is not.
+/// Returns a message if no application has the id.
 pub(super) fn unknown_application(id: &str, names: &Names<'_>) -> Option<String> {
     let instead = || instead(id, names.applications.iter().map(String::as_str));
     (!names.applications.contains(id))
         .then(|| format!("no application has the id `{id}`{}", instead()))
 }
 
-/// Reports rules about programs where they can mean nothing.
-pub(super) fn report_misplaced(reader: &Reader<'_>, policy: &Policy, place: &Place, remote: bool) {
+/// Reports rules about service clients that have no effect in this policy.
+pub(super) fn report_misplaced(
+    reader: &Reader<'_>,
+    policy: &Policy,
+    place: &Place,
+    issuer: Issuer,
+) {
     let rules = policy
         .include
         .iter()
         .chain(&policy.require)
         .chain(&policy.exclude);
-    let programs = policy.decision == PolicyDecision::NonIdentity;
-    let people = matches!(
+    let is_service_auth = policy.decision == PolicyDecision::NonIdentity;
+    let needs_login = matches!(
         policy.decision,
         PolicyDecision::Allow | PolicyDecision::Deny
     );
     for rule in rules {
         let selector = rule.selector();
         match rule {
-            Rule::LinkedAppToken { .. } if !programs => {
+            Rule::LinkedAppToken { .. } if !is_service_auth => {
                 reader.error(
                     place,
-                    &format!("`{selector}` lets in programs; the decision must be `non_identity`"),
+                    &format!(
+                        "`{selector}` is for service clients; the decision must be `non_identity`"
+                    ),
                 );
             }
-            Rule::ServiceToken { .. } | Rule::AnyValidServiceToken {} if people => {
+            Rule::ServiceToken { .. } | Rule::AnyValidServiceToken {} if needs_login => {
                 let message = format!(
-                    "only `non_identity` and `bypass` policies are asked about whoever shows a service token, so \
-                     `{selector}` never holds here"
+                    "only `non_identity` and `bypass` policies are evaluated for a service token, so \
+                     `{selector}` never matches here"
                 );
                 reader.warn(place, &message);
             }
-            Rule::Certificate {} | Rule::CommonName { .. } if programs && remote => {
+            Rule::Certificate {} | Rule::CommonName { .. }
+                if is_service_auth && issuer == Issuer::Remote =>
+            {
                 let message = format!(
-                    "origins are told who a program is by a token of the team, and with `certs_url` none can be signed \
-                     here; use `{selector}` in an `allow` policy, or let programs come through a node of the team itself"
+                    "origins identify a service client by a token of the team, and with `certs_url` none can be signed \
+                     here; use `{selector}` in an `allow` policy, or let service clients use a node of the team itself"
                 );
                 reader.error(place, &message);
             }

@@ -7,6 +7,15 @@ use super::server::{Insecure, Listen};
 use crate::catalog::Team;
 use crate::model::{Host, HostPort, Support};
 
+/// The team that issues the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Issuer {
+    /// This team: users sign in here.
+    Local,
+    /// Another team; this node verifies its tokens (`certs_url`).
+    Remote,
+}
+
 impl Team {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<(Self, Place)> {
         let item = table.needed("domain", "\"access.example.com\"");
@@ -40,9 +49,9 @@ impl Team {
         Some((team, place))
     }
 
-    /// What only the listeners tell: the scheme, and whether browsers will find one where they are
-    /// sent.
-    pub(super) fn meet(
+    /// Completes the scheme and port from the listeners, and warns if browsers would be sent to a
+    /// port without a listener.
+    pub(super) fn follow_listeners(
         &mut self,
         reader: &Reader<'_>,
         place: &Place,
@@ -56,12 +65,12 @@ impl Team {
         if self.plain_http && host != "localhost" && !host.ends_with(".localhost") {
             reader.warn(
                 place,
-                "browsers keep our cookies only from HTTPS or from `localhost` names, so nobody can log in here over plain \
+                "browsers keep our cookies only from HTTPS or from `localhost` names, so users cannot sign in here over plain \
                  HTTP; give the listener a certificate, or name the proxy in front that has one in `trusted_proxies`",
             );
         }
         let usual = if self.plain_http { 80 } else { 443 };
-        // One's own port is the default one.
+        // The scheme's own port is the default.
         self.port = self.port.filter(|port| *port != usual);
         let port = self.port.unwrap_or(usual);
         if listen.is_empty() || fronted || listen.iter().any(|l| l.address.port() == port) {
@@ -94,7 +103,7 @@ fn domain(text: &str) -> Result<(Host, Option<u16>), String> {
     let malformed = |e| format!("`{text}` is not a host like `access.example.com`: {e}");
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {
-            // The port's own rules are those of an authority on the wire.
+            // A port follows the rules of an authority on the wire.
             let authority = format!("a:{port}");
             (host, HostPort::parse(&authority).map_err(malformed)?.port)
         }
@@ -112,7 +121,7 @@ fn certs_url(item: &Item<'_>, insecure: &Insecure) -> Option<Url> {
     })?;
     if url.scheme() == "http" && !insecure.insecure_identity_providers {
         item.error(
-            "whoever is between here and there could replace the keys; write `https://…` (or set \
+            "an attacker on the network could replace the keys; write `https://…` (or set \
              `insecure_identity_providers = true` under `[insecure]`)",
         );
     }

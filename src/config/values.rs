@@ -1,6 +1,6 @@
-//! Values that several sections have.
+//! Values that several sections share.
 
-/// Reads a name for people.
+/// Parses a display name.
 pub(super) fn label(text: &str) -> Result<String, String> {
     let odd =
         text.trim().is_empty() || text.chars().any(char::is_control) || text.chars().count() > 350;
@@ -11,7 +11,7 @@ pub(super) fn label(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads an id: a reference in rules, logs and URLs.
+/// Parses an id, which rules, logs and URLs contain.
 pub(super) fn id(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
@@ -22,7 +22,7 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     ))
 }
 
-/// Reads a number of bytes with its unit, such as `10MiB`.
+/// Parses a number of bytes with its unit, such as `10MiB`.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     let at = text
         .find(|c: char| !c.is_ascii_digit())

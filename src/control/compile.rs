@@ -24,25 +24,25 @@ use crate::observe::audit::Sample;
 use crate::route::Endpoint;
 use crate::saml::{DecryptionKeyError, ServiceProvider, SettingsError};
 
-/// Why a configuration that was read cannot be run.
+/// An error of compiling a checked configuration.
 #[derive(Debug, Error)]
 pub enum CompileError {
-    /// Policies.
+    /// Rules that name an unknown group.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// A shared policy that does not exist.
     #[error(transparent)]
     Policy(#[from] UnknownPolicy),
-    /// The team domain gives no URL.
+    /// A team domain that no URL can have.
     #[error("the team domain gives no URL")]
     Url(#[from] url::ParseError),
-    /// The database of countries, which changed since the configuration was read.
+    /// A database of countries that changed since the check.
     #[error(transparent)]
     Countries(#[from] CountryFileError),
-    /// A SAML connection.
+    /// The settings of a SAML provider.
     #[error("a SAML identity provider cannot be used")]
     Saml(#[from] SettingsError),
-    /// What SAML assertions are encrypted for.
+    /// A key that SAML assertions are encrypted for.
     #[error(transparent)]
     DecryptionKey(#[from] DecryptionKeyError),
     /// The private key of a client.
@@ -50,11 +50,11 @@ pub enum CompileError {
     ClientKey(#[from] ClientKeyError),
 }
 
-/// Makes what runs from what was written. `origins` gives the front's representation of an
-/// application's origins.
+/// Compiles a configuration into the snapshot and the services. `origins` returns the front's
+/// representation of an application's origins.
 ///
 /// # Errors
-/// See [`CompileError`]; configuration that was checked gives none.
+/// See [`CompileError`]; a checked configuration has none, unless a file changed since.
 pub fn compile(
     config: &Config,
     generation: u64,
@@ -103,7 +103,7 @@ pub fn compile(
     Ok((snapshot, services))
 }
 
-/// The part of it that people log in with.
+/// Compiles the identity providers.
 ///
 /// # Errors
 /// As for [`compile`].
@@ -121,7 +121,7 @@ pub fn providers(config: &Config, http: &HttpClient) -> Result<Vec<Provider>, Co
         .collect()
 }
 
-/// The part of it that decides: no provider, no store.
+/// Compiles the part that decides, without providers and store.
 ///
 /// # Errors
 /// As for [`compile`].
@@ -268,8 +268,8 @@ fn client_settings(
     })
 }
 
-/// Of all providers and for all applications: an origin believes such a header whoever the request
-/// is from.
+/// Returns the headers of all providers. Origins believe such a header, so it is removed from every
+/// application's requests.
 fn sent_headers(config: &Config) -> Arc<[SentHeader]> {
     let providers = config.catalog.identity_providers.iter();
     providers
@@ -325,11 +325,10 @@ fn application(
     } = application;
     let policies = catalog.policies_of(application)?;
     let domain = domain.pattern.clone();
-    // Two applications on one host would overwrite each other's cookie; one that says nothing keeps
-    // to its own path.
+    // Two applications on one host would overwrite each other's cookie, so the path is its default.
     let path = path_cookie_attribute.unwrap_or(domain.path() != "/");
-    // Everybody's provider means every one there is: who came through one that was taken away is
-    // out.
+    // Without `allowed_idps` every configured provider is allowed. A session from a provider that
+    // was removed is rejected.
     let allowed = match allowed_idps.as_slice() {
         [] if catalog.team.certs_url.is_none() => catalog
             .identity_providers
@@ -385,7 +384,7 @@ fn cors(cors: &catalog::Cors) -> Cors {
     }
 }
 
-/// Room for clocks and for a browser that dawdles between two hosts.
+/// Allows for clocks, and for a browser that pauses between two hosts.
 const SLACK: Duration = Duration::from_secs(3600);
-/// A person waits for this at login.
+/// The user waits for this at login.
 const GROUPS_BUDGET: Duration = Duration::from_secs(15);

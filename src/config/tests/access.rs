@@ -176,7 +176,7 @@ fn json_of_an_object_has_access_s_members_and_no_secret() {
             &json!(true)
         )
     );
-    // A default that nobody sent is a change for Terraform.
+    // For Terraform a default that was not sent is a change.
     for absent in [
         "same_site_cookie_attribute",
         "path_cookie_attribute",
@@ -269,11 +269,11 @@ fn members_of_access_are_accepted_in_its_objects_alone() {
         "a new application: /policies/1/precedence: policies are evaluated in the order of this list; sort them by \
          `precedence`, each its own"
     );
-    let said = rendered(
+    let messages = rendered(
         "[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\nuid = \"a\"\ntype = \"self_hosted\"\npolicies = []\n",
     );
     assert!(
-        said.contains("there is no key `uid` here") && said.contains("leave this out"),
-        "{said}"
+        messages.contains("there is no key `uid` here") && messages.contains("leave this out"),
+        "{messages}"
     );
 }

@@ -1,4 +1,4 @@
-//! What the documentation shows is what can be written.
+//! The examples in the documentation are valid.
 
 use super::super::rules::SELECTORS;
 use super::{complete, read};
@@ -6,7 +6,7 @@ use super::{complete, read};
 const POLICIES: &str = include_str!("../../../docs/policies.md");
 const OKTA: &str = include_str!("../../../docs/okta.md");
 
-/// What the examples refer to.
+/// The environment of the examples.
 const AROUND: &str = r#"
 [geo]
 database = "countries.mmdb"
@@ -124,10 +124,10 @@ fn check(provider: &str, base: &str, example: &str) {
     loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
 }
 
-/// What a login's failure says in the log is what the table explains.
+/// The log messages of failed logins are those of the table.
 #[test]
-fn every_message_of_the_saml_table_is_said() {
-    let said = [
+fn saml_table_has_the_logged_messages() {
+    let sources = [
         include_str!("../../saml/error.rs"),
         include_str!("../../saml/assertion.rs"),
         include_str!("../../idp/failure/mod.rs"),
@@ -152,8 +152,8 @@ fn every_message_of_the_saml_table_is_said() {
             .filter(|part| !part.is_empty())
         {
             assert!(
-                said.iter().any(|source| source.contains(part)),
-                "nobody says `{part}`"
+                sources.iter().any(|source| source.contains(part)),
+                "no message has `{part}`"
             );
             messages += 1;
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_example_is_right_and_says_the_defaults() {
+fn example_has_the_defaults() {
     let loaded = read(EXAMPLE).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(loaded.warnings, []);
     let Config {
@@ -146,10 +146,9 @@ fn the_example_is_right_and_says_the_defaults() {
     );
 }
 
-/// What the example has as a comment is a setting that exists, and where it says a default, that is
-/// the default.
+/// Every setting in the example's comments exists, and has the default that the comment names.
 #[test]
-fn the_example_s_comments_are_right() {
+fn comments_of_the_example_have_the_defaults() {
     let setting = |line: &str| {
         let line = line.strip_prefix("# ")?;
         let key = line.split(" = ").next()?;
@@ -157,7 +156,7 @@ fn the_example_s_comments_are_right() {
         let named = key.bytes().all(word) && line.contains(" = ");
         (named || (line.starts_with('[') && line.contains(']'))).then(|| line.to_owned())
     };
-    // Each key once: the second of two examples for a key stands for itself.
+    // Each key once: a second example of a key would be a duplicate.
     let skip = [
         "domain = \"access.example.com:8443\"",
         "origin_settings = { ca",

@@ -1,11 +1,11 @@
-//! What is no configuration.
+//! Arbitrary input.
 
 use proptest::prelude::*;
 
 use super::*;
 
 #[test]
-fn deep_and_long_input_is_only_wrong() {
+fn deep_and_long_input_is_rejected() {
     for text in [
         format!("{} = 1", vec!["a"; 20_000].join(".")),
         format!("[{}]", vec!["a"; 20_000].join(".")),
@@ -52,7 +52,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in "\\PC{0,200}") {
+    fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
         let _ = read(&text);
         let _ = (Domain::parse(&text), Origin::parse(&text));
     }

@@ -184,30 +184,32 @@ fn objects_join_the_configuration_whatever_their_order() {
 
 #[test]
 fn mistake_of_an_object_has_a_pointer_into_it() {
-    let said = |objects: &[(Kind, &str)]| with_objects(objects).unwrap_err().to_string();
+    let messages = |objects: &[(Kind, &str)]| with_objects(objects).unwrap_err().to_string();
     assert_eq!(
-        said(&[(Kind::Application, WIKI)]),
+        messages(&[(Kind::Application, WIKI)]),
         "a new application: /policies/0/include/0/group/id: no group has the id `staff`; none is defined"
     );
     let twice = WIKI.replace("wiki.example.com", "other.example.com");
     assert_eq!(
-        said(&[(Kind::Group, STAFF), (Kind::Application, &twice)]),
+        messages(&[(Kind::Group, STAFF), (Kind::Application, &twice)]),
         "a new application: /domain: another application claims `other.example.com`, on line 13 of \
          conf/portcullis.toml; each needs its own"
     );
     // A change of one object can invalidate another one.
     let bypass = WIKI.replace("\"allow\"", "\"bypass\"");
     assert!(
-        said(&[(Kind::Group, STAFF), (Kind::Application, &bypass)])
-            .starts_with("a new application: /policies/0/include/0: the group `staff` asks")
+        messages(&[(Kind::Group, STAFF), (Kind::Application, &bypass)]).starts_with(
+            "a new application: /policies/0/include/0: the group `staff` has rules about users"
+        )
     );
     assert!(
-        said(&[(Kind::Group, "[]")]).contains("a new group: this is a list; it must be a table")
+        messages(&[(Kind::Group, "[]")])
+            .contains("a new group: this is a list; it must be a table")
     );
 }
 
 #[test]
-fn object_s_secret_is_verbatim_and_no_reference() {
+fn secret_of_an_object_is_verbatim_and_not_a_reference() {
     let provider = |secret: &str| {
         let body = json!({
             "id": "second", "name": "Second", "type": "okta",

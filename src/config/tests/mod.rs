@@ -111,8 +111,7 @@ fn read(text: &str) -> Result<Loaded, Errors> {
     parse(text, Path::new("conf/portcullis.toml"), &Fake::new())
 }
 
-/// What a configuration needs besides the part under test, after it, so that line numbers are the
-/// part's own.
+/// Appends the sections that a part lacks. They come last, so that line numbers are the part's own.
 fn complete(part: &str) -> String {
     let sections = [
         ("[team]", "[team]\ndomain = \"access.example.com\"\n"),
@@ -150,10 +149,10 @@ fn rendered(part: &str) -> String {
     }
 }
 
-/// The golden file has, for each case, what was written and what is said of it. `UPDATE_GOLDEN=1`
-/// writes it anew.
+/// The golden file has, for each case, the part of a configuration and its messages.
+/// `UPDATE_GOLDEN=1` rewrites it.
 #[test]
-fn every_mistake_is_explained() {
+fn every_mistake_has_its_message() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config-mistakes.txt");
     let golden = std::fs::read_to_string(&path).unwrap();
     let (head, cases) = golden.split_once("\n=== ").unwrap();
@@ -161,9 +160,12 @@ fn every_mistake_is_explained() {
     for case in cases.split("\n=== ") {
         let (written, _) = case.split_once("\n---\n").unwrap();
         let (_, part) = written.split_once('\n').unwrap();
-        let said = rendered(part);
-        assert!(!said.contains(HIDDEN), "a secret in a message: {said}");
-        fresh.push_str(&format!("\n=== {written}\n---\n{said}"));
+        let messages = rendered(part);
+        assert!(
+            !messages.contains(HIDDEN),
+            "a secret in a message: {messages}"
+        );
+        fresh.push_str(&format!("\n=== {written}\n---\n{messages}"));
     }
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &fresh).unwrap();
@@ -286,7 +288,7 @@ include = [{ emial = { email = "a@b.c" } }, { okta = { name = "Eng", identity_pr
 }
 
 #[test]
-fn a_remote_team_only_verifies() {
+fn remote_team_needs_no_provider_and_an_audience() {
     let aud = "a".repeat(64);
     let text = format!(
         r#"[team]
@@ -320,7 +322,7 @@ policies = []
 }
 
 #[test]
-fn the_scheme_and_port_that_browsers_use() {
+fn team_url_follows_listeners_and_proxies() {
     let url = |domain: &str, listen: &str| {
         let text = format!(
             "[insecure]\nplain_http = true\n[team]\ndomain = \"{domain}\"\n[[listen]]\n{listen}"
@@ -353,7 +355,7 @@ fn the_scheme_and_port_that_browsers_use() {
 }
 
 #[test]
-fn domains_in_canonical_form() {
+fn domain_is_read_in_canonical_form() {
     for (text, host, path) in [
         ("App.Example.com", "app.example.com", None),
         ("app.example.com.", "app.example.com", None),
@@ -393,7 +395,7 @@ fn domains_in_canonical_form() {
 }
 
 #[test]
-fn domains_that_case_keeps_apart_are_accepted_if_origins_do() {
+fn domains_differing_in_case_need_case_sensitive_paths() {
     let application = |domain: &str, is_sensitive: bool| {
         format!(
             "[[applications]]\ndomain = \"{domain}\"\norigin = \"http://127.0.0.1:8080\"\ncase_sensitive_paths = {is_sensitive}\n\
@@ -426,7 +428,7 @@ fn domains_that_case_keeps_apart_are_accepted_if_origins_do() {
 }
 
 #[test]
-fn every_selector_has_its_fields() {
+fn selector_table_matches_the_rules() {
     let value = |field: &str| match field.trim_start_matches('?') {
         "ip" => json!("10.0.0.0/8"),
         "country_code" => json!("DE"),
@@ -472,7 +474,7 @@ fn every_selector_has_its_fields() {
 }
 
 #[test]
-fn no_secret_shows() {
+fn debug_output_has_no_secret() {
     let text = EXAMPLE.replace(
         "# api_token = \"env:OKTA_API_TOKEN\"",
         "api_token = \"file:secret\"",
@@ -492,7 +494,7 @@ fn no_secret_shows() {
 }
 
 #[test]
-fn files_are_read_from_where_they_are() {
+fn paths_are_relative_to_the_configuration_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("portcullis.toml");
     assert!(
@@ -534,7 +536,7 @@ fn files_are_read_from_where_they_are() {
 
 #[cfg(unix)]
 #[test]
-fn whoever_can_read_a_secret_is_told() {
+fn file_readable_by_all_is_recognised() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
@@ -570,7 +572,7 @@ fn suggested_sections_work_at_the_end_of_a_file() {
 }
 
 #[test]
-fn whoever_embeds_the_check_needs_no_listener_and_no_origin() {
+fn embedded_configuration_needs_no_listener_and_no_origin() {
     let text = "[team]\ndomain = \"access.example.com\"\n[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n\
                 config = { client_id = \"a\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://dev-1.okta.com\" }\n\
                 [[applications]]\ndomain = \"wiki.example.com\"\n";

@@ -105,15 +105,18 @@ fn unreadable_entries_of_no_proxy_are_one_warning() {
 }
 
 #[test]
-fn odd_proxy_of_the_environment_is_an_error_that_hides_it() {
-    let said = read_with("", &[("HTTPS_PROXY", "socks5://ann:hunter2@proxy.example")]).unwrap_err();
+fn invalid_proxy_variable_is_an_error_without_its_value() {
+    let messages =
+        read_with("", &[("HTTPS_PROXY", "socks5://ann:hunter2@proxy.example")]).unwrap_err();
     assert!(
-        said.contains("outgoing") && said.contains("`HTTPS_PROXY`") && said.contains("SOCKS"),
-        "{said}"
+        messages.contains("outgoing")
+            && messages.contains("`HTTPS_PROXY`")
+            && messages.contains("SOCKS"),
+        "{messages}"
     );
     assert!(
-        !said.contains("hunter2") && !said.contains("ann:"),
-        "{said}"
+        !messages.contains("hunter2") && !messages.contains("ann:"),
+        "{messages}"
     );
     let mended = read_with(
         "[outgoing]\nhttps_proxy = \"none\"",
@@ -123,7 +126,7 @@ fn odd_proxy_of_the_environment_is_an_error_that_hides_it() {
 }
 
 #[test]
-fn configuration_read_elsewhere_asks_no_environment() {
+fn offline_configuration_reads_no_environment() {
     let text = complete(
         "[outgoing]\nhttps_proxy = \"http://p.example\"\nhttps_proxy_credentials = \"env:X\"",
     );

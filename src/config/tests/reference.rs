@@ -63,7 +63,7 @@ fn rows(provider: &str) -> Vec<Row> {
     rows
 }
 
-/// A configuration with every table that can be written, and in it what is required.
+/// Returns a configuration with every table and the required keys of each.
 fn complete(provider: &str) -> Table {
     let certificate = include_str!("../../../tests/saml/keys/idp.crt");
     let config = match provider {
@@ -158,7 +158,7 @@ fn changed(document: &Table, row: &Row, value: Option<&Value>) -> Vec<Table> {
         .collect()
 }
 
-/// Returns what is reported of a key that has this value.
+/// Returns the messages for a key with this value.
 fn messages(document: &Table, row: &Row, value: &Value) -> Vec<String> {
     let errors = changed(document, row, Some(value))
         .into_iter()
@@ -184,7 +184,7 @@ fn page_has_every_key_and_no_other() {
         let text = toml::to_string(&complete(provider)).unwrap();
         let documents = [Document::toml(text, Path::new("portcullis.toml")).unwrap()];
         let reader = Reader::new(&documents, &Offline, Deployment::Standalone);
-        super::super::read(&reader);
+        super::super::whole::read(&reader);
         assert!(!reader.has_errors(), "{:?}", reader.outcome().0);
         let read = reader.asked();
         let rows = rows(provider);
@@ -244,11 +244,11 @@ fn type_of_every_key_is_right() {
                     .unwrap();
                 config.insert("private_key".to_owned(), Value::String("file:x".to_owned()));
             }
-            let said = messages(&document, &row, &Value::Float(1.5));
-            let right = said
+            let found = messages(&document, &row, &Value::Float(1.5));
+            let right = found
                 .iter()
                 .any(|message| phrases.iter().any(|phrase| message.contains(phrase)));
-            assert!(right, "{row:?}: {said:?}");
+            assert!(right, "{row:?}: {found:?}");
         }
     }
 }
@@ -279,15 +279,15 @@ fn range_of_every_number_and_duration_is_right() {
                 (_, Some(number)) => (number.parse::<u64>().unwrap() << 20).to_string(),
                 _ => text.to_owned(),
             };
-            let said = messages(&document, row, &value);
+            let found = messages(&document, row, &value);
             let from = [
                 format!("from {} to {}", bytes(least), bytes(most)),
                 format!("from {least} (none) to {most} (all)"),
             ];
-            let right = said
+            let right = found
                 .iter()
                 .any(|message| from.iter().any(|from| message.contains(from)));
-            assert!(right, "{row:?}: {said:?}");
+            assert!(right, "{row:?}: {found:?}");
             checked += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! Connections over SAML. What is said of mistakes is in the golden file.
+//! SAML providers. The golden file has the messages.
 
 use std::env::VarError;
 use std::io;
@@ -42,7 +42,7 @@ fn body(pem: &str) -> String {
 }
 
 #[test]
-fn a_connection_is_read_with_all_that_access_has_for_it() {
+fn saml_provider_is_read_with_all_its_keys() {
     let (idp, next) = (
         include_str!("../../../tests/saml/keys/idp.crt"),
         include_str!("../../../tests/saml/keys/idp-next.crt"),
@@ -124,7 +124,7 @@ plain_http = true
 }
 
 #[test]
-fn okta_s_issuer_begins_with_http() {
+fn okta_issuer_with_https_is_a_warning() {
     let idp = body(include_str!("../../../tests/saml/keys/idp.crt"));
     for (scheme, warned) in [("https", true), ("http", false)] {
         let part = format!(
@@ -151,7 +151,7 @@ plain_http = true
 }
 
 #[test]
-fn the_certificate_of_another_key_is_no_encryption_key() {
+fn encryption_key_with_another_certificate_is_rejected() {
     let idp = body(include_str!("../../../tests/saml/keys/idp.crt"));
     let part = format!(
         r#"[[identity_providers]]
