@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
-pub(crate) use self::headers::edit;
+pub(crate) use self::headers::{Downstream, HeaderEdits};
 pub(crate) use self::responses::retry;
 pub(crate) use self::running::Standing;
 use crate::control::Access;
