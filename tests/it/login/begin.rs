@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::portcullis::{Config, Portcullis, find};
 use crate::support::{
-    APPLICATIONS, Browser, Okta, Origin, Person, World, browser, leads_to_login, okta, open_token,
-    start,
+    APPLICATIONS, Browser, Okta, Origin, Person, World, browser, leads_to_login, okta, older,
+    open_token, start,
 };
 
 const WIKI: &str = "http://wiki.localhost/page?q=1&r=a%20b";
@@ -476,7 +476,7 @@ async fn nobody_logs_in_again_after_a_restart() {
 #[tokio::test]
 async fn the_store_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
-    let world = World::start().await;
+    let world = World::with(APPLICATIONS, |config| config.new_store = true).await;
     let mode = std::fs::metadata(world.proxy.path("portcullis.db"))
         .unwrap()
         .permissions()
@@ -490,16 +490,18 @@ async fn an_expired_token_is_renewed_without_the_provider_while_the_organisation
         APPLICATIONS.replace(r#"session_duration = "8h""#, r#"session_duration = "1m""#);
     let world = World::with(&applications, |_| ()).await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    let kept = format!(
-        "Cookie: CF_Authorization={}",
-        browser
-            .cookie("wiki.localhost", "CF_Authorization")
-            .unwrap()
-    );
-    // A minute is the shortest session that can be configured.
-    tokio::time::sleep(std::time::Duration::from_secs(62)).await;
-    // A browser drops the cookie with the token; a thief does not.
-    let answer = world.browser().fetch("GET", WIKI, &[&kept], b"").await;
+    let token = browser
+        .cookie("wiki.localhost", "CF_Authorization")
+        .unwrap();
+    let (_, claims) = open_token(token);
+    let [issued, expires] = ["iat", "exp"].map(|claim| claims[claim].as_i64().unwrap());
+    assert_eq!(expires - issued, 60);
+    // A minute later a browser has dropped the cookie. A thief still has it.
+    let stale = format!("Cookie: CF_Authorization={}", older(token, 60));
+    browser
+        .cookies
+        .retain(|cookie| cookie.host != "wiki.localhost");
+    let answer = world.browser().fetch("GET", WIKI, &[&stale], b"").await;
     assert_eq!(answer.status, 401, "no leeway on our own sessions");
     let asked = world.idp.count("/oauth2/v1/authorize");
     let page = browser.open(WIKI).await;
@@ -591,7 +593,7 @@ async fn the_header_is_as_good_as_the_cookie() {
 
 #[tokio::test]
 async fn certs_have_two_keys_and_a_certificate_for_each() {
-    let world = World::start().await;
+    let world = World::with(APPLICATIONS, |config| config.new_store = true).await;
     for host in ["access.localhost", "wiki.localhost"] {
         let answer = world
             .browser()

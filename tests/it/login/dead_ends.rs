@@ -184,8 +184,7 @@ async fn page_of_a_broken_store_offers_to_try_again() {
     // The new process remembers no session.
     world.proxy.stop().await;
     world.proxy.run().await;
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = world.proxy.database().await;
     sqlx::query("ALTER TABLE identities RENAME TO elsewhere")
         .execute(&database)
         .await

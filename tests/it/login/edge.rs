@@ -392,11 +392,7 @@ async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
     // The application's sessions end, the one at the team domain goes on.
-    let url = format!(
-        "sqlite://{}",
-        edge.team.proxy.path("portcullis.db").display()
-    );
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = edge.team.proxy.database().await;
     let ended = "INSERT INTO revocations (revision, kind, subject, before, expires) \
                  VALUES ((SELECT latest FROM revision), 'application', $1, $2, $3)";
     let mut change = database.begin().await.unwrap();

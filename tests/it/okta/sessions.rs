@@ -26,19 +26,18 @@ async fn with(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
     (proxy, okta, origin)
 }
 
-async fn database(proxy: &Portcullis) -> SqlitePool {
-    SqlitePool::connect(&format!(
-        "sqlite://{}",
-        proxy.path("portcullis.db").display()
-    ))
-    .await
-    .unwrap()
-}
-
 /// From now on the store takes no revocation, until the trigger `full` is dropped.
 async fn fill_up(database: &SqlitePool) {
     let full = "CREATE TRIGGER full BEFORE INSERT ON revocations BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END";
     sqlx::query(full).execute(database).await.unwrap();
+}
+
+/// Makes the groups from Okta's API an hour older in the store of a stopped proxy.
+async fn age_groups(database: &SqlitePool) {
+    let older = "UPDATE identities SET identity = json_set(identity, '$.groups_seen.at', \
+        json_extract(identity, '$.groups_seen.at') - 3600) WHERE json_extract(identity, '$.idp.id') = 'okta'";
+    let aged = sqlx::query(older).execute(database).await.unwrap();
+    assert_eq!(aged.rows_affected(), 1);
 }
 
 async fn status(browser: &mut Browser, url: &str) -> u16 {
@@ -140,7 +139,7 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
     .await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
-    let database = database(&proxy).await;
+    let database = proxy.database().await;
     fill_up(&database).await;
     okta.control(json!({ "disable": ALICE })).await;
     until(&mut browser, WIKI, 401).await;
@@ -211,7 +210,8 @@ async fn groups_that_nobody_watched_are_read_again_when_they_are_used() {
     );
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } }))
         .await;
-    sleep(Duration::from_secs(4)).await;
+    // Longer than `groups_max_stale`, in whole seconds.
+    sleep(Duration::from_secs(3)).await;
     origin.forget();
     assert_eq!(
         browser.open(WIKI).await.response.status,
@@ -280,16 +280,7 @@ async fn a_login_beside_another_one_makes_nothing_younger() {
         );
     }
     proxy.stop().await;
-    let older = "UPDATE identities SET identity = json_set(identity, '$.groups_seen.at', \
-        json_extract(identity, '$.groups_seen.at') - 3600) WHERE json_extract(identity, '$.idp.id') = 'okta'";
-    assert_eq!(
-        sqlx::query(older)
-            .execute(&database(&proxy).await)
-            .await
-            .unwrap()
-            .rows_affected(),
-        1
-    );
+    age_groups(&proxy.database().await).await;
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } }))
         .await;
     proxy.run().await;
@@ -324,9 +315,10 @@ async fn who_is_gone_is_out_of_what_stands_beside_though_the_store_takes_nothing
         );
     }
     proxy.stop().await;
-    fill_up(&database(&proxy).await).await;
+    let database = proxy.database().await;
+    age_groups(&database).await;
+    fill_up(&database).await;
     okta.control(json!({ "disable": ALICE })).await;
-    sleep(Duration::from_secs(5)).await;
     proxy.run().await;
     origin.forget();
     for url in [WIKI, OTHER] {
@@ -406,7 +398,7 @@ async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
     let most = "SELECT MAX(json_array_length(identity, '$.beside')) FROM identities";
     assert_eq!(
         sqlx::query_scalar::<_, i64>(most)
-            .fetch_one(&database(&proxy).await)
+            .fetch_one(&proxy.database().await)
             .await
             .unwrap(),
         1
@@ -522,7 +514,7 @@ async fn a_way_to_the_provider_that_is_not_there_leads_to_where_was_asked_for() 
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     sqlx::query("DELETE FROM logout_hints")
-        .execute(&database(&proxy).await)
+        .execute(&proxy.database().await)
         .await
         .unwrap();
     let logout =

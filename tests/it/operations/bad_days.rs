@@ -369,8 +369,7 @@ async fn malformed_callbacks_are_refusals() {
 async fn while_nobody_can_say_what_was_revoked_sessions_wait() {
     let world = World::with(APPLICATIONS, |config| config.store = "max_stale = \"10s\"").await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = world.proxy.database().await;
     let until = async |alice: &mut Browser, status: u16| {
         let began = Instant::now();
         loop {

@@ -16,15 +16,6 @@ const NAVIGATION: &[&str] = &[
     "Sec-Fetch-Dest: document",
 ];
 
-async fn database(proxy: &Portcullis) -> SqlitePool {
-    SqlitePool::connect(&format!(
-        "sqlite://{}",
-        proxy.path("portcullis.db").display()
-    ))
-    .await
-    .unwrap()
-}
-
 const WRITTEN: [&str; 3] = ["identities", "revocations", "probe"];
 
 /// As on a full disk: SQLite rolls the transaction back by itself.
@@ -69,7 +60,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
     let world = World::start().await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let mut bob = world.signed_in(Person::alice(), WIKI).await;
-    let database = database(&world.proxy).await;
+    let database = world.proxy.database().await;
     assert_eq!(world.proxy.readiness().await, (200, "ready\n".to_owned()));
     fill_up(&database).await;
     for _ in 0..2 {
@@ -221,7 +212,7 @@ async fn session_ends_after_the_store_file_is_replaced() {
     // A backup, which another process would use from here on: what it revokes is never seen in the
     // old file.
     let backup = world.proxy.path("backup");
-    let database = database(&world.proxy).await;
+    let database = world.proxy.database().await;
     sqlx::query(sqlx::AssertSqlSafe(format!(
         "VACUUM INTO '{}'",
         backup.display()
@@ -249,7 +240,7 @@ async fn session_ends_after_the_store_file_is_replaced() {
 
 #[tokio::test]
 async fn new_store_is_reported_once() {
-    let mut world = World::start().await;
+    let mut world = World::with(APPLICATIONS, |config| config.new_store = true).await;
     let created = |log: &str| {
         log.lines()
             .filter(|line| line.contains("created a new store at "))

@@ -164,8 +164,7 @@ async fn stream_ends_when_revocations_are_out_of_reach() {
     let token = alice.cookie(HOST, "CF_Authorization").unwrap().to_owned();
     let mut stream = send(&world, &token, "GET /origin/stream HTTP/1.1\r\n\r\n").await;
     assert_eq!(stream.response_head().await.unwrap().status, 200);
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = world.proxy.database().await;
     sqlx::query("ALTER TABLE revocations RENAME TO elsewhere")
         .execute(&database)
         .await

@@ -514,8 +514,7 @@ async fn an_answer_is_good_once_on_all_nodes() {
     );
     world.proxy.stop().await;
     // The flow is used up, too. Without that the assertion itself still is.
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = world.proxy.database().await;
     let deleted = sqlx::query("DELETE FROM uses WHERE name LIKE 'flow %'")
         .execute(&database)
         .await
@@ -541,8 +540,7 @@ async fn nobody_comes_in_while_the_store_cannot_say_whether_it_is_the_first_time
     let world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = world.proxy.database().await;
     sqlx::query("ALTER TABLE uses RENAME TO elsewhere")
         .execute(&database)
         .await

@@ -10,12 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::idp::now;
+use super::{SERVICE_KEY, keys};
 use super::open_token;
 use super::wire::{self, Framing};
 
 /// The service's key, and one that it never publishes.
-pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
-pub static STRANGER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| keys::signing_key(SERVICE_KEY));
+pub static STRANGER: LazyLock<SigningKey> = LazyLock::new(|| keys::signing_key(keys::STRANGER));
 
 /// What it answers to a question, given the claims in it.
 pub type Script = Box<dyn Fn(&Value) -> Reply + Send>;

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use url::Url;
 
+use super::{SERVICE_KEY, keys};
 use super::okta::{CLIENT_ID, CLIENT_SECRET};
 use super::wire::{self, Framing, Headers};
 
@@ -396,8 +397,12 @@ fn or(answer: &Answer, right: impl FnOnce() -> Reply) -> Reply {
     }
 }
 
-static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
-static STRANGER: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
+static KEY: LazyLock<KeyPair> = LazyLock::new(|| key_pair(SERVICE_KEY));
+static STRANGER: LazyLock<KeyPair> = LazyLock::new(|| key_pair(keys::STRANGER));
+
+fn key_pair(pem: &str) -> KeyPair {
+    KeyPair::from_pkcs8(&keys::der(pem)).unwrap()
+}
 
 /// A token signed by a key that nobody has published.
 pub fn forged(header: &Value, claims: &Value) -> String {

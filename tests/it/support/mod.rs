@@ -6,6 +6,8 @@ pub mod certs;
 pub mod connect_proxy;
 pub mod evaluator;
 pub mod idp;
+#[path = "../../keys/mod.rs"]
+pub mod keys;
 pub mod okta;
 pub mod origin;
 pub mod portcullis;
@@ -23,6 +25,9 @@ pub use self::origin::Origin;
 pub use self::portcullis::{Config, Portcullis};
 pub use self::raw::Response;
 pub use self::simplesamlphp::SimpleSamlPhp;
+
+/// The key of a service that a test plays: an identity provider, or one that evaluates logins.
+pub const SERVICE_KEY: &str = include_str!("../../keys/service.key");
 
 /// The applications of most tests, all at one origin: `wiki` for Engineering, `pay` for Finance,
 /// `open` for everybody without a login, and `app` for any member with `/public` open and `/admin`
@@ -240,6 +245,17 @@ pub fn leads_to_login(answer: &Response) -> bool {
     ]
     .iter()
     .any(|login| location.starts_with(login))
+}
+
+/// Returns a token of the team as it would be if it had been signed `seconds` earlier.
+pub fn older(token: &str, seconds: i64) -> String {
+    let (_, mut claims) = open_token(token);
+    for claim in ["iat", "nbf", "exp"] {
+        if let Some(time) = claims[claim].as_i64() {
+            claims[claim] = (time - seconds).into();
+        }
+    }
+    keys::signing_key(keys::TEAM).sign(&claims).unwrap()
 }
 
 /// Takes a token apart: header and claims, unverified.

@@ -8,12 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use portcullis::model::UnixTime;
+use portcullis::store::{SqliteStore, Store, StoredKey};
 use rustls::ClientConfig;
+use sqlx::SqlitePool;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use super::certs::{Certificate, ClientIdentity};
+use super::keys;
 use super::okta::{CLIENT_ID, CLIENT_SECRET};
 use super::raw::{self, Connection, Connection2};
 
@@ -43,6 +48,8 @@ pub struct Config {
     pub listen: String,
     /// The store's file, if it is not one of its own in the folder.
     pub store_path: Option<PathBuf>,
+    /// Starts without a store, so that the proxy makes one with keys of its own.
+    pub new_store: bool,
     /// Inserted under `[store]`.
     pub store: &'static str,
     /// The log filter.
@@ -72,6 +79,7 @@ impl Config {
             session_duration: "24h",
             listen: String::new(),
             store_path: None,
+            new_store: false,
             store: "",
             log: "info,portcullis=trace",
             env: Vec::new(),
@@ -134,7 +142,7 @@ config = {{ client_id = "{CLIENT_ID}", {credentials}, okta_account = "{issuer}"{
         let store_path = self
             .store_path
             .clone()
-            .unwrap_or_else(|| "portcullis.db".into());
+            .unwrap_or_else(|| STORE_FILE.into());
         let store_path = store_path.display();
         let plain_http = !self.tls;
         let tls = if self.tls {
@@ -204,6 +212,11 @@ impl Portcullis {
         fs::write(folder.path().join("key.pem"), &certificate.key_pem).unwrap();
         for (name, content) in &config.files {
             fs::write(folder.path().join(name), content).unwrap();
+        }
+        let has_keys = config.certs_url.is_none() && config.store_path.is_none();
+        if has_keys && !config.new_store {
+            let store = STORE.get_or_init(store_with_keys).await;
+            fs::write(folder.path().join(STORE_FILE), store).unwrap();
         }
         let (address, metrics) = (free_address(), free_address());
         let mut proxy = Self {
@@ -428,6 +441,14 @@ impl Portcullis {
         self.folder.path().join(name)
     }
 
+    /// Opens the proxy's store beside it.
+    pub async fn database(&self) -> SqlitePool {
+        let file = self.path(STORE_FILE);
+        SqlitePool::connect(&format!("sqlite://{}", file.display()))
+            .await
+            .unwrap()
+    }
+
     /// The TLS settings of a client that trusts this proxy.
     pub fn trust(&self, protocol: &str) -> Arc<ClientConfig> {
         self.certificate.client(protocol)
@@ -471,6 +492,37 @@ impl Portcullis {
             .collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
+}
+
+const STORE_FILE: &str = "portcullis.db";
+
+/// A store file that holds the team's two signing keys. Two new RSA keys would take longer than all
+/// else in the start of a proxy.
+static STORE: OnceCell<Vec<u8>> = OnceCell::const_new();
+
+async fn store_with_keys() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(STORE_FILE);
+    let store = SqliteStore::open(&path).await.unwrap();
+    for (pem, certificate) in [
+        (keys::TEAM, include_str!("../../keys/team.crt")),
+        (
+            include_str!("../../keys/team-next.key"),
+            include_str!("../../keys/team-next.crt"),
+        ),
+    ] {
+        let key = StoredKey {
+            kid: keys::signing_key(pem).kid().into(),
+            pkcs8: keys::pkcs8(pem),
+            certificate_pem: certificate.to_owned(),
+            made: UnixTime::now(),
+            retired: None,
+        };
+        store.put_signing_key(&key).await.unwrap();
+    }
+    // Without open connections the file is complete: SQLite merges its log into it.
+    store.close().await;
+    fs::read(path).unwrap()
 }
 
 /// A process that does not outlive the test, however that ends.
