@@ -9,6 +9,8 @@ mod audit;
 mod headers;
 mod responses;
 mod running;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
