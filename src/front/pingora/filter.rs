@@ -288,7 +288,7 @@ impl AccessFilter {
 
     /// Returns the answer that tells of an error, with the team's support.
     pub(super) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        self.gate.told(page, style)
+        self.gate.error(page, style)
     }
 
     /// Copies what a request is judged by, for its watch.
