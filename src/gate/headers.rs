@@ -81,7 +81,8 @@ impl HeaderEdits {
             let attributes = session.headers();
             self.set.extend(attributes.iter().cloned());
             if attributes.len() > 1 {
-                self.set.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+                self.set
+                    .sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
             }
             if let Some(email) = session.email_header() {
                 self.set.push((EMAIL, email.clone()));
@@ -130,7 +131,11 @@ impl HeaderEdits {
         if let Some(host) = host {
             self.set.push((FORWARDED_HOST, host));
         }
-        let scheme = if is_tls || !plain_http { "https" } else { "http" };
+        let scheme = if is_tls || !plain_http {
+            "https"
+        } else {
+            "http"
+        };
         self.set
             .push((FORWARDED_PROTO, HeaderValue::from_static(scheme)));
         Ok(())

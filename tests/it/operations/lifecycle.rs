@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::certs::Certificate;
 use crate::support::portcullis::{Config, Process, free_address};
 use crate::support::raw::{self, Connection};
-use crate::support::{APPLICATIONS, World, at};
+use crate::support::{APPLICATIONS, World, at, eventually};
 
 /// Runs the proxy until it ends, in a folder of its own.
 fn run_to_the_end(listen: SocketAddr, metrics: SocketAddr, rest: &str) -> Output {
@@ -298,11 +298,10 @@ async fn assert_outlives_its_successor(world: &mut World, words: &[&str]) {
         .unwrap();
     let mut successor = Process(child);
     world.proxy.signal("QUIT");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while successor.0.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "the successor lives on");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the successor lives on", async || {
+        successor.0.try_wait().unwrap().is_some()
+    })
+    .await;
     let mut errors = String::new();
     std::io::Read::read_to_string(successor.0.stderr.as_mut().unwrap(), &mut errors).unwrap();
     assert_eq!(successor.0.wait().unwrap().code(), Some(2), "{errors}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::SqlitePool;
 
 use crate::support::portcullis::find;
-use crate::support::{APPLICATIONS, Person, Portcullis, World};
+use crate::support::{APPLICATIONS, Person, Portcullis, World, eventually};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const LOGOUT: &str = "http://wiki.localhost/cdn-cgi/access/logout";
@@ -223,14 +223,11 @@ async fn session_ends_after_the_store_file_is_replaced() {
     database.close().await;
     std::fs::set_permissions(&backup, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::rename(&backup, &file).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while alice.fetch("GET", WIKI, &[], b"").await.status != 503 {
-        assert!(
-            Instant::now() < deadline,
-            "the session goes on, whatever was revoked in the new store"
-        );
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    eventually(
+        "the session goes on, whatever was revoked in the new store",
+        async || alice.fetch("GET", WIKI, &[], b"").await.status == 503,
+    )
+    .await;
     assert_eq!(world.proxy.readiness().await.0, 503);
     world
         .proxy

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::evaluator::{Evaluator, KEY, Reply, STRANGER, answer};
 use crate::support::idp::now;
-use crate::support::{Browser, Person, World, at, open_token, raw};
+use crate::support::{Browser, Person, World, at, eventually, open_token, raw};
 
 /// `in` lets those in of whom the service says yes, `out` everybody else, `deny` likewise and by a
 /// policy that denies.
@@ -434,14 +434,11 @@ async fn a_service_that_hangs_costs_five_seconds_and_trying_again_is_possible() 
     assert_eq!(service.questions().len(), 1);
 
     service.answers(|question| Reply::signed(&answer(question, true)));
-    let began = Instant::now();
-    while !reason(&mut alice, "in").await.is_empty() {
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "the service answers again, and nobody asks it"
-        );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    eventually(
+        "the service answers again, and nobody asks it",
+        async || reason(&mut alice, "in").await.is_empty(),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -475,14 +472,10 @@ async fn new_key_under_the_old_name_is_fetched() {
         "what does not verify is worth a second look"
     );
     service.publishes(&[json!(7), KEY.to_jwk()]);
-    let began = Instant::now();
-    while reason(&mut world.browser(), "in").await == UNKNOWN {
-        assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "the new key is not taken"
-        );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    eventually("the new key is not taken", async || {
+        reason(&mut world.browser(), "in").await != UNKNOWN
+    })
+    .await;
     assert!(service.key_fetches() <= 4, "{}", service.key_fetches());
 }
 

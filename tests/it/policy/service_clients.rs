@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::certs::{Authority, ClientIdentity};
 use crate::support::portcullis::find;
 use crate::support::raw::{self, Connection, Connection2};
-use crate::support::{Browser, Person, Response, World, leads_to_login, open_token};
+use crate::support::{Browser, Person, Response, World, eventually, leads_to_login, open_token};
 
 /// A pair as `portcullis service-token new` makes it.
 pub struct Pair {
@@ -891,14 +891,10 @@ async fn authorities_come_and_go_with_their_files() {
 async fn replace(hardware: &Hardware, file: &Path, content: &str) {
     let before = hardware.world.proxy.log().len();
     std::fs::write(file, content).unwrap();
-    let began = Instant::now();
-    while !hardware.world.proxy.log()[before..].contains("the configuration was reloaded") {
-        assert!(
-            began.elapsed() < Duration::from_secs(25),
-            "nobody looks at the file"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    eventually("nobody looks at the file", async || {
+        hardware.world.proxy.log()[before..].contains("the configuration was reloaded")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::support::origin::Origin;
 use crate::support::portcullis::{Config, Portcullis, free_address};
 use crate::support::raw::{self, Connection};
 use crate::support::wire::Framing;
-use crate::support::{APPLICATIONS, Idp, Person, World, at, before, open_application};
+use crate::support::{APPLICATIONS, Idp, Person, World, at, before, eventually, open_application};
 
 /// One open application at these origins, with further keys.
 fn open_at(origins: &str, keys: &str) -> String {
@@ -229,19 +229,11 @@ async fn a_certificate_authority_vouches_for_the_origins_of_its_application_alon
             assert_eq!(ask(&proxy, name).await, status, "{name}");
         }
     }
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    at_first.until_more("/healthz", 1).await;
     assert_eq!(
         ask(&proxy, "one").await,
         200,
         "the health check knows the authority"
-    );
-    assert!(
-        at_first
-            .seen()
-            .iter()
-            .filter(|seen| seen.target == "/healthz")
-            .count()
-            >= 2
     );
 
     // The file's content counts, and it is read at a reload.
@@ -249,14 +241,10 @@ async fn a_certificate_authority_vouches_for_the_origins_of_its_application_alon
     proxy.config.rest.push('\n');
     proxy.write_config();
     proxy.signal("HUP");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while ask(&proxy, "one").await == 200 {
-        assert!(
-            Instant::now() < deadline,
-            "the new authority is not looked at"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the new authority is not looked at", async || {
+        ask(&proxy, "one").await != 200
+    })
+    .await;
     assert_eq!(ask(&proxy, "two").await, 200);
 }
 
@@ -288,16 +276,14 @@ async fn origins_that_a_reload_does_not_change_keep_their_connections_and_their_
     }
     let (checked, connections) = (checks(), origin.connections());
     let reloaded = async |proxy: &Portcullis, times: usize| {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while proxy
-            .log()
-            .matches("the configuration was reloaded")
-            .count()
-            < times
-        {
-            assert!(Instant::now() < deadline, "no reload");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually("no reload", async || {
+            proxy
+                .log()
+                .matches("the configuration was reloaded")
+                .count()
+                >= times
+        })
+        .await;
     };
     proxy.config.rest = proxy
         .config
@@ -317,14 +303,10 @@ async fn origins_that_a_reload_does_not_change_keep_their_connections_and_their_
     proxy.config.rest = proxy.config.rest.replace("\"1h\"", "\"30m\"");
     proxy.write_config();
     reloaded(&proxy, 2).await;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while checks() == checked {
-        assert!(
-            Instant::now() < deadline,
-            "a pool whose settings change begins anew"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("a pool whose settings change begins anew", async || {
+        checks() != checked
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -599,14 +581,10 @@ async fn each_kind_of_client_is_told_of_origin_trouble_in_its_own_way() {
         let request = raw::request("POST", &format!("{name}.localhost"), path, &lines) + body;
         raw::exchange(proxy.address, request).await.unwrap()
     };
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while ask("sick", "/", "Accept: text/html", "").await.status != 503 {
-        assert!(
-            Instant::now() < deadline,
-            "an origin that is down is not found out"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("an origin that is down is not found out", async || {
+        ask("sick", "/", "Accept: text/html", "").await.status == 503
+    })
+    .await;
     let big = "a".repeat(2000);
     for (name, path, body, status, grpc, reason) in [
         ("dead", "/", "", 502, "14", "origin_unreachable"),

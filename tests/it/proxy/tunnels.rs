@@ -7,7 +7,7 @@ use crate::support::origin::Origin;
 use crate::support::portcullis::{Config, Portcullis};
 use crate::support::raw::{self, Connection};
 use crate::support::switcher::{Manner, Switcher};
-use crate::support::{APPLICATIONS, Idp, Person, World, at, before, open_application};
+use crate::support::{APPLICATIONS, Idp, Person, World, at, before, older, open_application};
 
 /// An open application at `origin`.
 pub(super) async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
@@ -418,12 +418,9 @@ include = [{ everyone = {} }]
     let mut alice = world
         .signed_in(Person::alice(), "http://short.localhost/")
         .await;
-    let mut expiring = Ongoing::start(
-        &world,
-        "short.localhost",
-        alice.cookie("short.localhost", "CF_Authorization").unwrap(),
-    )
-    .await;
+    let token = alice.cookie("short.localhost", "CF_Authorization").unwrap();
+    // 40 of its 60 seconds are left.
+    let mut expiring = Ongoing::start(&world, "short.localhost", &older(token, 20)).await;
     let started = Instant::now();
 
     let mut bob = world
@@ -463,12 +460,12 @@ include = [{ everyone = {} }]
     world.proxy.signal("HUP");
     of_alice.assert_ends_within(limit).await;
 
-    if let Some(rest) = Duration::from_secs(50).checked_sub(started.elapsed()) {
+    if let Some(rest) = Duration::from_secs(35).checked_sub(started.elapsed()) {
         tokio::time::sleep(rest).await;
         expiring.assert_goes_on().await;
     }
     expiring
-        .assert_ends_within(limit + Duration::from_secs(60).saturating_sub(started.elapsed()))
+        .assert_ends_within(limit + Duration::from_secs(40).saturating_sub(started.elapsed()))
         .await;
     assert!(
         !anonymous.closes_within(Duration::from_millis(200)).await,

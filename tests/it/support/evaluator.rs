@@ -10,9 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::idp::now;
-use super::{SERVICE_KEY, keys};
 use super::open_token;
 use super::wire::{self, Framing};
+use super::{SERVICE_KEY, keys};
 
 /// The service's key, and one that it never publishes.
 pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| keys::signing_key(SERVICE_KEY));

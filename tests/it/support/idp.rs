@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use url::Url;
 
-use super::{SERVICE_KEY, keys};
 use super::okta::{CLIENT_ID, CLIENT_SECRET};
 use super::wire::{self, Framing, Headers};
+use super::{SERVICE_KEY, keys};
 
 /// A change to a JSON object on its way out.
 pub type Tweak = Box<dyn Fn(&mut Map<String, Value>) + Send>;

@@ -18,6 +18,8 @@ pub mod simplesamlphp;
 pub mod switcher;
 pub mod wire;
 
+use std::time::{Duration, Instant};
+
 pub use self::browser::Browser;
 pub use self::idp::{Answer, Idp, Person};
 pub use self::okta::Okta;
@@ -256,6 +258,15 @@ pub fn older(token: &str, seconds: i64) -> String {
         }
     }
     keys::signing_key(keys::TEAM).sign(&claims).unwrap()
+}
+
+/// Waits until a condition is met, and fails with this message if that takes a minute.
+pub async fn eventually(failure: &str, mut is_met: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_met().await {
+        assert!(Instant::now() < deadline, "{failure}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Takes a token apart: header and claims, unverified.

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::certs::Certificate;
+use super::eventually;
 use super::wire::{self, Framing, Head, Headers, Io, PATIENCE};
 
 /// One request as it was received.
@@ -142,6 +143,18 @@ impl Origin {
             seen.is_empty(),
             "after {after} the origin received {seen:?}"
         );
+    }
+
+    /// Returns the number of requests for this target.
+    pub fn count(&self, target: &str) -> usize {
+        let seen = self.shared.seen.lock().unwrap();
+        seen.iter().filter(|seen| seen.target == target).count()
+    }
+
+    /// Waits for more requests for this target than these.
+    pub async fn until_more(&self, target: &str, than: usize) {
+        let failure = format!("no further request for {target}");
+        eventually(&failure, async || self.count(target) > than).await;
     }
 
     /// How many connections were made to it.

@@ -139,10 +139,7 @@ config = {{ client_id = "{CLIENT_ID}", {credentials}, okta_account = "{issuer}"{
         } else {
             String::new()
         };
-        let store_path = self
-            .store_path
-            .clone()
-            .unwrap_or_else(|| STORE_FILE.into());
+        let store_path = self.store_path.clone().unwrap_or_else(|| STORE_FILE.into());
         let store_path = store_path.display();
         let plain_http = !self.tls;
         let tls = if self.tls {
