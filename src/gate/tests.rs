@@ -18,7 +18,7 @@ use fronts::{Answer, UnreachableTeam};
 use table::{Case, Mint, World};
 
 #[tokio::test]
-async fn every_case_is_answered_by_the_gate_as_the_engine_decides() {
+async fn every_case_through_the_gate_matches_the_decision() {
     let (world, mint) = (table::world(), fronts::mint());
     let team = UnreachableTeam::new();
     let mut gates = BTreeMap::new();

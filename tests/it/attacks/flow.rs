@@ -10,7 +10,7 @@ use crate::support::{Answer, Person, World, assert_refused};
 const WIKI: &str = "http://wiki.localhost/page";
 
 #[tokio::test]
-async fn r01_the_way_back_leads_to_a_known_application_only() {
+async fn r01_return_address_leads_to_a_known_application_only() {
     let world = World::start().await;
     let evil = [
         "//evil.example",
@@ -90,7 +90,7 @@ async fn follow_to_the_end(
 }
 
 #[tokio::test]
-async fn r01_a_path_that_looks_like_a_host_stays_a_path() {
+async fn r01_path_that_looks_like_a_host_stays_a_path() {
     let world = World::start().await;
     let mut browser = world.browser();
     let page = browser.open("http://app.localhost//evil.example/x").await;
@@ -103,7 +103,7 @@ async fn r01_a_path_that_looks_like_a_host_stays_a_path() {
 }
 
 #[tokio::test]
-async fn r02_a_state_that_is_not_this_browsers_is_refused() {
+async fn r02_state_of_another_browser_is_refused() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
@@ -185,7 +185,7 @@ fn assert_no_session(answer: &crate::support::Response, after: &str) {
 }
 
 #[tokio::test]
-async fn r04_what_the_provider_says_is_escaped() {
+async fn r04_error_text_of_the_provider_is_escaped() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
@@ -248,7 +248,7 @@ async fn r04_what_the_provider_says_is_escaped() {
 }
 
 #[tokio::test]
-async fn r05_an_attackers_code_does_not_log_the_victim_in() {
+async fn r05_code_of_an_attacker_does_not_log_the_victim_in() {
     let world = World::start().await;
     let mut attacker = world.browser();
     let waiting = attacker.open_until(WIKI, &world.idp.issuer).await;
@@ -293,7 +293,7 @@ async fn r05_an_attackers_code_does_not_log_the_victim_in() {
 }
 
 #[tokio::test]
-async fn r05_the_last_step_is_bound_to_the_browser_too() {
+async fn r05_last_step_is_bound_to_the_browser() {
     let world = World::start().await;
     let mut attacker = world.browser();
     let authorized = attacker
@@ -343,7 +343,7 @@ async fn r05_the_last_step_is_bound_to_the_browser_too() {
 }
 
 #[tokio::test]
-async fn r06_the_same_callback_twice_is_one_token_call() {
+async fn r06_repeated_callback_makes_one_token_call() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
@@ -377,7 +377,7 @@ async fn r06_the_same_callback_twice_is_one_token_call() {
 }
 
 #[tokio::test]
-async fn r08_an_id_token_that_is_not_for_this_login_is_refused() {
+async fn r08_id_token_of_another_login_is_refused() {
     let set = |name: &'static str, value: Value| {
         move |s: &mut Script| {
             s.claims = Box::new(move |claims| {
@@ -510,7 +510,7 @@ async fn r08_an_id_token_that_is_not_for_this_login_is_refused() {
 }
 
 #[tokio::test]
-async fn r08_answers_of_the_token_endpoint_that_are_none_are_refused() {
+async fn r08_malformed_token_response_is_refused() {
     let world = World::start().await;
     let answers = [
         Answer::Html,
@@ -550,7 +550,7 @@ async fn r08_answers_of_the_token_endpoint_that_are_none_are_refused() {
 }
 
 #[tokio::test]
-async fn r11_mail_addresses_that_are_not_certain_match_no_rule() {
+async fn r11_unverified_or_odd_email_address_matches_no_rule() {
     let applications = crate::support::APPLICATIONS.replace(
         r#"include = [{ okta = { name = "Engineering", identity_provider_id = "okta" } }]"#,
         r#"include = [{ email_domain = { domain = "example.com" } }]"#,
@@ -615,7 +615,7 @@ async fn r11_mail_addresses_that_are_not_certain_match_no_rule() {
 }
 
 #[tokio::test]
-async fn r12_a_login_replaces_whatever_session_was_there() {
+async fn r12_login_replaces_an_earlier_session() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let first = browser
@@ -643,7 +643,7 @@ async fn r12_a_login_replaces_whatever_session_was_there() {
 }
 
 #[tokio::test]
-async fn r16_a_storm_of_fetches_starts_no_login() {
+async fn r16_many_fetches_start_no_login() {
     let world = World::start().await;
     let mut browser = world.browser();
     for _ in 0..200 {
@@ -654,7 +654,7 @@ async fn r16_a_storm_of_fetches_starts_no_login() {
 }
 
 #[tokio::test]
-async fn r19_parameters_of_a_login_are_not_passed_through() {
+async fn r19_login_parameters_are_not_passed_to_the_provider() {
     let world = World::start().await;
     let mut browser = world.browser();
     let first = browser
@@ -673,7 +673,7 @@ async fn r19_parameters_of_a_login_are_not_passed_through() {
 }
 
 #[tokio::test]
-async fn r20_pages_cannot_be_framed_and_an_image_cannot_log_out() {
+async fn r20_pages_are_not_framed_and_an_image_logs_nobody_out() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let lines = [
@@ -707,7 +707,7 @@ async fn r20_pages_cannot_be_framed_and_an_image_cannot_log_out() {
 }
 
 #[tokio::test]
-async fn r21_no_code_stays_in_the_address_and_no_referrer_tells_it() {
+async fn r21_code_stays_out_of_the_url_and_the_referrer() {
     let world = World::start().await;
     let mut browser = world.browser();
     browser.open(WIKI).await;
@@ -730,7 +730,7 @@ async fn r21_no_code_stays_in_the_address_and_no_referrer_tells_it() {
 }
 
 #[tokio::test]
-async fn r22_a_callback_at_an_application_is_nothing() {
+async fn r22_callback_on_an_application_host_is_not_found() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
@@ -753,7 +753,7 @@ async fn r22_a_callback_at_an_application_is_nothing() {
 }
 
 #[tokio::test]
-async fn r23_no_refusal_carries_anything_of_the_origin() {
+async fn r23_refusal_carries_no_header_of_the_origin() {
     let world = World::start().await;
     for path in [
         "/",
@@ -773,7 +773,7 @@ async fn r23_no_refusal_carries_anything_of_the_origin() {
 }
 
 #[tokio::test]
-async fn r24_a_script_of_another_site_cannot_read_the_identity() {
+async fn r24_script_of_another_site_cannot_read_the_identity() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
@@ -794,7 +794,7 @@ async fn r24_a_script_of_another_site_cannot_read_the_identity() {
 }
 
 #[tokio::test]
-async fn r05_a_hand_over_that_was_overheard_is_burned() {
+async fn r05_overheard_hand_over_is_used_up() {
     let world = World::start().await;
     let mut owner = world.browser();
     let authorized = owner
@@ -830,7 +830,7 @@ async fn r05_a_hand_over_that_was_overheard_is_burned() {
 /// Whose cookie is another one is sent back to the team domain, and there only the browser of that
 /// login gets on to the page.
 #[tokio::test]
-async fn r05_an_overheard_hand_over_does_not_tell_its_page() {
+async fn r05_overheard_hand_over_does_not_reveal_its_page() {
     let world = World::start().await;
     let (mut stranger, mut bob) = (world.browser(), world.browser());
     bob.open_as(WIKI, "bob").await;
@@ -858,7 +858,7 @@ async fn r05_an_overheard_hand_over_does_not_tell_its_page() {
 }
 
 #[tokio::test]
-async fn r05_an_edge_node_redeems_a_hand_over_once() {
+async fn r05_edge_node_redeems_a_hand_over_once() {
     let world = World::start().await;
     let mut owner = world.browser();
     let redeem = async |authorized: &Url, app_session: &str, host: &str| {

@@ -6,7 +6,7 @@ use super::{APP, cookie_line, forwarded_as_sent, malformed, member, refused_ever
 use crate::support::{APPLICATIONS, World, assert_refused, leads_to_login, raw};
 
 #[tokio::test]
-async fn p01_a_query_is_not_a_path() {
+async fn p01_query_is_not_a_path() {
     refused_everywhere(&[
         "/admin?x=/public/",
         "/admin?/public/a",
@@ -84,7 +84,7 @@ async fn p03_fragments_over_http2_reach_neither_check_nor_origin() {
 }
 
 #[tokio::test]
-async fn p04_dot_segments_are_resolved_before_judging() {
+async fn p04_dot_segments_are_resolved_before_the_decision() {
     refused_everywhere(&[
         "/public/../admin/secrets",
         "/public/./../admin",
@@ -96,7 +96,7 @@ async fn p04_dot_segments_are_resolved_before_judging() {
 }
 
 #[tokio::test]
-async fn p05_encoded_dot_segments_are_dot_segments() {
+async fn p05_encoded_dot_segments_are_resolved() {
     refused_everywhere(&[
         "/public/%2e%2e/admin",
         "/public/%2E%2e/admin",
@@ -110,7 +110,7 @@ async fn p05_encoded_dot_segments_are_dot_segments() {
 }
 
 #[tokio::test]
-async fn p06_what_is_encoded_twice_is_refused() {
+async fn p06_double_encoded_dots_are_refused() {
     malformed(&[
         b"/public/%252e%252e/admin",
         b"/public/%252e%252e%252fadmin",
@@ -127,7 +127,7 @@ async fn p06_what_is_encoded_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn p06_a_slash_that_is_encoded_twice_arrives_as_sent() {
+async fn p06_double_encoded_slash_arrives_as_sent() {
     forwarded_as_sent(&[
         "/job/x/feature%252Flogin",
         "/job/x/feature%252flogin",
@@ -163,7 +163,7 @@ async fn p08_path_parameters_arrive_as_sent() {
 }
 
 #[tokio::test]
-async fn p09_slashes_are_merged_before_judging() {
+async fn p09_slashes_are_merged_before_the_decision() {
     refused_everywhere(&[
         "//admin/secret",
         "///admin",
@@ -189,7 +189,7 @@ async fn p09_slashes_inside_arrive_as_sent() {
 }
 
 #[tokio::test]
-async fn p09_two_slashes_are_no_authority() {
+async fn p09_leading_double_slash_is_no_authority() {
     let world = World::start().await;
     let answer = world
         .raw(raw::request(
@@ -238,7 +238,7 @@ async fn p12_control_characters_are_malformed() {
 }
 
 #[tokio::test]
-async fn p12_dots_and_blanks_at_the_end_of_a_segment_lead_nowhere_else() {
+async fn p12_trailing_dots_and_blanks_reach_no_other_application() {
     malformed(&[
         b"/admin%20",
         b"/admin.",
@@ -260,12 +260,12 @@ async fn p12_dots_and_blanks_at_the_end_of_a_segment_lead_nowhere_else() {
 }
 
 #[tokio::test]
-async fn p13_unreserved_characters_are_decoded_before_judging() {
+async fn p13_unreserved_characters_are_decoded_first() {
     refused_everywhere(&["/%61dmin/x", "/%61%64%6d%69%6e", "/adm%69n"]).await;
 }
 
 #[tokio::test]
-async fn p13_case_leads_to_no_other_application() {
+async fn p13_case_reaches_no_other_application() {
     malformed(&[
         b"/ADMIN",
         b"/ADMIN/x",
@@ -300,7 +300,7 @@ async fn p13_case_leads_to_no_other_application() {
 }
 
 #[tokio::test]
-async fn p13_an_origin_can_be_declared_case_sensitive() {
+async fn p13_origin_can_be_declared_case_sensitive() {
     let declared = "domain = \"app.$TLD\"\ncase_sensitive_paths = true";
     let applications = APPLICATIONS.replacen("domain = \"app.$TLD\"", declared, 1);
     let world = World::with(&applications, |_| ()).await;
@@ -330,7 +330,7 @@ async fn p13_an_origin_can_be_declared_case_sensitive() {
 }
 
 #[tokio::test]
-async fn p13_a_star_covers_what_all_readings_share() {
+async fn p13_wildcard_covers_the_common_part_of_all_readings() {
     let files = r#"
 [[applications]]
 domain = "app.$TLD/files/*.pdf"
@@ -371,7 +371,7 @@ include = [{ everyone = {} }]
 }
 
 #[tokio::test]
-async fn readings_of_our_endpoints_are_malformed() {
+async fn other_readings_of_our_endpoints_are_malformed() {
     malformed(&[
         b"/CDN-CGI/access/logout",
         b"/cdn-cgi%2Faccess/logout",
@@ -385,7 +385,7 @@ async fn readings_of_our_endpoints_are_malformed() {
 }
 
 #[tokio::test]
-async fn a_refused_path_says_so() {
+async fn refused_path_names_its_reason() {
     let world = World::start().await;
     let lines = ["Accept: application/json"];
     let answer = world
@@ -401,7 +401,7 @@ async fn a_refused_path_says_so() {
 }
 
 #[tokio::test]
-async fn p15_a_url_in_the_path_is_a_path() {
+async fn p15_url_in_the_path_is_a_path() {
     let world = World::start().await;
     let mut browser = member(&world).await;
     for target in [
@@ -537,7 +537,7 @@ async fn p18_hosts_are_compared_in_their_canonical_form() {
 }
 
 #[tokio::test]
-async fn p20_a_rule_on_the_method_judges_the_method_that_arrives() {
+async fn p20_method_rule_sees_the_method_that_arrives() {
     let hooks = r#"
 [[applications]]
 domain = "hooks.$TLD"
@@ -617,7 +617,7 @@ include = [{ portcullis_method = { methods = ["POST"] } }]
 }
 
 #[tokio::test]
-async fn p21_trace_and_connect_are_not_allowed_and_end_the_connection() {
+async fn p21_trace_and_connect_get_405_and_close() {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);
     for (method, target) in [
@@ -641,7 +641,7 @@ async fn p21_trace_and_connect_are_not_allowed_and_end_the_connection() {
 }
 
 #[tokio::test]
-async fn p21_odd_methods_are_judged_like_any_other() {
+async fn p21_unknown_methods_are_decided_like_any_other() {
     let world = World::start().await;
     for method in ["get", "GETX", "PRI", "PROPFIND", "Q"] {
         let answer = world
@@ -653,7 +653,7 @@ async fn p21_odd_methods_are_judged_like_any_other() {
 }
 
 #[tokio::test]
-async fn p22_options_is_judged_like_any_other_method() {
+async fn p22_options_is_decided_like_any_other_method() {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);
     let preflight = [
@@ -679,7 +679,7 @@ async fn p22_options_is_judged_like_any_other_method() {
 }
 
 #[tokio::test]
-async fn p22_a_real_preflight_passes_without_an_identity() {
+async fn p22_real_preflight_passes_without_an_identity() {
     let applications = APPLICATIONS.replacen(
         "domain = \"app.$TLD\"",
         "domain = \"app.$TLD\"\noptions_preflight_bypass = true",
@@ -733,7 +733,7 @@ async fn p22_a_real_preflight_passes_without_an_identity() {
 }
 
 #[tokio::test]
-async fn p23_a_user_agent_opens_nothing() {
+async fn p23_user_agent_grants_no_access() {
     let world = World::start().await;
     for agent in [
         "GoogleHC/1.0",
@@ -784,7 +784,7 @@ async fn p25_other_octets_arrive_as_sent() {
 }
 
 #[tokio::test]
-async fn p17_an_absolute_form_with_an_equal_host_is_a_request() {
+async fn p17_absolute_form_with_an_equal_host_is_accepted() {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);
     for (target, arrives) in [

@@ -48,7 +48,7 @@ async fn verified_at(proxy: &Portcullis, assertion: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_member_of_the_group_reaches_the_page_first_asked_for() {
+async fn member_of_the_group_reaches_the_requested_page() {
     let (proxy, okta, origin) = with_okta(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     let page = browser.open_as(WIKI, "alice@example.com").await;
@@ -106,7 +106,7 @@ async fn a_member_of_the_group_reaches_the_page_first_asked_for() {
 }
 
 #[tokio::test]
-async fn the_first_redirect_has_the_shape_that_clients_parse() {
+async fn first_redirect_has_the_form_that_clients_parse() {
     let world = World::start().await;
     let mut browser = world.browser();
     let answer = browser.request("GET", WIKI, &[], b"").await;
@@ -131,7 +131,7 @@ async fn the_first_redirect_has_the_shape_that_clients_parse() {
 }
 
 #[tokio::test]
-async fn somebody_in_the_wrong_group_is_refused_and_the_origin_never_hears_of_it() {
+async fn user_in_the_wrong_group_is_denied() {
     let (proxy, _okta, origin) = with_okta(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     let page = browser.open_as(WIKI, "bob@example.com").await;
@@ -153,7 +153,7 @@ async fn somebody_in_the_wrong_group_is_refused_and_the_origin_never_hears_of_it
 }
 
 #[tokio::test]
-async fn one_login_is_enough_for_a_second_application() {
+async fn one_login_serves_a_second_application() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let logins = world.idp.count("/oauth2/v1/authorize");
@@ -181,7 +181,7 @@ async fn one_login_is_enough_for_a_second_application() {
 }
 
 #[tokio::test]
-async fn the_chooser_lists_the_providers_where_nothing_is_automatic() {
+async fn login_page_lists_the_providers_without_auto_redirect() {
     let applications = APPLICATIONS.replace("auto_redirect_to_identity = true", "");
     let world = World::with(&applications, |_| ()).await;
     let mut browser = world.browser();
@@ -216,7 +216,7 @@ async fn the_chooser_lists_the_providers_where_nothing_is_automatic() {
 }
 
 #[tokio::test]
-async fn every_tab_lands_on_its_own_page_whatever_the_order() {
+async fn every_tab_reaches_its_own_page_in_any_order() {
     let world = World::start().await;
     let mut browser = world.browser();
     let mut tabs = Vec::new();
@@ -287,7 +287,7 @@ async fn at_most_five_flows_are_kept_and_their_cookies_stay_small() {
 }
 
 #[tokio::test]
-async fn a_flow_that_is_gone_goes_to_the_page_when_there_is_a_session() {
+async fn expired_flow_with_a_session_reaches_the_page() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser
@@ -314,7 +314,7 @@ async fn a_flow_that_is_gone_goes_to_the_page_when_there_is_a_session() {
 }
 
 #[tokio::test]
-async fn a_browser_without_cookies_is_stopped_by_a_page_that_names_the_cookie() {
+async fn browser_without_cookies_gets_a_page_that_names_them() {
     let world = World::start().await;
     let mut browser = world.browser();
     let mut url = WIKI.to_owned();
@@ -343,7 +343,7 @@ async fn a_browser_without_cookies_is_stopped_by_a_page_that_names_the_cookie() 
 }
 
 #[tokio::test]
-async fn a_browser_that_loses_the_session_cookie_is_stopped_in_the_third_round() {
+async fn lost_session_cookie_stops_the_third_login() {
     let world = World::start().await;
     let mut browser = world.browser();
     let (mut url, mut rounds) = (url::Url::parse(WIKI).unwrap(), 0);
@@ -370,7 +370,7 @@ async fn a_browser_that_loses_the_session_cookie_is_stopped_in_the_third_round()
 }
 
 #[tokio::test]
-async fn a_host_whose_clock_is_far_behind_gets_its_hand_over() {
+async fn host_with_a_slow_clock_accepts_its_hand_over() {
     let world = World::start().await;
     world.signed_in(Person::alice(), WIKI).await;
     let mut browser = world.browser();
@@ -415,7 +415,7 @@ async fn a_host_whose_clock_is_far_behind_gets_its_hand_over() {
 }
 
 #[tokio::test]
-async fn logout_kills_the_token_everywhere() {
+async fn logout_revokes_the_token_everywhere() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     browser.open("http://app.localhost/").await;
@@ -456,7 +456,7 @@ async fn logout_kills_the_token_everywhere() {
 }
 
 #[tokio::test]
-async fn nobody_logs_in_again_after_a_restart() {
+async fn sessions_survive_a_restart() {
     let mut world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     world.proxy.stop().await;
@@ -474,7 +474,7 @@ async fn nobody_logs_in_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn the_store_is_for_its_owner_alone() {
+async fn store_file_is_private_to_its_owner() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::with(APPLICATIONS, |config| config.new_store = true).await;
     let mode = std::fs::metadata(world.proxy.path("portcullis.db"))
@@ -485,7 +485,7 @@ async fn the_store_is_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_renewed_without_the_provider_while_the_organisation_session_lives() {
+async fn expired_token_is_renewed_without_the_provider() {
     let applications =
         APPLICATIONS.replace(r#"session_duration = "8h""#, r#"session_duration = "1m""#);
     let world = World::with(&applications, |_| ()).await;
@@ -565,7 +565,7 @@ async fn login_and_authorized_answer_head() {
 }
 
 #[tokio::test]
-async fn the_header_is_as_good_as_the_cookie() {
+async fn token_header_works_like_the_cookie() {
     let world = World::start().await;
     let browser = world.signed_in(Person::alice(), WIKI).await;
     let token = browser
@@ -632,7 +632,7 @@ async fn certs_have_two_keys_and_a_certificate_for_each() {
 }
 
 #[tokio::test]
-async fn get_identity_gives_groups_and_never_a_token() {
+async fn get_identity_returns_groups_and_no_token() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
@@ -663,7 +663,7 @@ async fn get_identity_gives_groups_and_never_a_token() {
 }
 
 #[tokio::test]
-async fn more_than_a_hundred_groups_are_all_read_or_the_login_fails() {
+async fn more_than_a_hundred_groups_are_complete_or_refused() {
     let applications = APPLICATIONS.replace("Engineering", "zz-last-allowed");
     let (proxy, okta, origin) = with_okta(|config| {
         config.rest = applications;
@@ -715,7 +715,7 @@ async fn more_than_a_hundred_groups_are_all_read_or_the_login_fails() {
 }
 
 #[tokio::test]
-async fn exactly_a_hundred_groups_are_not_believed() {
+async fn exactly_a_hundred_groups_are_not_trusted() {
     let (proxy, okta, _origin) =
         with_okta(|config| config.api_token = Some(okta::API_TOKEN.to_owned())).await;
     let groups = "/api/v1/users/00u3hundred00000d7/groups";
@@ -737,7 +737,7 @@ async fn exactly_a_hundred_groups_are_not_believed() {
 }
 
 #[tokio::test]
-async fn fat_tokens_rotated_keys_and_odd_names_are_all_the_same() {
+async fn fat_tokens_rotated_keys_and_unicode_names_work() {
     let (proxy, okta, origin) =
         with_okta(|config| config.rest = APPLICATIONS.replace("Engineering", "日本語グループ"))
             .await;
@@ -775,7 +775,7 @@ async fn fat_tokens_rotated_keys_and_odd_names_are_all_the_same() {
 }
 
 #[tokio::test]
-async fn audit_events_say_who_and_where() {
+async fn audit_events_name_user_and_page() {
     let world = World::start().await;
     world.signed_in(Person::alice(), WIKI).await;
     let event = world.proxy.events("login").pop().unwrap();
@@ -792,7 +792,7 @@ async fn audit_events_say_who_and_where() {
 }
 
 #[tokio::test]
-async fn tabs_opened_at_once_in_a_fresh_browser_land_on_their_own_pages() {
+async fn tabs_opened_together_reach_their_own_pages() {
     let world = World::start().await;
     let mut browser = world.browser();
     // The browser asks for all of them before the first answer comes, and keeps the cookie of the
@@ -823,7 +823,7 @@ async fn tabs_opened_at_once_in_a_fresh_browser_land_on_their_own_pages() {
 }
 
 #[tokio::test]
-async fn what_a_login_left_open_is_asked_of_the_provider_again() {
+async fn incomplete_identity_is_fetched_again() {
     let application = r#"
 [[applications]]
 name = "Vault"
@@ -862,7 +862,7 @@ policies = [{ name = "two factors", decision = "allow", include = [{ auth_method
 }
 
 #[tokio::test]
-async fn addresses_of_six_kibibytes_survive_a_login() {
+async fn url_of_six_kibibytes_survives_a_login() {
     let world = World::start().await;
     for piece in [
         "(filters:!(),query:(x:%27a%27))&_a=b",
@@ -905,7 +905,7 @@ async fn paths_arrive_as_sent_after_a_login() {
 }
 
 #[tokio::test]
-async fn a_longer_address_is_named_before_the_login() {
+async fn url_that_is_too_long_is_refused_before_the_login() {
     let world = World::start().await;
     let mut browser = world.browser();
     let page = browser

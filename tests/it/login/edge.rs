@@ -82,7 +82,7 @@ impl Edge {
 }
 
 #[tokio::test]
-async fn people_log_in_at_the_team_and_arrive_at_the_edge() {
+async fn login_at_the_team_leads_back_to_the_edge() {
     let edge = edge().await;
     let mut alice = edge.browser();
     let page = alice.open(&edge.wiki).await;
@@ -119,7 +119,7 @@ async fn people_log_in_at_the_team_and_arrive_at_the_edge() {
 }
 
 #[tokio::test]
-async fn the_edge_goes_on_without_the_team_and_learns_of_a_logout() {
+async fn edge_works_without_the_team_and_follows_logouts() {
     let mut edge = edge().await;
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
@@ -158,7 +158,7 @@ async fn the_edge_goes_on_without_the_team_and_learns_of_a_logout() {
 }
 
 #[tokio::test]
-async fn token_renewed_at_the_edge_just_before_a_logout_ends_with_its_login() {
+async fn token_renewed_at_the_edge_is_revoked_with_its_login() {
     let edge = edge().await;
     let (mut telephone, mut desk) = (edge.browser(), edge.browser());
     for browser in [&mut telephone, &mut desk] {
@@ -219,7 +219,7 @@ async fn token_renewed_at_the_edge_just_before_a_logout_ends_with_its_login() {
 }
 
 #[tokio::test]
-async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity() {
+async fn first_request_of_a_cold_node_fetches_keys_and_identity() {
     let edge = edge().await;
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
@@ -342,7 +342,7 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
 }
 
 #[tokio::test]
-async fn another_team_s_keys_are_not_taken_at_a_reload() {
+async fn reload_does_not_accept_keys_of_another_team() {
     let mut edge = edge().await;
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
@@ -385,7 +385,7 @@ async fn another_team_s_keys_are_not_taken_at_a_reload() {
 }
 
 #[tokio::test]
-async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
+async fn revoked_token_does_not_affect_the_next_one() {
     let edge = edge().await;
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
@@ -426,7 +426,7 @@ async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_node_that_takes_no_session_of_its_team_says_so_instead_of_asking_for_ever() {
+async fn node_that_rejects_team_sessions_reports_it() {
     let mut edge = edge().await;
     let mut config = node_config(&edge.team);
     config.rest = config.rest.replace(
@@ -459,7 +459,7 @@ async fn a_node_that_takes_no_session_of_its_team_says_so_instead_of_asking_for_
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_hand_over_is_refused_without_the_team() {
+async fn malformed_hand_over_is_refused_without_the_team() {
     let mut edge = edge().await;
     let host = edge.wiki.split('/').nth(2).unwrap().to_owned();
     let (long, session) = (

@@ -8,7 +8,7 @@ const WIKI: &str = "http://wiki.localhost/page";
 const METADATA: &str = "/.well-known/cloudflare-access-protected-resource";
 
 #[tokio::test]
-async fn a_refusal_names_the_document_that_names_the_login() {
+async fn refusal_names_the_protected_resource_document() {
     let world = World::start().await;
     let named = |path: &str| {
         format!("Cloudflare-Access resource_metadata=\"http://wiki.localhost{METADATA}{path}\"")
@@ -69,7 +69,7 @@ async fn a_refusal_names_the_document_that_names_the_login() {
 }
 
 #[tokio::test]
-async fn every_other_well_known_place_is_the_applications() {
+async fn other_well_known_paths_belong_to_the_application() {
     let world = World::start().await;
     for path in [
         "/.well-known/acme-challenge/x",
@@ -103,7 +103,7 @@ async fn every_other_well_known_place_is_the_applications() {
 }
 
 #[tokio::test]
-async fn each_endpoint_says_which_methods_it_takes() {
+async fn endpoint_answers_405_with_its_methods() {
     let world = World::start().await;
     for (host, path, allowed) in [
         (
@@ -157,7 +157,7 @@ async fn each_endpoint_says_which_methods_it_takes() {
 }
 
 #[tokio::test]
-async fn tokens_say_what_those_of_access_say() {
+async fn tokens_have_the_claims_of_access() {
     let world = World::start().await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let (_, app) = open_token(alice.cookie("wiki.localhost", "CF_Authorization").unwrap());
@@ -193,7 +193,7 @@ async fn tokens_say_what_those_of_access_say() {
 }
 
 #[tokio::test]
-async fn an_identity_that_fits_into_no_cookie_stays_away_from_it() {
+async fn identity_too_large_for_a_cookie_is_left_out() {
     let world = World::start().await;
     let groups = (0..90).map(|n| format!("a group with a name of some length, number {n}"));
     let mut person = Person::alice();
@@ -227,7 +227,7 @@ async fn an_identity_that_fits_into_no_cookie_stays_away_from_it() {
 }
 
 #[tokio::test]
-async fn the_team_domain_says_what_it_is_and_who_is_signed_in() {
+async fn team_domain_shows_the_signed_in_user() {
     let world = World::start().await;
     let page = world.browser().open("http://access.localhost/").await;
     let text = page.response.text();
@@ -291,7 +291,7 @@ fn switch(host: &str) -> String {
 }
 
 #[tokio::test]
-async fn r12_after_a_switch_nothing_of_the_one_before_is_good_in_this_browser() {
+async fn r12_switching_accounts_revokes_the_first_login() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     // The same person again, by a login of its own: what stands in the other application's cookie
@@ -334,7 +334,7 @@ async fn r12_after_a_switch_nothing_of_the_one_before_is_good_in_this_browser() 
 }
 
 #[tokio::test]
-async fn a_provider_that_is_taken_away_takes_its_people_with_it() {
+async fn removed_provider_ends_its_sessions() {
     let applications = APPLICATIONS.replace(
         "allowed_idps = [\"okta\"]\nauto_redirect_to_identity = true\n",
         "",

@@ -22,7 +22,7 @@ fn to(logout: &str, target: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
+async fn logout_ends_on_the_front_page_signed_out() {
     let world = World::start().await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let asked = world.idp.count("/oauth2/v1/authorize");
@@ -69,7 +69,7 @@ async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
 }
 
 #[tokio::test]
-async fn signing_in_and_out_again_and_again_is_no_loop() {
+async fn repeated_sign_in_and_out_causes_no_loop() {
     let world = World::start().await;
     world.idp.script(|script| script.person = Person::alice());
     for logout in [
@@ -95,7 +95,7 @@ async fn signing_in_and_out_again_and_again_is_no_loop() {
 }
 
 #[tokio::test]
-async fn logins_in_two_tabs_and_a_logout_are_no_loop() {
+async fn logins_in_two_tabs_and_a_logout_cause_no_loop() {
     let world = World::start().await;
     world.idp.script(|script| script.person = Person::alice());
     for logout in [LOGOUT, "http://access.localhost/cdn-cgi/access/logout"] {
@@ -117,7 +117,7 @@ async fn logins_in_two_tabs_and_a_logout_are_no_loop() {
 }
 
 #[tokio::test]
-async fn return_to_leads_to_what_is_known() {
+async fn return_to_leads_to_a_known_application() {
     let world = World::start().await;
     let known = [
         ("/goodbye?x=1", "http://wiki.localhost/goodbye?x=1"),
@@ -239,7 +239,7 @@ async fn r01_return_to_leads_nowhere_else() {
 }
 
 #[tokio::test]
-async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
+async fn logout_from_another_site_needs_confirmation() {
     let world = World::start().await;
     let lines = [
         "Sec-Fetch-Site: cross-site",
@@ -297,7 +297,7 @@ async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
 }
 
 #[tokio::test]
-async fn a_session_on_a_path_ends_by_way_of_the_team() {
+async fn session_on_a_path_ends_through_the_team() {
     let (_, admin) = APPLICATIONS.rsplit_once("[[applications]]\n").unwrap();
     let world = World::with(&format!("[[applications]]\n{admin}"), |_| ()).await;
     let mut alice = world
@@ -340,7 +340,7 @@ async fn a_session_on_a_path_ends_by_way_of_the_team() {
 }
 
 #[tokio::test]
-async fn a_logout_signs_the_person_out_of_every_browser() {
+async fn logout_signs_the_user_out_of_every_browser() {
     let world = World::start().await;
     let mut telephone = world.signed_in(Person::alice(), WIKI).await;
     let mut desk = world
@@ -389,7 +389,7 @@ async fn a_logout_signs_the_person_out_of_every_browser() {
 }
 
 #[tokio::test]
-async fn a_logout_everywhere_ends_what_is_still_on_its_way() {
+async fn logout_everywhere_ends_logins_under_way() {
     let world = World::start().await;
     let begin = "http://wiki.localhost/cdn-cgi/access/authorized";
     let mut elsewhere = world.browser();
@@ -408,7 +408,7 @@ async fn a_logout_everywhere_ends_what_is_still_on_its_way() {
 
 /// On a host where the session is not seen, because its cookie is on a path.
 #[tokio::test]
-async fn another_site_cannot_take_the_cookies_of_a_path() {
+async fn another_site_cannot_remove_cookies_of_a_path() {
     let world = World::start().await;
     let logout = "http://wiki.localhost/cdn-cgi/access/logout";
     let ask = |lines: &'static [&'static str]| async {
@@ -548,7 +548,7 @@ async fn until_signed_out(browser: &mut Browser, why: &str) {
 }
 
 #[tokio::test]
-async fn renewal_at_a_process_that_has_not_heard_of_the_logout_ends_too() {
+async fn token_renewed_at_a_process_that_lags_is_revoked() {
     let world = World::start().await;
     let other = two_processes(&world).await;
     let mut renewals = 0;

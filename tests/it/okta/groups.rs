@@ -48,7 +48,7 @@ fn assert_failed_closed(what: &str, (status, page): &(u16, String)) {
 }
 
 #[tokio::test]
-async fn any_number_of_groups_in_every_shape_with_a_token() {
+async fn any_number_of_groups_is_read_with_an_api_token() {
     let okta = Okta::start(&[CALLBACK]);
     let (proxy, okta, origin) =
         with(okta, |config| config.api_token = Some(API_TOKEN.to_owned())).await;
@@ -140,7 +140,7 @@ async fn more_than_a_hundred_groups_without_a_token_fail_closed() {
 
 /// A rule on the claim itself, which Okta cuts or leaves out, sees what is known of the groups.
 #[tokio::test]
-async fn a_claim_of_groups_says_no_less_than_the_groups() {
+async fn groups_claim_is_as_complete_as_the_groups() {
     let no_contractors = r#"exclude = [{ oidc = { claim_name = "groups", claim_value = "Contractors", identity_provider_id = "okta" } }]"#;
     let rule = application("wiki", "okta", "{ everyone = {} }") + no_contractors;
     for token in [false, true] {
@@ -185,7 +185,7 @@ async fn a_claim_of_groups_says_no_less_than_the_groups() {
 }
 
 #[tokio::test]
-async fn every_fault_of_the_groups_api_fails_closed() {
+async fn groups_api_faults_fail_closed() {
     let okta = Okta::start(&[CALLBACK]);
     let (proxy, okta, origin) =
         with(okta, |config| config.api_token = Some(API_TOKEN.to_owned())).await;
@@ -217,7 +217,7 @@ async fn every_fault_of_the_groups_api_fails_closed() {
 }
 
 #[tokio::test]
-async fn one_fault_of_the_groups_api_fails_no_login() {
+async fn single_groups_api_fault_is_retried() {
     let okta = Okta::start(&[CALLBACK]);
     let (proxy, okta, _origin) =
         with(okta, |config| config.api_token = Some(API_TOKEN.to_owned())).await;
@@ -237,7 +237,7 @@ async fn one_fault_of_the_groups_api_fails_no_login() {
 /// Okta fails the whole login over a claim that it cannot fill, and the API knows the groups all
 /// the same.
 #[tokio::test]
-async fn login_with_too_many_groups_goes_on_without_the_scope() {
+async fn login_with_too_many_groups_omits_the_scope() {
     let rules = application(
         "wiki",
         "okta",
@@ -325,7 +325,7 @@ async fn login_with_too_many_groups_goes_on_without_the_scope() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_good_fails_closed() {
+async fn invalid_api_token_fails_closed() {
     for (token, hint) in [
         ("00example-token-without-rights", "read-only administrator"),
         ("00nobodys", "make a new one"),
@@ -365,7 +365,7 @@ fn refreshing(config: &mut Config) {
 }
 
 #[tokio::test]
-async fn changes_of_groups_reach_who_is_logged_in() {
+async fn group_changes_reach_running_sessions() {
     let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), refreshing).await;
     let mut browser = Browser::new(&proxy);
     let page = browser.open_as(WIKI, ALICE).await;
@@ -389,7 +389,7 @@ async fn changes_of_groups_reach_who_is_logged_in() {
 }
 
 #[tokio::test]
-async fn groups_that_cannot_be_read_again_stand_until_their_bound_and_no_longer() {
+async fn stale_groups_are_used_until_their_bound() {
     let (mut proxy, okta, origin) = with(Okta::start(&[CALLBACK]), refreshing).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
@@ -426,7 +426,7 @@ async fn groups_that_cannot_be_read_again_stand_until_their_bound_and_no_longer(
 }
 
 #[tokio::test]
-async fn a_rate_limit_that_is_half_used_up_holds_back_but_only_so_far() {
+async fn half_used_rate_limit_slows_the_refresh() {
     let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), refreshing).await;
     okta.control(json!({ "api": { "limit": 30, "resetWindow": true } }))
         .await;
@@ -461,7 +461,7 @@ async fn a_rate_limit_that_is_half_used_up_holds_back_but_only_so_far() {
 }
 
 #[tokio::test]
-async fn who_is_deactivated_is_out() {
+async fn deactivated_user_is_signed_out() {
     let (proxy, okta, origin) = with(Okta::start(&[CALLBACK]), refreshing).await;
     let (mut one, mut other) = (Browser::new(&proxy), Browser::new(&proxy));
     for browser in [&mut one, &mut other] {
@@ -489,7 +489,7 @@ async fn who_is_deactivated_is_out() {
 }
 
 #[tokio::test]
-async fn refresh_identity_asks_the_provider_anew() {
+async fn refresh_identity_fetches_from_the_provider() {
     let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), |_| ()).await;
     let nobody = Browser::new(&proxy).open(REFRESH).await;
     assert_eq!(nobody.response.status, 401, "{}", nobody.response.text());
@@ -542,7 +542,7 @@ async fn refresh_identity_asks_the_provider_anew() {
 }
 
 #[tokio::test]
-async fn oidcc_client_test_rp_init_logout_ends_okta_s_session_too() {
+async fn oidcc_client_test_rp_init_logout_ends_oktas_session() {
     let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), |config| {
         config.provider = ", okta_logout = true".to_owned()
     })
@@ -629,7 +629,7 @@ async fn oidcc_client_test_rp_init_logout_ends_okta_s_session_too() {
 /// What comes back with another `state`, or none, is a page like any
 /// other and ends nothing.
 #[tokio::test]
-async fn oidcc_client_test_rp_init_logout_other_state_and_no_state() {
+async fn oidcc_client_test_rp_init_logout_other_or_no_state() {
     let (proxy, _okta, _origin) = with(Okta::start(&[CALLBACK]), |config| {
         config.provider = ", okta_logout = true".to_owned()
     })
@@ -685,7 +685,7 @@ pub fn key_pair() -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_key_instead_of_a_secret_and_a_request_that_is_pushed() {
+async fn login_works_with_private_key_jwt_and_par() {
     let (pem, jwk) = key_pair();
     let okta = Okta::start_with(&[CALLBACK], &["--client-key", &jwk]);
     let (proxy, okta, _origin) = with(okta, |config| {
@@ -719,7 +719,7 @@ async fn a_key_instead_of_a_secret_and_a_request_that_is_pushed() {
 }
 
 #[tokio::test]
-async fn a_custom_authorization_server_and_its_claims() {
+async fn login_works_with_a_custom_authorization_server() {
     let okta = Okta::start_with(&[CALLBACK], &["--server", "default"]);
     let account = okta.issuer.trim_end_matches("/oauth2/default").to_owned();
     let (proxy, _okta, origin) = with(okta, |config| {
@@ -749,7 +749,7 @@ async fn a_custom_authorization_server_and_its_claims() {
 /// The same server as any OpenID Connect provider: another type, and everything by its standard
 /// alone.
 #[tokio::test]
-async fn any_openid_connect_provider() {
+async fn login_works_with_a_plain_oidc_provider() {
     let okta = Okta::start(&[CALLBACK]);
     let issuer = okta.issuer.clone();
     let (proxy, _okta, _origin) = with(okta, |config| {
@@ -792,7 +792,7 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
 /// Applications for people of one provider each, in one browser: the one must not sign out of the
 /// other.
 #[tokio::test]
-async fn two_providers_stand_side_by_side_in_one_browser() {
+async fn two_providers_work_in_one_browser() {
     let okta = Okta::start(&[CALLBACK]);
     let issuer = okta.issuer.clone();
     let (proxy, okta, _origin) = with(okta, |config| {

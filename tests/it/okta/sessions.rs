@@ -61,7 +61,7 @@ fn leave_okta(browser: &mut Browser) {
 }
 
 #[tokio::test]
-async fn a_refresh_that_comes_back_after_a_logout_begins_no_session() {
+async fn refresh_that_ends_after_a_logout_starts_no_session() {
     let (proxy, okta, _origin) = with(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
@@ -89,7 +89,7 @@ async fn a_refresh_that_comes_back_after_a_logout_begins_no_session() {
 }
 
 #[tokio::test]
-async fn a_refresh_as_somebody_else_ends_the_first_ones_session() {
+async fn refresh_as_another_user_revokes_the_first_session() {
     let (proxy, _okta, origin) = with(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
@@ -126,7 +126,7 @@ async fn a_refresh_as_somebody_else_ends_the_first_ones_session() {
 }
 
 #[tokio::test]
-async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
+async fn deactivated_user_is_signed_out_while_the_store_is_full() {
     let (mut proxy, okta, origin) = with(|config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "4s""#.to_owned();
@@ -167,7 +167,7 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
 }
 
 #[tokio::test]
-async fn groups_are_unknown_from_their_bound_on_however_long_the_api_takes() {
+async fn slow_groups_api_does_not_extend_the_bound() {
     let (proxy, okta, _origin) = with(|config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "5s""#.to_owned();
@@ -196,7 +196,7 @@ async fn groups_are_unknown_from_their_bound_on_however_long_the_api_takes() {
 
 /// Somebody who is known, and whose groups nobody needed to watch since.
 #[tokio::test]
-async fn groups_that_nobody_watched_are_read_again_when_they_are_used() {
+async fn unwatched_groups_are_fetched_when_used() {
     let (proxy, okta, origin) = with(|config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "2s""#.to_owned();
@@ -267,7 +267,7 @@ const THIRDS: &str = "http://thirds.localhost/";
 
 /// A record that a login beside it changes is no younger for that.
 #[tokio::test]
-async fn a_login_beside_another_one_makes_nothing_younger() {
+async fn linked_login_does_not_renew_old_groups() {
     let (mut proxy, okta, origin) =
         three(r#", groups_refresh = "10m", groups_max_stale = "20m""#).await;
     let mut browser = Browser::new(&proxy);
@@ -302,7 +302,7 @@ async fn a_login_beside_another_one_makes_nothing_younger() {
 /// Whoever is gone is out with all that stands beside, also after a restart and where the store
 /// takes nothing.
 #[tokio::test]
-async fn who_is_gone_is_out_of_what_stands_beside_though_the_store_takes_nothing() {
+async fn deactivated_user_loses_linked_sessions_on_a_full_store() {
     let (mut proxy, okta, origin) =
         three(r#", groups_refresh = "1s", groups_max_stale = "4s""#).await;
     let mut browser = Browser::new(&proxy);
@@ -329,7 +329,7 @@ async fn who_is_gone_is_out_of_what_stands_beside_though_the_store_takes_nothing
 
 /// Whose logins stand beside each other, and for how long.
 #[tokio::test]
-async fn only_one_persons_living_logins_stand_beside_each_other() {
+async fn only_live_logins_of_one_user_are_linked() {
     let (proxy, _okta, _origin) = three("").await;
     let mut browser = Browser::new(&proxy);
     for url in [WIKI, OTHER] {
@@ -366,7 +366,7 @@ async fn only_one_persons_living_logins_stand_beside_each_other() {
 
 /// A login that was ended elsewhere begins anew, beside one that goes on.
 #[tokio::test]
-async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
+async fn revoked_login_restarts_beside_a_linked_one() {
     let (proxy, okta, _origin) = three("").await;
     let mut browser = Browser::new(&proxy);
     for url in [WIKI, OTHER] {
@@ -408,7 +408,7 @@ async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
 /// Over SAML a browser may show no session on its way back, and what it had when it left may be
 /// over since.
 #[tokio::test]
-async fn what_was_signed_out_on_the_way_over_saml_stays_so() {
+async fn login_revoked_during_a_saml_login_stays_revoked() {
     let everybody = r#"
 [[applications.policies]]
 name = "everybody"
@@ -455,7 +455,7 @@ include = [{ everyone = {} }]
 /// Where a script signs out, it is told where the provider's session ends, and nothing that the
 /// provider said.
 #[tokio::test]
-async fn a_script_that_signs_out_sees_no_token_of_the_provider() {
+async fn logout_by_script_reveals_no_provider_token() {
     let (proxy, okta, _origin) =
         with(|config| config.provider = ", okta_logout = true".to_owned()).await;
     let mut browser = Browser::new(&proxy);
@@ -508,7 +508,7 @@ async fn a_script_that_signs_out_sees_no_token_of_the_provider() {
 
 /// A link to where the provider ends its session leads on from here where there is no such place.
 #[tokio::test]
-async fn a_way_to_the_provider_that_is_not_there_leads_to_where_was_asked_for() {
+async fn missing_provider_logout_leads_to_return_to() {
     let (proxy, _okta, _origin) =
         with(|config| config.provider = ", okta_logout = true".to_owned()).await;
     let mut browser = Browser::new(&proxy);
@@ -530,7 +530,7 @@ async fn a_way_to_the_provider_that_is_not_there_leads_to_where_was_asked_for() 
 
 /// People whose requests all go to an edge node: the team watches over their groups, too.
 #[tokio::test]
-async fn changes_of_groups_reach_people_at_an_edge_node() {
+async fn group_changes_reach_an_edge_node() {
     // What both call it.
     let aud = format!("aud = \"{}\"\norigin =", "e".repeat(64));
     let apps = application("wiki", "okta", ENGINEERS).replace("origin =", &aud);

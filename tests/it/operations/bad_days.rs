@@ -13,7 +13,7 @@ use crate::support::{
 const WIKI: &str = "http://wiki.localhost/page";
 
 #[tokio::test]
-async fn with_the_provider_down_at_start_the_proxy_starts_and_logins_say_so() {
+async fn proxy_starts_while_the_provider_is_down() {
     let nobody = free_address();
     let (proxy, _origin) = start(&format!("http://{nobody}"), |_| ()).await;
     let mut browser = Browser::new(&proxy);
@@ -45,7 +45,7 @@ async fn with_the_provider_down_at_start_the_proxy_starts_and_logins_say_so() {
 }
 
 #[tokio::test]
-async fn with_the_provider_gone_sessions_go_on() {
+async fn sessions_survive_a_provider_outage() {
     let mut world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let everything = [
@@ -110,7 +110,7 @@ fn bad_key_sets() -> Vec<Answer> {
 }
 
 #[tokio::test]
-async fn a_bad_key_set_keeps_the_last_good_one() {
+async fn malformed_key_set_keeps_the_last_valid_one() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     for answer in bad_key_sets() {
@@ -149,7 +149,7 @@ async fn a_bad_key_set_keeps_the_last_good_one() {
 }
 
 #[tokio::test]
-async fn a_key_set_that_was_never_good_lets_nobody_in() {
+async fn key_set_that_was_never_valid_fails_every_login() {
     for answer in bad_key_sets() {
         let name = format!("{answer:.60?}");
         let provider = Idp::start().await;
@@ -168,7 +168,7 @@ async fn a_key_set_that_was_never_good_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn discovery_that_is_none_is_a_503() {
+async fn malformed_discovery_document_gets_503() {
     let provider = Idp::start().await;
     let elsewhere = json!({
         "issuer": "http://127.0.0.1:1", "authorization_endpoint": format!("{}/oauth2/v1/authorize", provider.issuer),
@@ -207,7 +207,7 @@ async fn discovery_that_is_none_is_a_503() {
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_keys_is_one_fetch() {
+async fn many_unknown_keys_cause_one_fetch() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let before = (
@@ -253,7 +253,7 @@ async fn a_flood_of_unknown_keys_is_one_fetch() {
 }
 
 #[tokio::test]
-async fn unknown_keys_in_logins_are_one_fetch_per_cooldown() {
+async fn unknown_keys_cause_one_fetch_per_cooldown() {
     let world = World::start().await;
     world.signed_in(Person::alice(), WIKI).await;
     let before = world.idp.count("/oauth2/v1/keys");
@@ -278,7 +278,7 @@ async fn unknown_keys_in_logins_are_one_fetch_per_cooldown() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_by_less_than_the_leeway_is_forgiven_and_five_minutes_are_not() {
+async fn clock_skew_is_accepted_up_to_the_leeway() {
     let okta = Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
     let (proxy, origin) = start(&okta.issuer, |_| ()).await;
     // An hour of lifetime makes a slow clock harmless; a fast one issues tokens from the future.
@@ -305,7 +305,7 @@ async fn a_clock_that_is_off_by_less_than_the_leeway_is_forgiven_and_five_minute
 }
 
 #[tokio::test]
-async fn malformed_callbacks_are_refusals() {
+async fn malformed_callbacks_are_refused() {
     let world = World::start().await;
     let huge = "a".repeat(30_000);
     let queries = [
@@ -366,7 +366,7 @@ async fn malformed_callbacks_are_refusals() {
 }
 
 #[tokio::test]
-async fn while_nobody_can_say_what_was_revoked_sessions_wait() {
+async fn sessions_wait_while_revocations_are_unknown() {
     let world = World::with(APPLICATIONS, |config| config.store = "max_stale = \"10s\"").await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let database = world.proxy.database().await;

@@ -102,7 +102,7 @@ async fn tls_connections_end_by_themselves() {
 }
 
 #[tokio::test]
-async fn client_that_leaves_before_the_handshake_is_no_news() {
+async fn disconnect_before_the_handshake_is_not_logged() {
     let world = World::with(APPLICATIONS, |config| config.tls = true).await;
     let after = world.proxy.log().len();
     drop(Connection::plain(world.proxy.address).await);
@@ -155,7 +155,7 @@ async fn http2_connections_end_by_themselves() {
 }
 
 #[tokio::test]
-async fn body_with_a_gap_is_given_up() {
+async fn body_with_a_gap_is_abandoned() {
     let world = impatient(false).await;
     let head =
         "POST /origin/upload HTTP/1.1\r\nHost: open.localhost\r\nContent-Length: 100\r\n\r\nhello";

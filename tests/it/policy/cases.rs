@@ -48,7 +48,7 @@ const TURNED_AWAY_BEFORE: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn every_case_is_answered_as_the_engine_decides_it() {
+async fn every_case_over_sockets_matches_the_decision() {
     let world = table::world();
     let mut mint = fronts::mint();
     let start = mint.now;

@@ -35,7 +35,7 @@ fn database(name: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_new_database_is_taken_without_a_restart_and_a_bad_one_is_not() {
+async fn valid_country_database_is_loaded_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("countries.mmdb");
     fs::copy(database("countries.mmdb"), &file).unwrap();

@@ -94,7 +94,7 @@ fn part(value: &Value) -> String {
 }
 
 #[tokio::test]
-async fn yes_lets_in_and_no_keeps_out() {
+async fn answer_of_the_service_allows_or_denies() {
     let (world, service) = world().await;
     assert_eq!(meets(&world).await, ["", NO, DENIED]);
     assert_eq!(
@@ -113,7 +113,7 @@ async fn yes_lets_in_and_no_keeps_out() {
 }
 
 #[tokio::test]
-async fn the_question_says_who_it_is_and_opens_nothing() {
+async fn question_names_the_user_and_is_no_credential() {
     let (world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://in.localhost/page")
@@ -188,7 +188,7 @@ async fn the_question_says_who_it_is_and_opens_nothing() {
 }
 
 #[tokio::test]
-async fn requests_ask_nobody() {
+async fn requests_do_not_call_the_service() {
     let (mut world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://in.localhost/page")
@@ -232,7 +232,7 @@ async fn requests_ask_nobody() {
 }
 
 #[tokio::test]
-async fn whatever_is_no_answer_helps_nobody() {
+async fn malformed_answer_never_allows() {
     let (world, service) = world().await;
     let with = |name: &'static str, value: Value| {
         move |question: &Value| {
@@ -418,7 +418,7 @@ async fn whatever_is_no_answer_helps_nobody() {
 }
 
 #[tokio::test]
-async fn a_service_that_hangs_costs_five_seconds_and_trying_again_is_possible() {
+async fn hanging_service_fails_the_login_within_seconds() {
     let (world, service) = world().await;
     service.answers(|_| Reply::Hang);
     let mut alice = world.browser();
@@ -442,7 +442,7 @@ async fn a_service_that_hangs_costs_five_seconds_and_trying_again_is_possible() 
 }
 
 #[tokio::test]
-async fn keys_that_were_changed_are_fetched_again() {
+async fn changed_keys_are_fetched_again() {
     let (world, service) = world().await;
     assert_eq!(meets(&world).await, ["", NO, DENIED]);
     service.publishes(&[KEY.to_jwk(), STRANGER.to_jwk()]);
@@ -480,7 +480,7 @@ async fn new_key_under_the_old_name_is_fetched() {
 }
 
 #[tokio::test]
-async fn what_was_said_under_other_keys_counts_no_longer() {
+async fn answer_under_replaced_keys_is_discarded() {
     let (mut world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://in.localhost/page")
@@ -510,7 +510,7 @@ async fn what_was_said_under_other_keys_counts_no_longer() {
 }
 
 #[tokio::test]
-async fn a_missing_answer_stays_missing_where_a_certificate_is_asked_for_too() {
+async fn missing_answer_stays_unknown_beside_a_certificate() {
     let service = Evaluator::start().await;
     let application = r#"
 [[applications]]
@@ -546,7 +546,7 @@ policies = [{ name = "asked", decision = "allow", include = [{ everyone = {} }],
 }
 
 #[tokio::test]
-async fn a_rule_that_is_added_is_asked_about_on_the_way_back() {
+async fn added_rule_is_evaluated_at_the_next_login() {
     let (mut world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://free.localhost/page")
@@ -589,7 +589,7 @@ async fn a_rule_that_is_added_is_asked_about_on_the_way_back() {
 }
 
 #[tokio::test]
-async fn a_new_answer_counts_for_the_sessions_that_there_are() {
+async fn new_answer_applies_to_running_sessions() {
     let (world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://in.localhost/page")
@@ -648,7 +648,7 @@ async fn a_new_answer_counts_for_the_sessions_that_there_are() {
 }
 
 #[tokio::test]
-async fn answers_of_several_services_stand_beside_each_other() {
+async fn answers_of_several_services_are_kept_apart() {
     let services = [
         Evaluator::start().await,
         Evaluator::start().await,
@@ -718,7 +718,7 @@ async fn answers_of_several_services_stand_beside_each_other() {
 
 /// The edge asks nobody and knows no answer: what the team's rules say at login is all there is.
 #[tokio::test]
-async fn an_edge_node_knows_no_answer() {
+async fn edge_node_has_no_answer() {
     let service = Evaluator::start().await;
     let aud = |host: &str| {
         format!(

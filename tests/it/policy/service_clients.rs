@@ -142,7 +142,7 @@ fn refused(answer: &Response) -> String {
 }
 
 #[tokio::test]
-async fn a_service_token_lets_a_program_in_and_its_origin_is_told_which() {
+async fn service_token_is_allowed_and_named_to_the_origin() {
     let (pair, old) = (Pair::new("Nightly build"), Pair::new("old"));
     let world = World::with(&programs(&pair, &old), |config| config.log = "trace").await;
     let [id, secret] = &pair.lines();
@@ -320,7 +320,7 @@ async fn a_service_token_lets_a_program_in_and_its_origin_is_told_which() {
 }
 
 #[tokio::test]
-async fn j14_t15_whatever_is_wrong_with_a_service_token_looks_the_same_and_ends_there() {
+async fn j14_t15_every_invalid_service_token_gets_one_answer() {
     let pair = Pair::new("Nightly build");
     let world = World::with(&programs(&pair, &Pair::new("old")), |_| ()).await;
     let alice = world
@@ -431,7 +431,7 @@ async fn j14_t15_whatever_is_wrong_with_a_service_token_looks_the_same_and_ends_
 }
 
 #[tokio::test]
-async fn a_service_token_is_rotated_disabled_and_ended_without_a_restart() {
+async fn service_token_changes_apply_without_a_restart() {
     let (pair, next) = (Pair::new("Nightly build"), Pair::new("Nightly build"));
     let mut world = World::with(&programs(&pair, &Pair::new("old")), |_| ()).await;
     let secret = |of: &Pair| format!("CF-Access-Client-Secret: {}", of.secret);
@@ -492,7 +492,7 @@ async fn a_service_token_is_rotated_disabled_and_ended_without_a_restart() {
 }
 
 #[tokio::test]
-async fn another_application_s_token_opens_what_trusts_it_and_ends_with_its_session() {
+async fn linked_app_token_is_allowed_until_its_session_ends() {
     let pair = Pair::new("Nightly build");
     let world = World::with(&programs(&pair, &Pair::new("old")), |_| ()).await;
     let mut alice = world
@@ -677,7 +677,7 @@ fn told(world: &World) -> Value {
 }
 
 #[tokio::test]
-async fn h17_a_client_certificate_lets_a_program_in_where_its_authority_counts() {
+async fn h17_client_certificate_counts_for_hosts_of_its_ca() {
     let hardware = hardware().await;
     let Hardware {
         world,
@@ -788,7 +788,7 @@ async fn h17_a_client_certificate_lets_a_program_in_where_its_authority_counts()
 }
 
 #[tokio::test]
-async fn names_that_can_be_read_in_two_ways_are_nobody_s() {
+async fn ambiguous_certificate_names_are_ignored() {
     let hardware = hardware().await;
     let status = async |names: &[&str]| {
         let identity = hardware.devices.client_of(names, |_| ());
@@ -822,7 +822,7 @@ async fn names_that_can_be_read_in_two_ways_are_nobody_s() {
 }
 
 #[tokio::test]
-async fn a_resumed_connection_has_the_certificate_of_the_one_it_resumes() {
+async fn resumed_connection_keeps_its_certificate() {
     let hardware = hardware().await;
     let proxy = &hardware.world.proxy;
     let (one, two) = (
@@ -846,7 +846,7 @@ async fn a_resumed_connection_has_the_certificate_of_the_one_it_resumes() {
 }
 
 #[tokio::test]
-async fn authorities_come_and_go_with_their_files() {
+async fn client_authorities_follow_their_files() {
     let hardware = hardware().await;
     let proxy = &hardware.world.proxy;
     let (one, next) = (
@@ -898,7 +898,7 @@ async fn replace(hardware: &Hardware, file: &Path, content: &str) {
 }
 
 #[tokio::test]
-async fn people_log_in_and_show_their_certificate_on_every_request() {
+async fn login_with_a_certificate_needs_it_on_every_request() {
     let hardware = hardware().await;
     let proxy = &hardware.world.proxy;
     hardware

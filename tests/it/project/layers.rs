@@ -46,7 +46,7 @@ fn every_module_has_a_row() {
 }
 
 #[test]
-fn lower_rows_know_nothing_of_higher_ones() {
+fn lower_rows_do_not_use_higher_rows() {
     let mut wrong = Vec::new();
     let mut upward: BTreeSet<_> = UPWARD.iter().map(|(from, to, _)| (*from, *to)).collect();
     let uses = uses();
@@ -67,7 +67,7 @@ fn lower_rows_know_nothing_of_higher_ones() {
 }
 
 #[test]
-fn within_a_row_knowledge_goes_one_way() {
+fn modules_of_one_row_do_not_use_each_other() {
     let uses = uses();
     let knows = |from: &str, to: &str| uses.contains_key(&(from.to_owned(), to.to_owned()));
     let mutual: Vec<_> = LAYERS

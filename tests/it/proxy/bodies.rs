@@ -441,7 +441,7 @@ async fn answered_midway(connection: &mut Connection2, host: &str) -> (u16, Stri
 }
 
 #[tokio::test]
-async fn answer_that_comes_before_the_end_of_an_upload_is_not_lost() {
+async fn early_answer_to_an_upload_is_not_lost() {
     let early = "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 5\r\n\r\nearly";
     for when in [When::HeadAndClose, When::Head] {
         let origin = Recorder::start(early, when).await;
@@ -492,7 +492,7 @@ async fn http1_upload_gets_its_refusal() {
 }
 
 #[tokio::test]
-async fn refused_client_that_never_ends_its_upload_is_not_waited_for() {
+async fn refused_endless_upload_is_not_waited_for() {
     let origin = Recorder::start(OK, When::Complete).await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     let mut connection = proxy.connect("open.test").await;

@@ -74,7 +74,7 @@ fn alice() -> Statement {
 }
 
 #[tokio::test]
-async fn no_client_can_send_such_a_header() {
+async fn client_cannot_send_attribute_headers() {
     let pair = Pair::new("nightly build");
     let world = world(&pair).await;
     let mut browser = world.browser();
@@ -156,7 +156,7 @@ fn expected_of_alice() -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn they_change_with_the_identity_and_with_the_configuration() {
+async fn attribute_headers_follow_identity_and_configuration() {
     let mut world = world(&Pair::new("nightly build")).await;
     let mut browser = world.browser();
     assert_eq!(
@@ -224,7 +224,7 @@ async fn they_change_with_the_identity_and_with_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_value_that_no_header_can_carry_is_no_login() {
+async fn value_that_no_header_can_carry_fails_the_login() {
     let world = world(&Pair::new("nightly build")).await;
     let mut browser = world.browser();
     let split = Statement {

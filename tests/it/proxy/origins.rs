@@ -143,7 +143,7 @@ async fn refusing_member_fails_no_request() {
 }
 
 #[tokio::test]
-async fn member_without_tls_is_set_aside() {
+async fn member_without_tls_is_excluded() {
     let certificate = Certificate::new(&["127.0.0.1"]);
     let alive = Origin::tls(&certificate).await;
     let folder = tempfile::tempdir().unwrap();
@@ -182,7 +182,7 @@ async fn member_without_tls_is_set_aside() {
 }
 
 #[tokio::test]
-async fn last_member_is_never_left_out() {
+async fn last_member_is_never_excluded() {
     let (first, second) = (free_address(), free_address());
     let application = open(
         "app",
@@ -494,7 +494,7 @@ async fn certificate_of_an_address_is_verified_by_the_server_name() {
 }
 
 #[tokio::test]
-async fn unresolved_names_hold_up_neither_start_nor_others() {
+async fn unresolved_names_delay_no_start_and_no_request() {
     let origin = Origin::start().await;
     let mut names: Vec<_> = (0..10)
         .map(|i| {

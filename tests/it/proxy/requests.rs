@@ -67,7 +67,7 @@ async fn https_down_in_both_versions_with_the_whole_login() {
 }
 
 #[tokio::test]
-async fn an_http2_authority_and_host_that_disagree_are_malformed() {
+async fn conflicting_http2_authority_and_host_are_malformed() {
     let world = World::with(APPLICATIONS, |config| config.tls = true).await;
     let mut connection = world.proxy.connect2("open.test").await;
     let mut request = get("open.test", "/");
@@ -87,7 +87,7 @@ async fn an_http2_authority_and_host_that_disagree_are_malformed() {
 }
 
 #[tokio::test]
-async fn paths_over_http2_are_judged_as_over_http1() {
+async fn paths_over_http2_are_decided_as_over_http1() {
     let world = World::with(APPLICATIONS, |config| config.tls = true).await;
     for path in [
         "/public/../admin",
@@ -172,7 +172,7 @@ fn open_named(name: &str, origin: &str, settings: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_certificate_authority_vouches_for_the_origins_of_its_application_alone() {
+async fn origin_ca_counts_for_its_application_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, certificate: &Certificate| {
         let path = folder.path().join(name);
@@ -249,7 +249,7 @@ async fn a_certificate_authority_vouches_for_the_origins_of_its_application_alon
 }
 
 #[tokio::test]
-async fn origins_that_a_reload_does_not_change_keep_their_connections_and_their_health() {
+async fn unchanged_origins_survive_a_reload() {
     let origin = Origin::start().await;
     let check = r#"health_check = { path = "/healthz", interval = "1h" }"#;
     let applications = open_named("one", &origin.url("http"), check);
@@ -310,7 +310,7 @@ async fn origins_that_a_reload_does_not_change_keep_their_connections_and_their_
 }
 
 #[tokio::test]
-async fn http2_on_both_sides_forwards_what_was_judged() {
+async fn http2_on_both_sides_forwards_the_decided_request() {
     let (idp, origin) = (Idp::start().await, Origin::start().await);
     let mut config = Config::new(&idp.issuer, APPLICATIONS);
     config.tls = true;
@@ -348,7 +348,7 @@ async fn http2_on_both_sides_forwards_what_was_judged() {
 }
 
 #[tokio::test]
-async fn a_web_socket_goes_both_ways() {
+async fn web_socket_carries_data_both_ways() {
     let world = World::start().await;
     let browser = world
         .signed_in(Person::alice(), "http://wiki.localhost/")
@@ -403,7 +403,7 @@ async fn grpc_passes_with_its_trailers() {
 }
 
 #[tokio::test]
-async fn a_download_arrives_piece_by_piece() {
+async fn download_arrives_piece_by_piece() {
     let world = World::start().await;
     let mut connection = world.proxy.connect("open.localhost").await;
     connection
@@ -425,7 +425,7 @@ async fn a_download_arrives_piece_by_piece() {
 }
 
 #[tokio::test]
-async fn an_upload_arrives_piece_by_piece() {
+async fn upload_arrives_piece_by_piece() {
     let world = World::start().await;
     for head in ["Transfer-Encoding: chunked", "Content-Length: 200000"] {
         let chunked = head.starts_with("Transfer");
@@ -456,7 +456,7 @@ async fn an_upload_arrives_piece_by_piece() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_many_requests_each_judged_anew() {
+async fn every_request_of_a_connection_is_decided_anew() {
     let world = World::start().await;
     let mut connection = world.proxy.connect("open.localhost").await;
     for (host, status) in [
@@ -478,7 +478,7 @@ async fn a_connection_serves_many_requests_each_judged_anew() {
 }
 
 #[tokio::test]
-async fn with_one_of_several_origins_dead_nobody_notices() {
+async fn one_dead_origin_of_several_fails_no_request() {
     let (alive, also) = (Origin::start().await, Origin::start().await);
     let dead = free_address();
     let origins = format!(
@@ -504,7 +504,7 @@ async fn with_one_of_several_origins_dead_nobody_notices() {
 }
 
 #[tokio::test]
-async fn origin_trouble_is_told_by_status_and_a_clear_page() {
+async fn origin_failure_has_a_status_and_a_page() {
     let dead = free_address();
     let (proxy, _idp) = before(&open_at(&format!("\"http://{dead}\""), ""), |_| ()).await;
     let answer = raw::exchange(
@@ -560,7 +560,7 @@ async fn origin_trouble_is_told_by_status_and_a_clear_page() {
 }
 
 #[tokio::test]
-async fn each_kind_of_client_is_told_of_origin_trouble_in_its_own_way() {
+async fn origin_failure_has_the_format_of_the_client() {
     let origin = Origin::start().await;
     let applications = [
         open_named("dead", &format!("http://{}", free_address()), ""),
@@ -653,7 +653,7 @@ async fn each_kind_of_client_is_told_of_origin_trouble_in_its_own_way() {
 }
 
 #[tokio::test]
-async fn a_request_whose_body_has_begun_is_not_sent_twice() {
+async fn request_with_a_started_body_is_not_retried() {
     let world = World::start().await;
     let lines = ["Content-Length: 5"];
     let request = raw::request("POST", "open.localhost", "/origin/close", &lines) + "hello";
@@ -667,7 +667,7 @@ async fn a_request_whose_body_has_begun_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_gets_413() {
+async fn body_beyond_the_limit_gets_413() {
     let origin = Origin::start().await;
     let (proxy, _idp) = before(
         &open_at(
@@ -712,7 +712,7 @@ async fn a_body_beyond_the_limit_gets_413() {
 }
 
 #[tokio::test]
-async fn a_graceful_stop_finishes_what_runs_and_takes_seconds() {
+async fn graceful_stop_finishes_running_requests() {
     let mut world = World::with(
         &format!("[server]\nlame_duck = \"0s\"\n{APPLICATIONS}"),
         |_| (),
@@ -747,7 +747,7 @@ async fn a_graceful_stop_finishes_what_runs_and_takes_seconds() {
 }
 
 #[tokio::test]
-async fn a_graceful_stop_with_nothing_under_way_is_quick_and_says_so() {
+async fn graceful_stop_without_requests_is_quick() {
     let mut world = World::with(
         &format!("[server]\nlame_duck = \"0s\"\n{APPLICATIONS}"),
         |_| (),
@@ -780,7 +780,7 @@ async fn a_graceful_stop_with_nothing_under_way_is_quick_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_graceful_stop_ends_with_the_grace_period_whatever_runs() {
+async fn graceful_stop_ends_with_the_grace_period() {
     let mut world = World::with(
         &format!("[server]\nlame_duck = \"0s\"\ngrace_period = \"1s\"\n{APPLICATIONS}"),
         |_| (),
@@ -805,7 +805,7 @@ async fn a_graceful_stop_ends_with_the_grace_period_whatever_runs() {
 }
 
 #[tokio::test]
-async fn an_upgrade_loses_no_request_and_no_session() {
+async fn upgrade_loses_no_request_and_no_session() {
     let applications = format!(
         "[server]\nupgrade_socket = \"upgrade.sock\"\ngrace_period = \"2s\"\n{APPLICATIONS}"
     );
@@ -845,7 +845,7 @@ async fn an_upgrade_loses_no_request_and_no_session() {
 }
 
 #[tokio::test]
-async fn health_and_metrics_are_told_on_their_own_listener() {
+async fn health_and_metrics_have_their_own_listener() {
     let world = World::start().await;
     world
         .signed_in(Person::alice(), "http://wiki.localhost/")

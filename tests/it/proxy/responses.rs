@@ -350,7 +350,7 @@ async fn http10_client_gets_no_chunks_from_an_http2_origin() {
 }
 
 #[tokio::test]
-async fn http10_client_gets_pages_of_our_own() {
+async fn http10_client_gets_our_pages() {
     let origin = Origin::start().await;
     let (proxy, _idp) = open_at(&origin.url("http")).await;
     let mut connection = proxy.connect("open.test").await;

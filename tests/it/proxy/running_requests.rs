@@ -62,7 +62,7 @@ impl Slow {
 }
 
 #[tokio::test]
-async fn slow_requests_of_any_length_end_with_the_access() {
+async fn slow_requests_end_when_access_is_revoked() {
     let world = World::start().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://app.localhost/")
@@ -134,7 +134,7 @@ async fn slow_requests_of_any_length_end_with_the_access() {
 }
 
 #[tokio::test]
-async fn slow_requests_go_on_while_they_are_allowed() {
+async fn slow_requests_continue_while_allowed() {
     let world = World::start().await;
     let alice = world
         .signed_in(Person::alice(), "http://app.localhost/")

@@ -116,7 +116,7 @@ async fn known_and_configured_protocols_are_tunnelled() {
 }
 
 #[tokio::test]
-async fn unsafe_and_unknown_protocols_reach_the_origin_as_ordinary_requests() {
+async fn unknown_protocols_are_forwarded_without_an_upgrade() {
     let origin = Switcher::start(Manner::Echo).await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     for protocol in [
@@ -291,7 +291,7 @@ async fn broken_answer_to_an_upgrade_is_a_gateway_error() {
 }
 
 #[tokio::test]
-async fn tunnel_survives_a_101_that_is_there_before_the_request_body_ends() {
+async fn tunnel_survives_a_101_before_the_request_body_ends() {
     let origin = Switcher::start(Manner::Hasty).await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     for round in 0..50 {
@@ -322,7 +322,7 @@ async fn half_of_a_tunnel_may_end_before_the_other() {
 }
 
 #[tokio::test]
-async fn tunnel_rests_for_its_own_timeout() {
+async fn tunnel_is_idle_until_its_own_timeout() {
     let origin = Switcher::start(Manner::Echo).await;
     let (proxy, _idp) = open_at(
         &origin.url(),
@@ -396,7 +396,7 @@ impl Ongoing {
 }
 
 #[tokio::test]
-async fn running_requests_end_with_logout_policy_and_session() {
+async fn running_requests_end_with_logout_policy_or_session() {
     let short = r#"
 [[applications]]
 name = "Short"

@@ -37,7 +37,7 @@ async fn told(browser: &mut Browser) -> Value {
 }
 
 #[tokio::test]
-async fn an_attribute_that_is_not_there_keeps_nobody_from_being_excluded() {
+async fn missing_attribute_does_not_prevent_exclusion() {
     let world = world().await;
     for (groups, status) in [
         (Some(vec!["Engineering"]), 200),
@@ -90,7 +90,7 @@ fn lasts(browser: &Browser, host: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_session_ends_with_that_of_the_provider_if_not_earlier() {
+async fn session_ends_with_the_provider_session_or_earlier() {
     let world = world().await;
     let with = |session_ends| Statement {
         session_ends,
@@ -135,7 +135,7 @@ async fn a_session_ends_with_that_of_the_provider_if_not_earlier() {
 }
 
 #[tokio::test]
-async fn an_older_cookie_does_not_outlast_what_the_provider_said_since() {
+async fn older_cookie_ends_with_the_newer_provider_session() {
     let mut world = world().await;
     let mut browser = world.browser();
     assert_eq!(

@@ -29,7 +29,7 @@ async fn begin(browser: &mut Browser) -> (String, String) {
 }
 
 #[tokio::test]
-async fn somebody_comes_in_over_saml() {
+async fn user_logs_in_over_saml() {
     let world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -86,7 +86,7 @@ async fn somebody_comes_in_over_saml() {
 }
 
 #[tokio::test]
-async fn somebody_of_another_department_does_not() {
+async fn user_of_another_department_is_denied() {
     let world = world("").await;
     let mut browser = world.browser();
     let bob = Statement {
@@ -102,7 +102,7 @@ async fn somebody_of_another_department_does_not() {
 }
 
 #[tokio::test]
-async fn a_response_that_was_changed_is_refused_and_the_operator_learns_why() {
+async fn changed_response_is_refused_and_logged() {
     let world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -143,7 +143,7 @@ async fn a_response_that_was_changed_is_refused_and_the_operator_learns_why() {
 }
 
 #[tokio::test]
-async fn an_answer_belongs_to_the_browser_and_the_login_that_it_is_for() {
+async fn response_is_bound_to_its_browser_and_login() {
     let world = world("").await;
     let (mut alice, mut mallory) = (world.browser(), world.browser());
     let (to, relay_state) = begin(&mut alice).await;
@@ -198,7 +198,7 @@ async fn an_answer_belongs_to_the_browser_and_the_login_that_it_is_for() {
 }
 
 #[tokio::test]
-async fn an_answer_is_good_once() {
+async fn response_is_accepted_once() {
     let world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -222,7 +222,7 @@ async fn an_answer_is_good_once() {
 }
 
 #[tokio::test]
-async fn nonsense_is_a_refusal() {
+async fn malformed_response_is_refused() {
     let world = world("").await;
     let mut browser = world.browser();
     let (_, relay_state) = begin(&mut browser).await;
@@ -261,7 +261,7 @@ async fn nonsense_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
+async fn signed_request_is_posted_and_its_certificate_published() {
     let world = world("sign_request = true\nforce_authn = true").await;
     let mut browser = world.browser();
     let page = browser.open(WIKI).await;
@@ -347,7 +347,7 @@ async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
 }
 
 #[tokio::test]
-async fn without_groups_they_are_unknown() {
+async fn missing_groups_are_unknown() {
     let world = world("").await;
     let mut browser = world.browser();
     let silent = Statement {
@@ -378,7 +378,7 @@ async fn without_groups_they_are_unknown() {
 }
 
 #[tokio::test]
-async fn every_tab_lands_on_its_own_page_whatever_the_order() {
+async fn every_tab_reaches_its_own_page_in_any_order() {
     let world = world("").await;
     let mut browser = world.browser();
     let mut tabs = Vec::new();
@@ -405,7 +405,7 @@ async fn every_tab_lands_on_its_own_page_whatever_the_order() {
 }
 
 #[tokio::test]
-async fn without_a_session_a_lost_cookie_begins_the_login_anew_once() {
+async fn lost_cookie_restarts_the_login_once() {
     let world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -429,7 +429,7 @@ async fn without_a_session_a_lost_cookie_begins_the_login_anew_once() {
 }
 
 #[tokio::test]
-async fn only_pages_begin_logins() {
+async fn only_navigation_starts_a_login() {
     let world = world("").await;
     let login = format!(
         "http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/{}",
@@ -469,7 +469,7 @@ async fn only_pages_begin_logins() {
 }
 
 #[tokio::test]
-async fn a_login_that_the_provider_begins_is_told_where_to_begin() {
+async fn unsolicited_response_gets_a_page_with_the_way_in() {
     let world = world("").await;
     let unsolicited = response("_nobody", &Statement::alice());
     for relay_state in ["", "https://wiki.localhost/"] {
@@ -497,7 +497,7 @@ async fn a_login_that_the_provider_begins_is_told_where_to_begin() {
 
 /// What this process remembers of flows is gone, as on another node; what is in the store is not.
 #[tokio::test]
-async fn an_answer_is_good_once_on_all_nodes() {
+async fn response_is_accepted_once_on_all_nodes() {
     let mut world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -536,7 +536,7 @@ async fn an_answer_is_good_once_on_all_nodes() {
 }
 
 #[tokio::test]
-async fn nobody_comes_in_while_the_store_cannot_say_whether_it_is_the_first_time() {
+async fn response_is_refused_while_the_store_is_down() {
     let world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -569,7 +569,7 @@ async fn nobody_comes_in_while_the_store_cannot_say_whether_it_is_the_first_time
 }
 
 #[tokio::test]
-async fn long_bodies_are_read_only_where_there_is_saml() {
+async fn long_bodies_are_read_only_with_saml() {
     let world = World::start().await;
     let body = format!("SAMLResponse={}", "A".repeat(100_000));
     assert_eq!(
@@ -586,7 +586,7 @@ async fn long_bodies_are_read_only_where_there_is_saml() {
 /// The form from the provider brings no session along, and yet it is the browser's own that is
 /// brought up to date.
 #[tokio::test]
-async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
+async fn refresh_over_saml_reaches_running_sessions() {
     let world = world("").await;
     let mut browser = world.browser();
     log_in(&mut browser, WIKI, &Statement::alice()).await;
@@ -605,7 +605,7 @@ async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
 }
 
 #[tokio::test]
-async fn who_signs_in_as_somebody_else_over_saml_signs_the_first_out() {
+async fn saml_login_as_another_user_revokes_the_first() {
     let world = world("").await;
     let mut browser = world.browser();
     log_in(&mut browser, WIKI, &Statement::alice()).await;
@@ -627,7 +627,7 @@ async fn who_signs_in_as_somebody_else_over_saml_signs_the_first_out() {
 
 /// RelayState has no room for an address, and a cookie has little.
 #[tokio::test]
-async fn long_and_odd_addresses_survive_a_login_over_saml() {
+async fn long_and_odd_urls_survive_a_saml_login() {
     let world = world("").await;
     let at = |bytes: usize, mark: &str| {
         format!(
@@ -668,7 +668,7 @@ async fn long_and_odd_addresses_survive_a_login_over_saml() {
 }
 
 #[tokio::test]
-async fn address_beyond_six_kibibytes_is_named_before_a_login_over_saml() {
+async fn url_beyond_six_kibibytes_is_refused_before_saml() {
     let world = world("").await;
     let mut browser = world.browser();
     let page = browser

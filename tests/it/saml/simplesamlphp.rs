@@ -82,7 +82,7 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn whichever_part_is_signed_the_login_goes_through() {
+async fn login_works_with_either_part_signed() {
     let stage = Stage::with("", &json!({})).await;
     for (response, assertion) in [(false, true), (true, false), (true, true)] {
         stage
@@ -107,7 +107,7 @@ async fn whichever_part_is_signed_the_login_goes_through() {
 }
 
 #[tokio::test]
-async fn an_encrypted_assertion_is_read_where_nobody_can_have_changed_it() {
+async fn encrypted_assertion_is_read_if_authenticated() {
     let keys = format!(
         r#"encryption_keys = [{{ key = "file:sp.key", certificate = """{}""" }}]"#,
         file("sp.crt")
@@ -145,7 +145,7 @@ async fn an_encrypted_assertion_is_read_where_nobody_can_have_changed_it() {
 }
 
 #[tokio::test]
-async fn a_signed_request_is_taken_by_whoever_checks_it() {
+async fn signed_request_is_accepted_by_a_strict_provider() {
     let checks = json!({ "idp": { "validate.authnrequest": true, "redirect.validate": true } });
     let stage = Stage::with("sign_request = true", &checks).await;
     let (_, visit) = stage.alice().await;
@@ -179,7 +179,7 @@ async fn a_signed_request_is_taken_by_whoever_checks_it() {
 }
 
 #[tokio::test]
-async fn an_unsigned_request_is_for_those_who_do_not_check() {
+async fn unsigned_request_is_accepted_by_a_lax_provider() {
     let stage = Stage::with("", &json!({})).await;
     let (browser, visit) = stage.alice().await;
     stage.assert_in(&visit);
@@ -201,7 +201,7 @@ async fn an_unsigned_request_is_for_those_who_do_not_check() {
 }
 
 #[tokio::test]
-async fn groups_are_compared_to_the_letter_however_many_there_are() {
+async fn groups_are_compared_exactly() {
     let stage = Stage::with("", &json!({})).await;
     let (mut browser, visit) = stage.alice().await;
     stage.assert_in(&visit);
@@ -257,7 +257,7 @@ fn forget_us(browser: &mut Browser) {
 }
 
 #[tokio::test]
-async fn who_wants_to_be_somebody_else_is_asked_for_a_password() {
+async fn switching_users_requires_the_password() {
     let stage = Stage::with("", &json!({})).await;
     let (mut browser, first) = stage.alice().await;
     assert_eq!(first.asked, 1);
@@ -279,7 +279,7 @@ async fn who_wants_to_be_somebody_else_is_asked_for_a_password() {
 }
 
 #[tokio::test]
-async fn force_authn_asks_for_the_password_at_every_login() {
+async fn force_authn_requires_the_password_at_every_login() {
     for sign in [false, true] {
         let stage = Stage::with(
             &format!("force_authn = true\nsign_request = {sign}"),
@@ -296,7 +296,7 @@ async fn force_authn_asks_for_the_password_at_every_login() {
 }
 
 #[tokio::test]
-async fn a_login_that_the_provider_began_is_refused() {
+async fn provider_initiated_login_is_refused() {
     let stage = Stage::with("", &json!({})).await;
     let mut browser = stage.world.browser();
     let begun = |relay_state: &str| {
