@@ -5,7 +5,10 @@
 
 mod flow;
 mod forwarding;
+mod hand_over;
 mod paths;
+mod provider;
+mod requests;
 mod sessions;
 mod tokens;
 mod tossed;

@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::groups::key_pair;
+use super::variants::key_pair;
 use crate::support::Idp;
 use crate::support::certs::Certificate;
 use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};

@@ -6,15 +6,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use url::Url;
 
-use crate::support::browser;
 use crate::support::evaluator::{Evaluator, Reply, answer};
 use crate::support::saml::{self, ACS, SSO, Statement, form, id, log_in, request, response};
-use crate::support::{Browser, World};
+use crate::support::{Browser, World, browser};
 
-const WIKI: &str = "http://wiki.localhost/page?q=1";
+pub(super) const WIKI: &str = "http://wiki.localhost/page?q=1";
 
 /// The `wiki` for one department, by way of SAML alone; `more` goes into the provider's `config`.
-async fn world(more: &str) -> World {
+pub(super) async fn world(more: &str) -> World {
     let rule = r#"
 policies = [{ name = "research", decision = "allow", include = [
   { saml = { attribute_name = "department", attribute_value = "Research & Development, Köln", identity_provider_id = "saml" } },
@@ -24,7 +23,7 @@ policies = [{ name = "research", decision = "allow", include = [
 }
 
 /// Goes to the provider: the request's id, and its relay state.
-async fn begin(browser: &mut Browser) -> (String, String) {
+pub(super) async fn begin(browser: &mut Browser) -> (String, String) {
     request(&browser.open_until(WIKI, SSO).await)
 }
 
@@ -99,165 +98,6 @@ async fn user_of_another_department_is_denied() {
     world
         .origin
         .assert_untouched("a login of somebody who may not");
-}
-
-#[tokio::test]
-async fn changed_response_is_refused_and_logged() {
-    let world = world("").await;
-    let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    let changed = response(&to, &Statement::alice()).replace("alice@", "admin@");
-    let page = browser
-        .post_from_elsewhere(ACS, &form(&changed, &relay_state))
-        .await;
-    assert_eq!(page.response.status, 403);
-    let text = page.response.text();
-    assert!(
-        text.contains("saml_signature") && !text.contains("admin@"),
-        "{text}"
-    );
-    world
-        .proxy
-        .logged(
-            0,
-            &[
-                "the SAML response is refused at the step `signature`",
-                "what was signed was changed",
-            ],
-        )
-        .await;
-    assert!(
-        browser
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    // The flow was used, so a right answer comes too late.
-    let page = browser
-        .post_from_elsewhere(
-            ACS,
-            &form(&response(&to, &Statement::alice()), &relay_state),
-        )
-        .await;
-    assert_eq!(page.response.status, 400, "{}", page.response.text());
-    world.origin.assert_untouched("a forged response");
-}
-
-#[tokio::test]
-async fn response_is_bound_to_its_browser_and_login() {
-    let world = world("").await;
-    let (mut alice, mut mallory) = (world.browser(), world.browser());
-    let (to, relay_state) = begin(&mut alice).await;
-    let (others, others_state) = begin(&mut mallory).await;
-    let answer = response(&to, &Statement::alice());
-    // Another browser, with its own login and with hers: that is not its to finish, and begins
-    // anew.
-    let page = mallory
-        .post_from_elsewhere(ACS, &form(&answer, &others_state))
-        .await;
-    assert_eq!(page.response.status, 400, "{}", page.response.text());
-    assert!(
-        page.response.text().contains("saml_response"),
-        "{}",
-        page.response.text()
-    );
-    assert!(
-        mallory
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    mallory
-        .post_until(ACS, &form(&answer, &relay_state), SSO)
-        .await;
-    assert!(
-        mallory
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    // A login that was not begun here.
-    let page = mallory
-        .post_from_elsewhere(
-            ACS,
-            &form(&response(&others, &Statement::alice()), "0123456789abcdef"),
-        )
-        .await;
-    assert_eq!(page.response.status, 400);
-    assert!(
-        page.response.text().contains("flow_cookie_missing"),
-        "{}",
-        page.response.text()
-    );
-    world.origin.assert_untouched("somebody else's answer");
-    let page = alice
-        .post_from_elsewhere(ACS, &form(&answer, &relay_state))
-        .await;
-    assert_eq!(
-        page.response.status, 200,
-        "hers is good still: {:#?}",
-        alice.trail
-    );
-}
-
-#[tokio::test]
-async fn response_is_accepted_once() {
-    let world = world("").await;
-    let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    let answer = form(&response(&to, &Statement::alice()), &relay_state);
-    let mut copied = browser.clone();
-    assert_eq!(
-        browser
-            .post_from_elsewhere(ACS, &answer)
-            .await
-            .response
-            .status,
-        200
-    );
-    let page = copied.post_from_elsewhere(ACS, &answer).await;
-    assert_eq!(page.response.status, 400, "{:#?}", copied.trail);
-    assert!(
-        copied
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-}
-
-#[tokio::test]
-async fn malformed_response_is_refused() {
-    let world = world("").await;
-    let mut browser = world.browser();
-    let (_, relay_state) = begin(&mut browser).await;
-    for body in [
-        "",
-        "SAMLResponse=x",
-        "RelayState=0123456789abcdef",
-        "SAMLResponse=x&SAMLResponse=y&RelayState=0123456789abcdef",
-    ] {
-        assert_eq!(
-            browser.post_from_elsewhere(ACS, body).await.response.status,
-            400,
-            "{body}"
-        );
-    }
-    let long = format!(
-        "SAMLResponse={}&RelayState={relay_state}",
-        "A".repeat(600 * 1024)
-    );
-    assert_eq!(
-        browser
-            .post_from_elsewhere(ACS, &long)
-            .await
-            .response
-            .status,
-        413
-    );
-    let page = browser
-        .post_from_elsewhere(ACS, &format!("SAMLResponse=%3C&RelayState={relay_state}"))
-        .await;
-    assert!(
-        page.response.status == 403 && page.response.text().contains("saml_malformed"),
-        "{}",
-        page.response.text()
-    );
 }
 
 #[tokio::test]
@@ -493,79 +333,6 @@ async fn unsolicited_response_gets_a_page_with_the_way_in() {
     world
         .origin
         .assert_untouched("logins that the provider began");
-}
-
-/// What this process remembers of flows is gone, as on another node; what is in the store is not.
-#[tokio::test]
-async fn response_is_accepted_once_on_all_nodes() {
-    let mut world = world("").await;
-    let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    let answer = form(&response(&to, &Statement::alice()), &relay_state);
-    let mut copied = browser.clone();
-    world.proxy.stop().await;
-    world.proxy.run().await;
-    let page = browser.post_from_elsewhere(ACS, &answer).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (WIKI, 200),
-        "{:#?}",
-        browser.trail
-    );
-    world.proxy.stop().await;
-    // The flow is used up, too. Without that the assertion itself still is.
-    let database = world.proxy.database().await;
-    let deleted = sqlx::query("DELETE FROM uses WHERE name LIKE 'flow %'")
-        .execute(&database)
-        .await
-        .unwrap();
-    assert_eq!(deleted.rows_affected(), 1);
-    database.close().await;
-    world.proxy.run().await;
-    let page = copied.post_from_elsewhere(ACS, &answer).await;
-    assert_eq!(page.response.status, 400, "{}", page.response.text());
-    assert!(
-        copied
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    world
-        .proxy
-        .logged(0, &["the assertion was used before"])
-        .await;
-}
-
-#[tokio::test]
-async fn response_is_refused_while_the_store_is_down() {
-    let world = world("").await;
-    let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    let database = world.proxy.database().await;
-    sqlx::query("ALTER TABLE uses RENAME TO elsewhere")
-        .execute(&database)
-        .await
-        .unwrap();
-    let page = browser
-        .post_from_elsewhere(
-            ACS,
-            &form(&response(&to, &Statement::alice()), &relay_state),
-        )
-        .await;
-    assert_eq!(page.response.status, 503, "{}", page.response.text());
-    assert!(
-        browser
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    world
-        .origin
-        .assert_untouched("a login that nobody remembers");
-    sqlx::query("ALTER TABLE elsewhere RENAME TO uses")
-        .execute(&database)
-        .await
-        .unwrap();
-    let page = log_in(&mut browser, WIKI, &Statement::alice()).await;
-    assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
 }
 
 #[tokio::test]
