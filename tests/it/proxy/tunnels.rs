@@ -7,7 +7,9 @@ use crate::support::origin::Origin;
 use crate::support::portcullis::{Config, Portcullis};
 use crate::support::raw::{self, Connection};
 use crate::support::switcher::{Manner, Switcher};
-use crate::support::{APPLICATIONS, Idp, Person, World, at, before, older, open_application};
+use crate::support::{
+    APPLICATIONS, Idp, Person, World, at, before, older, open_application, open_paths,
+};
 
 /// An open application at `origin`.
 pub(super) async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
@@ -18,6 +20,22 @@ pub(super) async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
 pub(super) async fn open_with(origin: &str, settings: &str, more: &str) -> (Portcullis, Idp) {
     let keys = format!("origin_settings = {{ {settings} }}\nmax_body = \"1KiB\"");
     before(&(open_application("Open", origin, &keys) + more), |_| ()).await
+}
+
+/// An open application for each origin of these manners, at `/0`, `/1`, ….
+async fn open_at_all(manners: &[Manner], settings: &str) -> (Portcullis, Idp, Vec<Switcher>) {
+    let mut origins = Vec::new();
+    for manner in manners {
+        origins.push(Switcher::start(manner.clone()).await);
+    }
+    let urls: Vec<_> = origins.iter().map(Switcher::url).collect();
+    let keys = format!("origin_settings = {{ {settings} }}");
+    let (proxy, idp) = before(&open_paths(&urls, &keys), |_| ()).await;
+    (proxy, idp, origins)
+}
+
+fn upgrade_at(index: usize) -> String {
+    upgrade("GET", "websocket", &[]).replacen("/exec", &format!("/{index}/exec"), 1)
 }
 
 pub(super) fn upgrade(method: &str, protocol: &str, lines: &[&str]) -> String {
@@ -197,7 +215,7 @@ async fn misused_upgrade_is_refused() {
 
 #[tokio::test]
 async fn answer_that_refuses_the_upgrade_is_forwarded() {
-    for (answer, status, body) in [
+    let answers = [
         (
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nKeep-Alive: timeout=5\r\n\r\nno",
             403,
@@ -218,11 +236,12 @@ async fn answer_that_refuses_the_upgrade_is_forwarded() {
             426,
             "",
         ),
-    ] {
-        let origin = Switcher::start(Manner::Fixed(answer)).await;
-        let (proxy, _idp) = open_at(&origin.url(), "").await;
+    ];
+    let manners = answers.map(|(answer, ..)| Manner::Fixed(answer));
+    let (proxy, _idp, _origins) = open_at_all(&manners, "").await;
+    for (index, (answer, status, body)) in answers.into_iter().enumerate() {
         let mut connection = Connection::plain(proxy.address).await;
-        connection.send(upgrade("GET", "websocket", &[])).await;
+        connection.send(upgrade_at(index)).await;
         let received = if status == 103 {
             assert_eq!(connection.response_head().await.unwrap().status, 103);
             connection.response("GET").await.unwrap()
@@ -250,7 +269,7 @@ async fn answer_that_refuses_the_upgrade_is_forwarded() {
 
 #[tokio::test]
 async fn broken_answer_to_an_upgrade_is_a_gateway_error() {
-    for (manner, status) in [
+    let answers = [
         (
             Manner::Fixed(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
@@ -277,11 +296,12 @@ async fn broken_answer_to_an_upgrade_is_a_gateway_error() {
         ),
         (Manner::Fixed("nonsense\r\n\r\n"), 502),
         (Manner::Silent, 504),
-    ] {
-        let origin = Switcher::start(manner.clone()).await;
-        let (proxy, _idp) = open_at(&origin.url(), r#"read_timeout = "1s""#).await;
+    ];
+    let manners = answers.clone().map(|(manner, _)| manner);
+    let (proxy, _idp, _origins) = open_at_all(&manners, r#"read_timeout = "1s""#).await;
+    for (index, (manner, status)) in answers.into_iter().enumerate() {
         let mut connection = Connection::plain(proxy.address).await;
-        connection.send(upgrade("GET", "websocket", &[])).await;
+        connection.send(upgrade_at(index)).await;
         assert_eq!(
             connection.response("GET").await.map(|answer| answer.status),
             Some(status),

@@ -207,6 +207,26 @@ include = [{{ everyone = {{}} }}]
     )
 }
 
+/// An open application with these keys for each origin, at the paths `/0`, `/1`, … of `open.$TLD`.
+pub fn open_paths(origins: &[String], keys: &str) -> String {
+    let application = |(index, origin)| {
+        format!(
+            r#"
+[[applications]]
+name = "Open {index}"
+domain = "open.$TLD/{index}"
+origin = "{origin}"
+{keys}
+[[applications.policies]]
+name = "all"
+decision = "bypass"
+include = [{{ everyone = {{}} }}]
+"#
+        )
+    };
+    origins.iter().enumerate().map(application).collect()
+}
+
 /// A proxy in front of something that is not the usual origin.
 pub async fn before(rest: &str, change: impl FnOnce(&mut Config)) -> (Portcullis, Idp) {
     let idp = Idp::start().await;

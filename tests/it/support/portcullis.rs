@@ -272,6 +272,11 @@ impl Portcullis {
             .args(more)
             .current_dir(self.folder.path())
             .env("PORTCULLIS_LOG", self.config.log)
+            // One root in place of the system's: without optimisation those take long to read.
+            .env(
+                "SSL_CERT_FILE",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/team.crt"),
+            )
             .envs(self.config.env.clone())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
