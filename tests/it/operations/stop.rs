@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 use crate::support::raw;
 use crate::support::{APPLICATIONS, Person, World};
 
+/// With room for a slow machine.
+const LESS_THAN_THE_GRACE_PERIOD: Duration = Duration::from_secs(30);
+
 #[tokio::test]
 async fn graceful_stop_finishes_running_requests() {
     let mut world = World::with(
-        &format!("[server]\nlame_duck = \"0s\"\n{APPLICATIONS}"),
+        &format!("[server]\nlame_duck = \"0s\"\ngrace_period = \"50s\"\n{APPLICATIONS}"),
         |_| (),
     )
     .await;
@@ -23,27 +26,21 @@ async fn graceful_stop_finishes_running_requests() {
     while world.origin.seen().len() < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let started = Instant::now();
     world.proxy.signal("TERM");
     let answer = connection
         .response("GET")
         .await
         .expect("the request under way is answered");
     assert_eq!((answer.status, answer.text().as_str()), (200, "slow"));
-    let status = world.proxy.ended(Duration::from_secs(15)).await;
+    let status = world.proxy.ended(LESS_THAN_THE_GRACE_PERIOD).await;
     assert!(status.success(), "{status}");
-    assert!(
-        started.elapsed() < Duration::from_secs(4),
-        "no longer than it takes: {:?}",
-        started.elapsed()
-    );
     assert!(idle.is_closed().await);
 }
 
 #[tokio::test]
 async fn graceful_stop_without_requests_is_quick() {
     let mut world = World::with(
-        &format!("[server]\nlame_duck = \"0s\"\n{APPLICATIONS}"),
+        &format!("[server]\nlame_duck = \"0s\"\ngrace_period = \"50s\"\n{APPLICATIONS}"),
         |_| (),
     )
     .await;
@@ -51,21 +48,15 @@ async fn graceful_stop_without_requests_is_quick() {
     idle.send("GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n")
         .await;
     idle.response("GET").await.unwrap();
-    let started = Instant::now();
     world.proxy.signal("TERM");
-    let status = world.proxy.ended(Duration::from_secs(15)).await;
+    let status = world.proxy.ended(LESS_THAN_THE_GRACE_PERIOD).await;
     assert!(status.success(), "{status}");
-    assert!(
-        started.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        started.elapsed()
-    );
     assert!(idle.is_closed().await);
     let log = world.proxy.log();
     let said = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(
         (
-            said("stopping: no new connections, waiting up to 5s"),
+            said("stopping: no new connections, waiting up to 50s"),
             said("\"stopped\"")
         ),
         (1, 1),
@@ -90,11 +81,7 @@ async fn graceful_stop_ends_with_the_grace_period() {
     let started = Instant::now();
     world.proxy.signal("TERM");
     assert!(world.proxy.ended(Duration::from_secs(15)).await.success());
-    let took = started.elapsed();
-    assert!(
-        (Duration::from_secs(1)..Duration::from_secs(4)).contains(&took),
-        "{took:?}"
-    );
+    assert!(started.elapsed() >= Duration::from_secs(1));
     assert!(world.proxy.log().contains("requests are cut off"));
 }
 

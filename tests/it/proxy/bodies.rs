@@ -183,8 +183,12 @@ async fn http2_body_ends_once_at_an_http1_origin() {
         assert_eq!(answer.unwrap().head.status, 200, "after {ending}");
         expected.push(String::new());
     }
-    assert_eq!(origin.bodies(), expected);
-    // A request may begin before the connection of the last one is back in the pool.
+    // A request may begin before the connection of the last one is back in the pool. Then the record
+    // has two connections, and the order of requests is lost.
+    let mut bodies = origin.bodies();
+    bodies.sort();
+    expected.sort();
+    assert_eq!(bodies, expected);
     let connections = origin.connections().len();
     assert!(
         connections < expected.len(),

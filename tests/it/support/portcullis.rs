@@ -1,7 +1,9 @@
 //! The product as its users run it: the binary, a configuration file, a folder, signals.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
@@ -213,7 +215,10 @@ impl Portcullis {
         let has_keys = config.certs_url.is_none() && config.store_path.is_none();
         if has_keys && !config.new_store {
             let store = STORE.get_or_init(store_with_keys).await;
-            fs::write(folder.path().join(STORE_FILE), store).unwrap();
+            let mut file = File::options();
+            file.write(true).create_new(true).mode(0o600);
+            let mut file = file.open(folder.path().join(STORE_FILE)).unwrap();
+            file.write_all(store).unwrap();
         }
         let (address, metrics) = (free_address(), free_address());
         let mut proxy = Self {

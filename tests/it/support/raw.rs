@@ -53,11 +53,15 @@ pub struct Connection(BufReader<Box<dyn Io>>);
 impl Connection {
     /// Without TLS.
     pub async fn plain(address: SocketAddr) -> Self {
-        Self(BufReader::new(Box::new(
-            TcpStream::connect(address)
-                .await
-                .unwrap_or_else(|e| panic!("{address}: {e}")),
-        )))
+        Self::try_plain(address)
+            .await
+            .unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// Connects without TLS, if the peer accepts the connection.
+    async fn try_plain(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        Ok(Self(BufReader::new(Box::new(stream))))
     }
 
     /// With TLS, asking for `host`.
@@ -116,6 +120,14 @@ impl Connection {
         let _closed = timeout(PATIENCE, send)
             .await
             .expect("the peer takes no bytes");
+    }
+
+    /// Sends one request, and reads its answer.
+    async fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> Option<Response> {
+        let method = bytes.as_ref().split(|byte| *byte == b' ').next();
+        let method = String::from_utf8_lossy(method.unwrap_or_default()).into_owned();
+        self.send(bytes).await;
+        self.response(&method).await
     }
 
     /// Reads the answer to a request with `method`. `None` when the connection ended without one.
@@ -230,15 +242,13 @@ async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> imp
 
 /// Sends `bytes` on a connection of its own, and reads one answer.
 pub async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response> {
-    let method = bytes
-        .as_ref()
-        .split(|b| *b == b' ')
-        .next()
-        .unwrap_or_default()
-        .to_vec();
-    let mut connection = Connection::plain(address).await;
-    connection.send(bytes).await;
-    connection.response(&String::from_utf8_lossy(&method)).await
+    Connection::plain(address).await.exchange(bytes).await
+}
+
+/// The same with a peer that may be gone: then there is no answer.
+pub async fn try_exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response> {
+    let mut connection = Connection::try_plain(address).await.ok()?;
+    connection.exchange(bytes).await
 }
 
 /// A request without body, as text: first line, `Host`, the further lines, `Connection: close`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite};
 
 /// How long any single wait of a test may take before the test has failed.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A TCP or TLS connection.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
