@@ -49,7 +49,7 @@ use std::time::{Duration, Instant};
 
 use portcullis::control::SigningKeys;
 use portcullis::model::{IdentityNonce, UnixTime};
-use portcullis::store::{MemoryStore, Store, StoredKey};
+use portcullis::store::{KeyRepository as _, MemoryStore, StoredKey};
 
 use load::Origin;
 use people::{OUTSIDER, Person};

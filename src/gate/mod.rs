@@ -23,13 +23,12 @@ pub(crate) use self::responses::retry;
 pub(crate) use self::running::Standing;
 use crate::control::Access;
 use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
-use crate::login;
-use crate::login::PortalRequest;
+use crate::login::{self, HostRole, LoginUrl, PortalRequest};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::Outcome;
 use crate::observe::metrics::{self, metrics};
 use crate::pages::{ErrorPage, answer};
-use crate::portal;
+use crate::portal::{self, LoginRequired};
 
 /// The Access check.
 #[derive(Clone, Debug)]
@@ -111,7 +110,7 @@ impl Gate {
         now: UnixTime,
         fetched: &[Need],
     ) -> Result<Reply, Need> {
-        let snapshot = self.access.running();
+        let snapshot = self.access.running.load();
         Ok(match decide(&snapshot, request, now) {
             Decision::Forward(permit) => self.forward(&snapshot, request, permit),
             Decision::Resolve(need) if fetched.len() < MAX_NEEDS && !fetched.contains(&need) => {
@@ -119,7 +118,11 @@ impl Gate {
             }
             Decision::Handle { endpoint, on_team } => Reply::Portal(Box::new(PortalRequest {
                 endpoint,
-                on_team,
+                host_role: if on_team {
+                    HostRole::Team
+                } else {
+                    HostRole::Application
+                },
                 method: request.method.clone(),
                 host: request.authority.host.to_string(),
                 path: request.path.normalized().into_owned(),
@@ -149,7 +152,7 @@ impl Gate {
     }
 
     fn forward(&self, snapshot: &Snapshot, request: &RequestView<'_>, permit: Permit) -> Reply {
-        let is_sampled = permit.is_authenticated() && self.access.samples();
+        let is_sampled = permit.is_authenticated() && self.access.running.samples();
         let id = audit::forwarded(snapshot, request, &permit, is_sampled);
         let plain_http = snapshot.team().plain_http;
         match rewritten(request, snapshot.team().port.is_none()) {
@@ -179,7 +182,14 @@ impl Gate {
         match decision {
             Decision::LogIn(challenge) => {
                 audit::challenged(snapshot, &challenge, request, id);
-                login::respond(team, &challenge, request, id, now)
+                LoginRequired {
+                    team,
+                    challenge: &challenge,
+                    request,
+                    id,
+                    now,
+                }
+                .respond()
             }
             Decision::Deny(refusal) => {
                 audit::refused(
@@ -222,7 +232,7 @@ impl Gate {
     /// Refuses a request that cannot be read.
     pub(crate) fn reject(&self, reason: Reason, request: &Malformed<'_>) -> Reply {
         let id = RequestId::random();
-        audit::malformed(&self.access.running(), reason, request, id);
+        audit::malformed(&self.access.running.load(), reason, request, id);
         let style = Style::asked(request.method, request.headers);
         Reply::Respond(self.refused(reason, style, id), id)
     }
@@ -241,7 +251,7 @@ impl Gate {
             .and_then(|forwarded| forwarded.id)
             .unwrap_or_else(RequestId::random);
         let permitted = forwarded.map(|forwarded| &forwarded.permit).zip(request);
-        audit::refused_later(&self.access.running(), permitted, reason, id);
+        audit::refused_later(&self.access.running.load(), permitted, reason, id);
         id
     }
 
@@ -276,12 +286,12 @@ impl Gate {
 
     /// Returns the response to a refused request, with the team's support.
     pub(crate) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
-        responses::refused(reason, style, id, self.access.running().team())
+        responses::refused(reason, style, id, self.access.running.load().team())
     }
 
     /// Returns the response for an error, with the team's support.
     pub(crate) fn error(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        responses::error(page, style, self.access.running().team())
+        responses::error(page, style, self.access.running.load().team())
     }
 }
 
@@ -328,14 +338,14 @@ fn login_again(
     let to = login::ReturnTo::parse(request.path.as_str());
     let host = request.authority.host.as_ref();
     let session = login::AppSession::of(request.headers);
-    login::login_url(
-        snapshot.team(),
+    LoginUrl {
+        team: snapshot.team(),
         application,
         host,
-        &to,
-        session.as_ref(),
-        now,
-    )
+        to: &to,
+        app_session: session.as_ref(),
+    }
+    .build(now)
 }
 
 /// Limits the fetches for one request: keys, an assertion, and the records of a few logins.

@@ -12,7 +12,7 @@ use portcullis::engine::{Known, Origins, Snapshot};
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::UnixTime;
 use portcullis::observe::audit::Sample;
-use portcullis::store::{MemoryStore, Revocation, Store};
+use portcullis::store::{MemoryStore, Revocation, RevocationRepository as _};
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use url::Url;

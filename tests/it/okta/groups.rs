@@ -331,7 +331,7 @@ async fn login_with_too_many_groups_omits_the_scope() {
 async fn invalid_api_token_fails_closed() {
     for (token, hint) in [
         ("00example-token-without-rights", "read-only administrator"),
-        ("00nobodys", "make a new one"),
+        ("00nobodys", "create a new one"),
     ] {
         let okta = Okta::start(&[CALLBACK]);
         let (proxy, okta, origin) =

@@ -130,7 +130,7 @@ async fn session_ends_with_the_provider_session_or_earlier() {
     );
     world
         .proxy
-        .logged(0, &["the identity provider's session is over"])
+        .logged(0, &["the identity provider's session has ended"])
         .await;
 }
 

@@ -327,7 +327,7 @@ async fn unsolicited_response_gets_a_page_with_the_way_in() {
         );
         world
             .proxy
-            .logged(before, &["a login failed", "begin at the application"])
+            .logged(before, &["a login failed", "start at the application"])
             .await;
     }
     world

@@ -23,8 +23,8 @@ async fn changed_response_is_refused_and_logged() {
         .logged(
             0,
             &[
-                "the SAML response is refused at the step `signature`",
-                "what was signed was changed",
+                "the SAML response was rejected at the step `signature`",
+                "the signed element was modified after signing",
             ],
         )
         .await;

@@ -132,7 +132,7 @@ async fn encrypted_assertion_is_read_if_authenticated() {
         .logged(
             0,
             &[
-                "is encrypted in a way that is not taken",
+                "uses an unsupported encryption algorithm",
                 "xmlenc#aes128-cbc",
             ],
         )

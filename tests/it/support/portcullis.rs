@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis::model::UnixTime;
-use portcullis::store::{SqliteStore, Store, StoredKey};
+use portcullis::store::{KeyRepository as _, SqliteStore, StoredKey};
 use rustls::ClientConfig;
 use sqlx::SqlitePool;
 use tempfile::TempDir;
