@@ -512,8 +512,6 @@ mod tests {
         metrics.login(Login::Invalid, Some("state"));
         metrics.store_error(&StoreError::Malformed { what: "identity" });
         metrics.reload(Reload::Rejected);
-        metrics.generation(7);
-        metrics.revocations_followed(UnixTime(1_700_000_000));
         metrics.upstream_error(UpstreamError::NoPeer);
         assert!(
             sample(r#"portcullis_requests_total{decision="allow",reason="none"}"#).is_some(),
@@ -539,11 +537,15 @@ mod tests {
             sample(r#"portcullis_config_reloads_total{outcome="rejected"}"#),
             Some(1)
         );
-        assert_eq!(sample("portcullis_config_generation"), Some(7));
-        assert_eq!(
-            sample("portcullis_revocations_followed_timestamp_seconds"),
-            Some(1_700_000_000)
-        );
+        // Other tests set these gauges, too.
+        assert!((0..100).any(|_| {
+            metrics.generation(7);
+            sample("portcullis_config_generation") == Some(7)
+        }));
+        assert!((0..100).any(|_| {
+            metrics.revocations_followed(UnixTime(1_700_000_000));
+            sample("portcullis_revocations_followed_timestamp_seconds") == Some(1_700_000_000)
+        }));
         assert_eq!(
             sample(r#"portcullis_upstream_errors_total{kind="no_peer"}"#),
             Some(1)
