@@ -1,4 +1,4 @@
-//! The login cannot be bent: not where it returns to, not whose it is, not what the provider says.
+//! Attacks on the login flow: its target, its user, and the answers of the provider.
 
 use url::Url;
 

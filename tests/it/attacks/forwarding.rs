@@ -1,5 +1,5 @@
-//! Identity comes from us and forwarding headers decide nothing. What arrives at the origin is in
-//! `headers.rs`.
+//! Forged identity and forwarding headers, which must decide nothing. `headers.rs` tests the
+//! headers that reach the origin.
 
 use serde_json::json;
 

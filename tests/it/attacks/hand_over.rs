@@ -135,8 +135,8 @@ async fn r05_overheard_hand_over_is_used_up() {
     );
 }
 
-/// Whose cookie is another one is sent back to the team domain, and there only the browser of that
-/// login gets on to the page.
+/// A browser with the cookie of another login is sent back to the team domain. From there only the
+/// browser of that login reaches the page.
 #[tokio::test]
 async fn r05_overheard_hand_over_does_not_reveal_its_page() {
     let world = World::start().await;
@@ -202,7 +202,7 @@ async fn r05_edge_node_redeems_a_hand_over_once() {
     let answer = owner.request("GET", authorized.as_str(), &[], b"").await;
     assert_no_session(&answer, "what an edge node has redeemed");
 
-    // Whoever shows it wrongly, shows it for the last time.
+    // A wrong use of a hand-over uses it up.
     for (app_session, host) in [
         ("n0123456789abcdef", "wiki.localhost"),
         (cookie.as_str(), "app.localhost"),

@@ -19,7 +19,7 @@ async fn mallorys(world: &World) -> String {
         .to_owned()
 }
 
-/// Tokens of that login that only a look at the signature tells from valid ones, each another one.
+/// Different tokens of that login with forged signatures.
 fn forgeries(token: &str, number: usize) -> Vec<String> {
     let (message, _) = token.rsplit_once('.').unwrap();
     (0..number)

@@ -1,4 +1,4 @@
-//! The whole login: two steps, over the team domain, and what it leaves behind.
+//! The complete login: two steps over the team domain, and its cookies.
 
 use base64::Engine as _;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -20,7 +20,7 @@ pub(super) async fn with_okta(change: impl FnOnce(&mut Config)) -> (Portcullis, 
     (proxy, okta, origin)
 }
 
-/// What an origin does to know who is there: the assertion verified with the published keys.
+/// Verifies an assertion with the published keys, as an origin does, and returns its claims.
 async fn verified_at(proxy: &Portcullis, assertion: &str) -> Value {
     let certs = Browser::new(proxy)
         .fetch(
@@ -241,7 +241,7 @@ async fn every_tab_reaches_its_own_page_in_any_order() {
     assert!(flow_cookies(&browser) <= 5, "{:?}", browser.cookies);
 }
 
-/// The cookies of logins under way: what the team domain set beside the session.
+/// Returns the number of cookies that the team domain set for logins under way.
 fn flow_cookies(browser: &Browser) -> usize {
     let team = browser
         .cookies

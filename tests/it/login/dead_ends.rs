@@ -1,4 +1,4 @@
-//! Pages that say no, and the way on that each of them offers.
+//! Error and denial pages, and the next step that each of them offers.
 
 use url::Url;
 

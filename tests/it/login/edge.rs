@@ -39,7 +39,7 @@ include = [{{ okta = {{ name = "Engineering", identity_provider_id = "okta" }} }
     )
 }
 
-/// What an edge node of that team is configured with.
+/// The configuration of an edge node of that team.
 fn node_config(team: &World) -> Config {
     let port = team.proxy.address.port();
     let mut config = Config::new("http://127.0.0.1:9", &applications());
@@ -99,14 +99,14 @@ async fn login_at_the_team_leads_back_to_the_edge() {
     );
     edge.team.origin.assert_untouched("a request to the edge");
 
-    // The groups came from the team: somebody without them is refused there, before any session.
+    // The team evaluates the groups: a user without them is denied there, before any session.
     edge.team.idp.script(|script| script.person = Person::bob());
     edge.origin.forget();
     let mut bob = edge.browser();
     assert_eq!(bob.open(&edge.wiki).await.response.status, 403);
     edge.origin.assert_untouched("somebody without the group");
 
-    // Another browser cannot use what was made for this one.
+    // Another browser cannot use this hand-over.
     let used: Vec<_> = alice
         .trail
         .iter()
@@ -130,7 +130,7 @@ async fn edge_works_without_the_team_and_follows_logouts() {
         .replace("/page?x=1", "/cdn-cgi/access/logout");
     assert_eq!(again.open(&team).await.response.status, 200);
     let began = Instant::now();
-    // The session cookie is still there; what ended is the login behind it.
+    // The session cookie is still there; the login behind it ended.
     while alice.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
         assert!(
             began.elapsed() < Duration::from_secs(40),
@@ -226,7 +226,7 @@ async fn first_request_of_a_cold_node_fetches_keys_and_identity() {
     let token = alice.cookie("wiki.localhost", "CF_Authorization").unwrap();
     edge.origin.forget();
 
-    // Another node, without the tasks that would fetch the keys before anybody comes.
+    // Another node, without the tasks that would fetch the keys before the first request.
     let (address, metrics) = (free_address(), free_address());
     let text = at(node_config(&edge.team), &edge.origin.url("http")).text(address, metrics);
     let file = edge.node.path("cold.toml");
@@ -318,8 +318,7 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
     };
     team.publishes(&[named(&evaluator::KEY, kid), json!("key"), json!(null)]);
     let began = Instant::now();
-    // Once the token is verified, the team would be asked for the identity, and there is none to
-    // ask.
+    // With a verified token the node would fetch the identity from the team, which is unreachable.
     while ask(&evaluator::KEY).await != (503, true) {
         assert!(
             began.elapsed() < Duration::from_secs(20),

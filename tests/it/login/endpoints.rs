@@ -1,4 +1,4 @@
-//! What our own endpoints say: the way to the login, tokens, the identity, the team domain's page.
+//! The answers of our endpoints: login URLs, tokens, identities, and the page of the team domain.
 
 use serde_json::json;
 
@@ -285,7 +285,7 @@ async fn team_domain_shows_the_signed_in_user() {
     assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
 }
 
-/// `login` of the team domain by which somebody else can be signed in.
+/// The login URL of the team domain for another account.
 fn switch(host: &str) -> String {
     format!("http://access.localhost/cdn-cgi/access/login/{host}?switch=1&redirect_url=%2F")
 }
@@ -294,8 +294,7 @@ fn switch(host: &str) -> String {
 async fn r12_switching_accounts_revokes_the_first_login() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    // The same person again, by a login of its own: what stands in the other application's cookie
-    // came of the first.
+    // The same user with a new login. The cookie of the other application is from the first one.
     let page = browser.open(&switch("app.localhost")).await;
     assert_eq!(
         (page.url.as_str(), page.response.status),

@@ -227,7 +227,7 @@ async fn fat_tokens_rotated_keys_and_unicode_names_work() {
     }
     origin.forget();
     let page = Browser::new(&proxy).open_as(WIKI, "zero@example.com").await;
-    // Without an API token nobody can tell no groups from too many.
+    // Without an API token, no groups and too many groups look alike.
     assert!(
         matches!(page.response.status, 403 | 503),
         "{}",

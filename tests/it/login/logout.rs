@@ -1,4 +1,4 @@
-//! Signing out: what it ends, where it leads, and who cannot be made to.
+//! Signing out: the sessions that end, the page that follows, and requests of other sites.
 
 use std::time::{Duration, Instant};
 
@@ -406,7 +406,7 @@ async fn logout_everywhere_ends_logins_under_way() {
     assert_eq!(elsewhere.cookie("wiki.localhost", "CF_Authorization"), None);
 }
 
-/// On a host where the session is not seen, because its cookie is on a path.
+/// On a host that does not receive the session cookie, because that is limited to a path.
 #[tokio::test]
 async fn another_site_cannot_remove_cookies_of_a_path() {
     let world = World::start().await;

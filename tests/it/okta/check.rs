@@ -16,7 +16,7 @@ use crate::support::saml::{ISSUER, file, provider_at};
 
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 
-/// One that needs no group of anybody's.
+/// A policy that needs no groups.
 const APPLICATION: &str = r#"
 [[applications]]
 name = "Wiki"
@@ -68,7 +68,7 @@ fn run(config: &str, files: &[(&str, &str)], arguments: &[&str]) -> Said {
 }
 
 impl Said {
-    /// The mark of a step, and all that is said of it.
+    /// Returns the mark of a step and its text.
     #[track_caller]
     fn step(&self, name: &str) -> (char, String) {
         let mut lines = self.text.lines().skip_while(|line| {
@@ -287,7 +287,7 @@ fn unregistered_redirect_uri_is_reported() {
         );
         said.ended('✓', &["signing keys"]);
     }
-    // What was wrong with the request was not the credentials.
+    // The credentials are not the mistake in this request.
     let said = run(&config(&okta.issuer, |_| ()), &[], &[]);
     said.ended('✓', &["client credentials"]);
 }

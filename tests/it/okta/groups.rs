@@ -36,7 +36,7 @@ fn crowd(count: usize, last: &str) -> Vec<String> {
     names
 }
 
-/// How a login of somebody with that many groups ends: the status, and what the page says.
+/// Logs in a user with that many groups. Returns the status and the text of the page.
 async fn log_in(proxy: &Portcullis) -> (u16, String) {
     let page = Browser::new(proxy).open_as(WIKI, ALICE).await;
     (page.response.status, page.response.text())
@@ -104,8 +104,7 @@ async fn more_than_a_hundred_groups_without_a_token_fail_closed() {
             let before = proxy.log().len();
             let ended = log_in(&proxy).await;
             match (count, over_limit) {
-                // Nobody can tell none from all too many; a policy that asks for a group lets
-                // nobody in either way.
+                // No groups and too many groups look alike. A policy on a group denies both.
                 (0, _) | (101.., "omit") => {
                     assert_eq!(ended.0, 403, "{count}, {over_limit}: {}", ended.1);
                     assert!(
@@ -141,7 +140,8 @@ async fn more_than_a_hundred_groups_without_a_token_fail_closed() {
     }
 }
 
-/// A rule on the claim itself, which Okta cuts or leaves out, sees what is known of the groups.
+/// A rule on the claim itself sees the groups from the API, because Okta shortens or omits the
+/// claim.
 #[tokio::test]
 async fn groups_claim_is_as_complete_as_the_groups() {
     let no_contractors = r#"exclude = [{ oidc = { claim_name = "groups", claim_value = "Contractors", identity_provider_id = "okta" } }]"#;
@@ -205,7 +205,7 @@ async fn groups_api_faults_fail_closed() {
         (json!(["429"]), "Rate Limits"),
         (json!([null, "429"]), "Rate Limits"),
     ] {
-        // A window that has just begun lasts longer than anybody waits.
+        // A new window lasts longer than the test.
         okta.control(json!({ "api": { "faults": [], "resetWindow": true } }))
             .await;
         okta.control(json!({ "api": { "faults": faults } })).await;
@@ -268,7 +268,7 @@ async fn login_with_too_many_groups_omits_the_scope() {
             okta.control(json!({ "forget": true })).await;
             let mut browser = Browser::new(&proxy);
             let page = browser.open_as(WIKI, ALICE).await;
-            // This stand-in begins no session of its own where it refuses, so it asks for the
+            // This provider starts no session of its own for a refused login, so it asks for the
             // password again.
             let page = if page.url.as_str() == WIKI {
                 page
@@ -310,7 +310,7 @@ async fn login_with_too_many_groups_omits_the_scope() {
                 "{case}: {}",
                 page.response.text()
             );
-            // The API fails: nobody gets in on what little is known.
+            // The API fails: the few known groups allow no access.
             okta.control(json!({ "api": { "faults": vec!["html"; 8] } }))
                 .await;
             let mut browser = Browser::new(&proxy);

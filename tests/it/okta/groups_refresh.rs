@@ -198,7 +198,7 @@ async fn refresh_identity_fetches_from_the_provider() {
         "the old session, the new groups"
     );
     assert_eq!(browser.open(pay).await.response.status, 200);
-    // Where the person is known to be another one, the first one's session is over.
+    // If another user signed in, the session of the first is revoked.
     okta.control(json!({ "disable": ALICE })).await;
     let page = browser.open(REFRESH).await;
     assert!(!page.url.as_str().contains("success"), "{}", page.url);

@@ -90,8 +90,7 @@ async fn oidcc_client_test_rp_init_logout_ends_oktas_session() {
     assert_eq!(okta.count("/oauth2/v1/token").await, 1);
 }
 
-/// What comes back with another `state`, or none, is a page like any
-/// other and ends nothing.
+/// A return with another `state`, or none, shows an ordinary page and revokes no session.
 #[tokio::test]
 async fn oidcc_client_test_rp_init_logout_other_or_no_state() {
     let (proxy, _okta, _origin) = with(Okta::start(&[CALLBACK]), |config| {

@@ -12,7 +12,7 @@ use crate::support::{APPLICATIONS, Browser, Config, Portcullis, World, start};
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 const ALICE: &str = "alice@example.com";
 
-/// What `portcullis idp test` says in the proxy's folder.
+/// Runs `portcullis idp test` in the proxy's folder and returns its output.
 fn idp_test(proxy: &Portcullis, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     let output = command
@@ -172,7 +172,7 @@ async fn failed_trial_names_its_step_and_the_remedy() {
         assert!(text.contains(words), "{words}: {text}");
     }
 
-    // Nobody listens at port 9.
+    // Port 9 has no listener.
     let gone = |config: &mut Config| config.issuer = "http://127.0.0.1:9".to_owned();
     let (proxy, _origin) = start(&okta.issuer, gone).await;
     let page = Browser::new(&proxy).open(&link(&proxy, "okta")).await;

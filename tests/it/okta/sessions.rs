@@ -1,5 +1,4 @@
-//! What becomes of sessions: logins that are refreshed, ended and taken back while something else
-//! happens.
+//! Sessions over time: logins that are refreshed, linked and revoked while other events happen.
 
 use std::time::Duration;
 
@@ -55,7 +54,7 @@ async fn until(browser: &mut Browser, url: &str, wanted: u16) {
     panic!("{url} is not {wanted}, but {}", status(browser, url).await);
 }
 
-/// Forgets what the provider knows of the browser.
+/// Removes the provider's cookies from the browser.
 fn leave_okta(browser: &mut Browser) {
     browser.cookies.retain(|cookie| cookie.host != "127.0.0.1");
 }
@@ -77,7 +76,7 @@ async fn refresh_that_ends_after_a_logout_starts_no_session() {
     );
     assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None);
     assert_eq!(status(&mut browser, IDENTITY).await, 401);
-    // The same where it was ended elsewhere, and the cookie is still there.
+    // The same if another browser revoked it, and the cookie is still there.
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     let back = browser.open_until(REFRESH, CALLBACK).await;
@@ -130,7 +129,7 @@ async fn deactivated_user_is_signed_out_while_the_store_is_full() {
     let (mut proxy, okta, origin) = with(|config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "4s""#.to_owned();
-        // Whoever the provider knows.
+        // The user that the provider remembers.
         config.rest = config.rest.replace(
             r#"include = [{ okta = { name = "Engineering", identity_provider_id = "okta" } }]"#,
             r#"include = [{ login_method = { id = "okta" } }]"#,
@@ -146,7 +145,7 @@ async fn deactivated_user_is_signed_out_while_the_store_is_full() {
     let events = proxy.events("logout");
     assert_eq!(events.len(), 1, "said once: {events:?}");
     proxy.logged(0, &["the store did not answer"]).await;
-    // As soon as the store takes it, no restart brings anybody back.
+    // As soon as the store accepts the revocation, it survives restarts.
     sqlx::query("DROP TRIGGER full")
         .execute(&database)
         .await
@@ -194,7 +193,7 @@ async fn slow_groups_api_does_not_extend_the_bound() {
     until(&mut browser, WIKI, 200).await;
 }
 
-/// Somebody who is known, and whose groups nobody needed to watch since.
+/// The user is known, but no session has needed the groups since.
 #[tokio::test]
 async fn unwatched_groups_are_fetched_when_used() {
     let (proxy, okta, origin) = with(|config| {
@@ -241,7 +240,7 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
 
 const ENGINEERS: &str = r#"{ okta = { name = "Engineering", identity_provider_id = "okta" } }"#;
 
-/// `wiki` for engineers of Okta, `other` and `thirds` for anybody of two other providers.
+/// `wiki` for engineers of Okta, `other` and `thirds` for every user of two other providers.
 async fn three(provider: &str) -> (Portcullis, Okta, Origin) {
     let (okta, origin) = (Okta::start(&[CALLBACK]), Origin::start().await);
     let issuer = &okta.issuer;
@@ -299,8 +298,7 @@ async fn linked_login_does_not_renew_old_groups() {
     }
 }
 
-/// Whoever is gone is out with all that stands beside, also after a restart and where the store
-/// takes nothing.
+/// A deactivated user loses all linked sessions, also after a restart and with a full store.
 #[tokio::test]
 async fn deactivated_user_loses_linked_sessions_on_a_full_store() {
     let (mut proxy, okta, origin) =
@@ -327,7 +325,7 @@ async fn deactivated_user_loses_linked_sessions_on_a_full_store() {
     origin.assert_untouched("somebody who is gone");
 }
 
-/// Whose logins stand beside each other, and for how long.
+/// Logins are linked only if they are of one user, and as long as they are live.
 #[tokio::test]
 async fn only_live_logins_of_one_user_are_linked() {
     let (proxy, _okta, _origin) = three("").await;
@@ -343,7 +341,7 @@ async fn only_live_logins_of_one_user_are_linked() {
     for url in [WIKI, OTHER] {
         assert_eq!(status(&mut browser, url).await, 401, "{url}");
     }
-    // What is over stays over, also where the cookie is still there when somebody logs in anew.
+    // A revoked login stays revoked, also if its cookie is sent with a new login.
     assert_eq!(browser.open_as(THIRDS, ALICE).await.response.status, 200);
     for url in [WIKI, OTHER] {
         assert_eq!(status(&mut browser, url).await, 401, "{url}");
@@ -394,7 +392,7 @@ async fn revoked_login_restarts_beside_a_linked_one() {
         assert_eq!(status(&mut browser, OTHER).await, 200);
     }
     assert_eq!(okta.count("/oauth2/v1/token").await, before + 1);
-    // What is over stands beside nothing.
+    // A revoked login is linked to no other.
     let most = "SELECT MAX(json_array_length(identity, '$.beside')) FROM identities";
     assert_eq!(
         sqlx::query_scalar::<_, i64>(most)
@@ -405,8 +403,8 @@ async fn revoked_login_restarts_beside_a_linked_one() {
     );
 }
 
-/// Over SAML a browser may show no session on its way back, and what it had when it left may be
-/// over since.
+/// Over SAML a browser may send no session on its way back. The session that it had before may be
+/// revoked by then.
 #[tokio::test]
 async fn login_revoked_during_a_saml_login_stays_revoked() {
     let everybody = r#"
@@ -452,8 +450,7 @@ include = [{ everyone = {} }]
     assert_eq!(status(&mut browser, WIKI).await, 200);
 }
 
-/// Where a script signs out, it is told where the provider's session ends, and nothing that the
-/// provider said.
+/// A script that signs out receives the provider's logout URL, without any token of the provider.
 #[tokio::test]
 async fn logout_by_script_reveals_no_provider_token() {
     let (proxy, okta, _origin) =
@@ -492,7 +489,7 @@ async fn logout_by_script_reveals_no_provider_token() {
         (page.url.path(), page.response.status),
         ("/cdn-cgi/access/logged-out", 200)
     );
-    // Nobody else can make such a link.
+    // Such a link cannot be forged.
     for forged in ["http%3A%2F%2Fevil.example", ""] {
         let page = browser
             .open(&format!(
@@ -506,7 +503,7 @@ async fn logout_by_script_reveals_no_provider_token() {
     }
 }
 
-/// A link to where the provider ends its session leads on from here where there is no such place.
+/// If the provider has no logout endpoint, the link leads to the page that the user asked for.
 #[tokio::test]
 async fn missing_provider_logout_leads_to_return_to() {
     let (proxy, _okta, _origin) =
@@ -528,10 +525,10 @@ async fn missing_provider_logout_leads_to_return_to() {
     );
 }
 
-/// People whose requests all go to an edge node: the team watches over their groups, too.
+/// The team also refreshes groups of users whose requests all go to an edge node.
 #[tokio::test]
 async fn group_changes_reach_an_edge_node() {
-    // What both call it.
+    // The name that both use.
     let aud = format!("aud = \"{}\"\norigin =", "e".repeat(64));
     let apps = application("wiki", "okta", ENGINEERS).replace("origin =", &aud);
     let origin = Origin::start().await;

@@ -1,5 +1,5 @@
-//! The provider is down, slow, wrong or elsewhere in time: sessions go on, logins say so, nothing
-//! is allowed by mistake.
+//! Providers that are down, slow, wrong or have another time: sessions survive, logins fail with a
+//! reason, and nothing is allowed by mistake.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ async fn sessions_survive_a_provider_outage() {
     );
 }
 
-/// What a JWKS endpoint answers on its bad days.
+/// Wrong answers of a JWKS endpoint.
 fn bad_key_sets() -> Vec<Answer> {
     vec![
         Answer::Html,
@@ -116,7 +116,7 @@ async fn malformed_key_set_keeps_the_last_valid_one() {
     for answer in bad_key_sets() {
         let name = format!("{answer:.60?}");
         world.idp.script(|script| script.keys = answer);
-        // A kid that nobody knows makes the proxy ask for the set again.
+        // An unknown `kid` makes the proxy fetch the set again.
         world.idp.script(|script| {
             script.header = Box::new(|header| {
                 header.insert("kid".into(), json!("of-tomorrow"));

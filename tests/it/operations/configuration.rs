@@ -1,4 +1,4 @@
-//! What an operator is told about a configuration file.
+//! Reports about a configuration file.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::support::certs::Certificate;
 use crate::support::portcullis::{Config, free_address};
 use crate::support::{APPLICATIONS, World, at};
 
-/// `portcullis check` on a file: its exit code and everything it says.
+/// Runs `portcullis check` on a file. Returns its exit code and its output.
 fn check(text: &str) -> (Option<i32>, String) {
     check_with(text, &[])
 }

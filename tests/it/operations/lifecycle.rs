@@ -1,4 +1,4 @@
-//! From the start of the process to its end: what it binds, what signals do, what it leaves behind.
+//! The life of the process: listeners, signals, limits and the files that remain.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -457,7 +457,7 @@ async fn request_without_a_free_descriptor_gets_503() {
         world.proxy.connect("open.localhost").await,
     );
     let mut idle = Vec::new();
-    // An error ends the client's connection, whose descriptor is then free again.
+    // An error closes the client's connection, and so frees its descriptor.
     for (kept, line, kind) in [
         (&mut first, "Accept: text/html", "text/html"),
         (&mut second, "Sec-Fetch-Mode: cors", "application/json"),

@@ -79,7 +79,7 @@ async fn j18_complete_log_holds_no_secret() {
     let metrics = world.proxy.metrics().await;
     world.proxy.stop().await;
     let log = world.proxy.log() + &world.proxy.complaints();
-    // The harness asks for everything; what other crates would say below INFO, requests and all,
+    // The harness enables every level. Messages of other crates below INFO, which contain requests,
     // must not be there.
     assert!(
         log.contains("\"level\":\"INFO\"") && !log.contains("\"target\":\"hyper"),
@@ -191,8 +191,8 @@ async fn login_without_the_provider_is_audited() {
     }
 }
 
-/// At `open` a shadow policy would let everybody in, at `strict` nobody, at `closed` those whom no
-/// policy lets in.
+/// The shadow policy of `open` would allow every user, that of `strict` no user, and that of
+/// `closed` the users that no policy allows.
 const SHADOWS: &str = r#"
 [[applications]]
 name = "Open"

@@ -1,5 +1,5 @@
-//! The store on its bad days: full, deleted, new. Sessions go on, logins and logouts say so, and
-//! all recover.
+//! A store that is full, deleted or new: sessions survive, logins and logouts fail with a reason,
+//! and all recover.
 
 use std::time::{Duration, Instant};
 
@@ -209,7 +209,7 @@ async fn session_ends_after_the_store_file_is_replaced() {
     let world = World::with(APPLICATIONS, |config| config.store = "max_stale = \"10s\"").await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let file = world.proxy.path("portcullis.db");
-    // A backup, which another process would use from here on: what it revokes is never seen in the
+    // A backup, which another process would use from now on. Its revocations never appear in the
     // old file.
     let backup = world.proxy.path("backup");
     let database = world.proxy.database().await;

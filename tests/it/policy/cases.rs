@@ -1,11 +1,9 @@
-//! The case table over real sockets: what the engine answers, the proxy answers too.
+//! The case table over real sockets: the proxy answers as the engine decides.
 //!
 //! One Pingora server with a service for each state that the table puts a node in, and a recording
-//! origin for each application. A case is put on the wire, and what came back and what the origins
-//! saw is compared with what its decision looks like from outside: whatever is not forwarded must
-//! not have arrived anywhere. By which policy a request was let through, and why a page or a
-//! redirect asks for a login, does not show on the wire; the engine's own run of the table sees to
-//! those.
+//! origin for each application. A case is put on the wire, and the answer and the requests at the
+//! origins are compared with its decision. A request that is not forwarded must not arrive
+//! anywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -155,8 +153,7 @@ impl Front {
         }
     }
 
-    /// Sends a case as a client does that comes through a proxy which says where it came from; and
-    /// says what came of it.
+    /// Sends a case through a trusted proxy that names the client, and returns the answer.
     async fn ask(&self, world: &World, case: &Case, mint: &Mint) -> String {
         let (method, host, path, query) = case.target();
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
@@ -217,8 +214,8 @@ impl Front {
         }
     }
 
-    /// The same for a token that is good or not within one second only: an answer counts where the
-    /// clock stood still.
+    /// The same for a token that is valid or invalid for one second only. An answer counts if the
+    /// second did not change.
     async fn within_a_second(&self, world: &World, case: &Case, mint: &mut Mint) -> String {
         for _ in 0..50 {
             mint.now = UnixTime::now();

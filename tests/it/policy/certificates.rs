@@ -387,7 +387,7 @@ async fn start_reload_and_renewal_report_what_check_reports() {
     };
     assert!(gauge(&proxy).await > now());
 
-    // A renewal whose names are others, and that ends soon.
+    // A renewal with other names, which expires soon.
     let renewed = Certificate::valid(&["wiki.test"], -DAY, 5 * DAY);
     let after = proxy.log().len();
     std::fs::write(proxy.path("key.pem"), &renewed.key_pem).unwrap();

@@ -90,7 +90,7 @@ impl Hardware {
         Connection::try_tls(proxy.address, host, &config).await
     }
 
-    /// The status of a page; 0 where there is no connection.
+    /// Returns the status of a page; 0 without a connection.
     async fn status(&self, host: &str, identity: Option<&ClientIdentity>) -> u16 {
         match self.connect(host, identity).await {
             Some(mut connection) => get(&mut connection, host).await,
@@ -131,8 +131,8 @@ async fn h17_client_certificate_counts_for_hosts_of_its_ca() {
         assert_eq!(hardware.status("pay.test", identity).await, pay);
         assert_eq!(hardware.status("open.test", identity).await, open);
     }
-    // A certificate is a connection's, and which host is meant says each request: the name that TLS
-    // was told makes no difference.
+    // A certificate belongs to a connection, and each request names its host. The name in the TLS
+    // handshake does not count.
     let mut connection = hardware.connect("open.test", Some(&one)).await.unwrap();
     for (host, expected) in [
         ("wiki.test", 200),
@@ -176,7 +176,7 @@ async fn h17_client_certificate_counts_for_hosts_of_its_ca() {
             );
         }
     }
-    // What leads to no authority, or no longer, ends the handshake: the client learns why from TLS.
+    // A certificate without a valid chain ends the handshake. TLS carries the reason.
     let stranger = Authority::new("Example devices");
     for (what, identity) in [
         ("an authority of the same name", stranger.client("device-1")),
@@ -229,7 +229,7 @@ async fn ambiguous_certificate_names_are_ignored() {
         hardware.status("wiki.test", Some(&identity)).await
     };
     assert_eq!(status(&["device-1"]).await, 200);
-    // Without a name it is a certificate, and nobody's in particular.
+    // A certificate without a name is valid, and identifies no client.
     assert_eq!(status(&[]).await, 200);
     assert!(hardware.world.origin.last().assertion().is_none());
     for names in [
@@ -299,7 +299,7 @@ async fn client_authorities_follow_their_files() {
     assert_eq!(hardware.status("wiki.test", Some(&new)).await, 200);
     assert_eq!(get(&mut open, "wiki.test").await, 200);
 
-    // What does not read changes nothing.
+    // An unreadable file changes nothing.
     let before = proxy.log().len();
     std::fs::write(
         &file,

@@ -83,7 +83,7 @@ async fn valid_country_database_is_loaded_without_a_restart() {
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }
 
-    // From now on it is known where people are: their tokens say so, and so does the audit trail.
+    // From now on countries are known: tokens and audit events name them.
     let mut alice = world
         .signed_in(Person::alice(), "http://wiki.localhost/page")
         .await;

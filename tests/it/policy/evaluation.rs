@@ -1,4 +1,4 @@
-//! `external_evaluation`: a service of one's own says at login whether somebody may.
+//! `external_evaluation`: a service of the operator allows or denies each login.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use crate::support::evaluator::{Evaluator, KEY, Reply, STRANGER, answer};
 use crate::support::idp::now;
 use crate::support::{Browser, Person, World, eventually, open_token, raw};
 
-/// `in` lets those in of whom the service says yes, `out` everybody else, `deny` likewise and by a
-/// policy that denies.
+/// `in` allows users that the service allows, `out` all others. `deny` does the same as `out` with
+/// a policy that denies.
 const APPLICATIONS: &str = r#"
 [[groups]]
 id = "asked"
@@ -63,7 +63,7 @@ pub(super) async fn world() -> (World, Evaluator) {
     (world, service)
 }
 
-/// What somebody new meets at the three applications: nothing, or the reason on the page.
+/// Returns the answers to a new user at the three applications: empty, or the reason on the page.
 async fn meets(world: &World) -> [String; 3] {
     let mut browser = world.browser();
     let mut found = [const { String::new() }; 3];
@@ -147,7 +147,7 @@ async fn question_names_the_user_and_is_no_credential() {
     assert_eq!(claims["identity"], identity);
     assert_eq!(identity["email"], "alice@example.com");
 
-    // It is signed with what `certs` publishes.
+    // It is signed with a key that `certs` publishes.
     let certs = alice
         .fetch(
             "GET",
@@ -213,7 +213,7 @@ async fn requests_do_not_call_the_service() {
         "who goes where nobody is asked is not asked about"
     );
 
-    // The answer is in the record: a new process has it, too, and asks nobody.
+    // The answer is in the identity record: a new process reads it, and does not call the service.
     service.answers(|_| Reply::Hang);
     world.proxy.stop().await;
     world.proxy.run().await;
@@ -346,7 +346,7 @@ async fn malformed_answer_never_allows() {
             Box::new(|q| Reply::json(500, &json!({"token": KEY.sign(&answer(q, true)).unwrap()}))),
             "status 500",
         ),
-        // What the well-known example answers where something failed in it.
+        // The answer of Cloudflare's example after an error in it.
         (
             "403",
             Box::new(|_| Reply::json(403, &json!({"success": false, "error": "expired token"}))),
@@ -431,7 +431,7 @@ async fn hanging_service_fails_the_login_within_seconds() {
         "{:?}",
         began.elapsed()
     );
-    // For a moment nobody asks again.
+    // For a moment the service is not called again.
     assert_eq!(reason(&mut alice, "out").await, UNKNOWN);
     assert_eq!(service.questions().len(), 1);
 
@@ -450,7 +450,7 @@ async fn changed_keys_are_fetched_again() {
     service.publishes(&[KEY.to_jwk(), STRANGER.to_jwk()]);
     service.answers(|question| Reply::token(&STRANGER.sign(&answer(question, true)).unwrap()));
     let began = Instant::now();
-    // Not at once: what was fetched a moment ago is not fetched again for a name that nobody knows.
+    // Not at once: an unknown key name does not repeat a fetch that was just made.
     while reason(&mut world.browser(), "in").await == UNKNOWN {
         assert!(
             began.elapsed() < Duration::from_secs(30),

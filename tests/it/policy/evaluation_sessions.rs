@@ -23,7 +23,7 @@ policies = [{ name = "asked", decision = "allow", include = [{ everyone = {} }],
 ] }]
 "#;
     let world = World::with(&application.replace("$SERVICE", &service.url), |_| ()).await;
-    // Nobody here has a certificate: the application's host refuses everybody who gets so far.
+    // No client here has a certificate: the application's host denies every user that gets so far.
     for (success, ends) in [
         (Some(true), "both.localhost"),
         (Some(false), "access.localhost"),
@@ -69,7 +69,7 @@ async fn added_rule_is_evaluated_at_the_next_login() {
         .logged(after, &["the configuration was reloaded"])
         .await;
 
-    // The session that there is says nothing about it; the page's button leads over the login.
+    // The running session has no answer to it. The page's button starts a login.
     let page = alice.open("http://free.localhost/page").await;
     let text = page.response.text();
     assert!(
@@ -98,7 +98,7 @@ async fn new_answer_applies_to_running_sessions() {
             "http://access.localhost/cdn-cgi/access/login/{host}.localhost?switch=1&redirect_url=%2F"
         )
     };
-    // Logins are told apart by the second.
+    // Logins are distinguished by the second.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     service.answers(|question| Reply::signed(&answer(question, false)));
     assert_eq!(
@@ -132,7 +132,7 @@ async fn new_answer_applies_to_running_sessions() {
         "the answer is another now"
     );
 
-    // No answer is none for what is to come, and takes nothing back of what was.
+    // A missing answer does not replace an earlier one.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     service.answers(|_| Reply::json(500, &json!({})));
     let page = alice.open(&log_in_again("deny")).await;
@@ -215,7 +215,7 @@ async fn answers_of_several_services_are_kept_apart() {
     alice.open("http://free.localhost/").await;
 }
 
-/// The edge asks nobody and knows no answer: what the team's rules say at login is all there is.
+/// The edge calls no service and has no answer: only the team's rules at login count.
 #[tokio::test]
 async fn edge_node_has_no_answer() {
     let service = Evaluator::start().await;

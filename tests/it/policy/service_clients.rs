@@ -111,7 +111,7 @@ async fn ask(world: &World, host: &str, lines: &[&str]) -> Response {
         .unwrap()
 }
 
-/// The reason of a refusal that is told as programs want it, with its status.
+/// Returns the status and the reason of a refusal in JSON.
 fn refused(answer: &Response) -> String {
     assert_eq!(
         answer.headers.one("content-type"),
@@ -227,7 +227,7 @@ async fn service_token_is_allowed_and_named_to_the_origin() {
     assert_ne!(other["aud"], claims["aud"]);
     assert_eq!(other["common_name"], claims["common_name"]);
 
-    // What an origin was told is no way in.
+    // An assertion for an origin is no credential.
     world.origin.forget();
     for line in [
         format!("Cf-Access-Token: {assertion}"),
@@ -261,7 +261,7 @@ async fn service_token_is_allowed_and_named_to_the_origin() {
         refused(&ask(&world, "wiki.localhost", &[id, secret]).await),
         "403 no_policy_applied"
     );
-    // Who shows nothing where nobody can log in: people get a page, programs JSON.
+    // Without credentials and without a possible login, browsers get a page and scripts JSON.
     let page = ask(&world, "robots.localhost", &["Sec-Fetch-Mode: navigate"]).await;
     assert_eq!(
         (page.status, page.headers.one("content-type")),
@@ -383,7 +383,7 @@ async fn j14_t15_every_invalid_service_token_gets_one_answer() {
         (answer.status, answer.headers.one("grpc-status")),
         (200, Some("16"))
     );
-    // Not where they would be seen: in the address, in a cookie, in another spelling.
+    // Not accepted in the URL, in a cookie, or in another spelling.
     let target = format!(
         "/?CF-Access-Client-Id={}&CF-Access-Client-Secret={}",
         pair.id, pair.secret
@@ -520,7 +520,7 @@ async fn linked_app_token_is_allowed_until_its_session_ends() {
         );
         assert!(!format!("{:?}", seen.headers).contains(&token));
     }
-    // A header of the application's own stays what it is.
+    // The application's own headers stay unchanged.
     ask(
         &world,
         "behind.localhost",
@@ -536,7 +536,7 @@ async fn linked_app_token_is_allowed_until_its_session_ends() {
         world.origin.last().headers.one("authorization").is_some(),
         "nobody there asks for such tokens"
     );
-    // Alice is no member of Finance: the token is good for what says so, and makes no session.
+    // Alice is not in Finance: the token is accepted by that one policy, and makes no session.
     assert!(leads_to_login(
         &ask(
             &world,

@@ -1,5 +1,5 @@
-//! The tests' own parts, tested: an origin that records too little or a provider that lets
-//! everybody in would make every other test worthless.
+//! Tests of the test support: an origin that records too little, or a provider that accepts every
+//! login, would make all other tests worthless.
 
 use std::collections::HashMap;
 

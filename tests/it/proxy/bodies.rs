@@ -64,8 +64,8 @@ fn upload_request(method: &str, length: Option<usize>) -> http::Request<()> {
     request.body(()).unwrap()
 }
 
-/// The ways in which a body can end over HTTP/2, and what an HTTP/1.1 origin must receive after the
-/// head.
+/// The ends of a body over HTTP/2, each with the bytes that an HTTP/1.1 origin must receive after
+/// the head.
 const ENDINGS: [(&str, Option<usize>, &str); 11] = [
     (
         "data, then an empty DATA frame",

@@ -1,5 +1,4 @@
-//! `header_attributes`: what a provider says of a person reaches origins as headers, and nobody
-//! else can say it.
+//! `header_attributes`: attributes of users reach origins as headers, which clients cannot forge.
 
 use super::headers::{folded, spellings};
 use crate::policy::service_clients::Pair;
@@ -14,7 +13,7 @@ const HEADERS: &str = r#"header_attributes = [
   { attribute_name = "title", header_name = "X-Title" },
 ]"#;
 
-/// `wiki` for whoever logs in, `open` for everybody, `robots` for a service token.
+/// `wiki` with a login, `open` without one, `robots` with a service token.
 async fn world(pair: &Pair) -> World {
     let others = r#"
 options_preflight_bypass = true
@@ -42,7 +41,7 @@ async fn log_in(browser: &mut Browser, start: &str, statement: &Statement) -> u1
         .status
 }
 
-/// What arrived under these names, however they were spelt.
+/// Returns the values that arrived under these names, in any spelling.
 fn sent(seen: &Seen) -> Vec<(String, String)> {
     let ours = ["x-department", "x-member-of", "x-title"];
     let mut sent: Vec<_> = seen
@@ -209,7 +208,7 @@ async fn attribute_headers_follow_identity_and_configuration() {
     browser.fetch("GET", WIKI, &[], b"").await;
     assert_eq!(sent(&world.origin.last()), expected("Sales"));
 
-    // A name that is not configured is not ours, and so says nothing of anybody.
+    // A name that is not configured is an ordinary header of the client.
     let after = world.proxy.log().len();
     world.proxy.config.rest = world
         .proxy

@@ -1,12 +1,12 @@
-//! What the origin sees: who is there from us alone, no cookie of ours, and forwarding headers that
-//! we wrote.
+//! Headers at the origin: an identity from us alone, no cookie of ours, and our own forwarding
+//! headers.
 
 use serde_json::json;
 
 use crate::support::portcullis::Config;
 use crate::support::{APPLICATIONS, Person, World, idp, raw};
 
-/// Every way to write the names of the identity headers that somebody behind us may read as ours.
+/// Every spelling of the identity headers that an origin may read as ours.
 fn spoofs() -> Vec<String> {
     let names = [
         "Cf-Access-Jwt-Assertion",
@@ -16,7 +16,7 @@ fn spoofs() -> Vec<String> {
     names.into_iter().flat_map(spellings).collect()
 }
 
-/// Every way to write a name that somebody behind us may read as that one.
+/// Every spelling of a name that an origin may read as that one.
 pub fn spellings(name: &str) -> Vec<String> {
     let mut spellings = vec![
         name.to_owned(),
@@ -27,7 +27,7 @@ pub fn spellings(name: &str) -> Vec<String> {
         name.to_uppercase().replace('-', "_"),
         name.replacen('-', ".", 1),
     ];
-    // Some of what else a header's name may hold (RFC 9110 §5.6.2) and CGI folds.
+    // Some further characters that RFC 9110 5.6.2 allows in names, and that CGI replaces.
     spellings.extend(
         "!'+|~"
             .chars()
@@ -528,7 +528,7 @@ async fn origin_gets_the_id_of_the_audit_event() {
         .any(|line| line.contains("not proxied to its end") && line.contains(&id));
     assert!(warned, "the warning has the same id");
 
-    // Nothing is told of a place that is open, so there is no id.
+    // An open page has no audit event, so there is no id.
     world.origin.forget();
     world
         .raw(raw::request("GET", "open.localhost", "/", &theirs))

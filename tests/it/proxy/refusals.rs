@@ -1,9 +1,8 @@
-//! What a request without a session gets: an answer that the client at hand can use, and never a
-//! lost body.
+//! Answers to requests without a session, in the format of the client. No body is lost.
 
 use crate::support::{APPLICATIONS, World, leads_to_login, raw};
 
-/// What the client is told.
+/// The answer of the client's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
     /// 302 to the login page.

@@ -1,5 +1,4 @@
-//! What people put in front of real origins: protocols up and down, streams, timeouts, several
-//! origins, a clean end.
+//! Requests to real origins: protocols on both sides, streams, TLS, reloads and limits.
 
 use std::time::Duration;
 

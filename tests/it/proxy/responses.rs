@@ -1,4 +1,4 @@
-//! Responses of origins: what ends at the proxy, and the framing that each client understands.
+//! Responses of origins: hop-by-hop fields, and the framing for each kind of client.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Upgrades and other requests that go on for long: what may switch protocols, how long it rests,
-//! and when it ends.
+//! Upgrades and other long requests: their protocols, timeouts and ends.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What a SAML response makes known of a person, and for how long, with the binary.
+//! Identities from SAML responses, and how long they count.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ exclude = [{ saml = { attribute_name = "groups", attribute_value = "contractors"
     saml::world(r#"attributes = ["groups", "department"]"#, rule).await
 }
 
-/// Logs in anew: where that ends.
+/// Logs in again and returns the status.
 async fn log_in(browser: &mut Browser, statement: &Statement) -> u16 {
     saml::log_in(browser, WIKI, statement).await.response.status
 }
@@ -44,7 +44,7 @@ async fn missing_attribute_does_not_prevent_exclusion() {
         (Some(vec!["Engineering", "contractors"]), 403),
         // None of them, by the provider's word.
         (Some(vec![]), 200),
-        // As Entra sends it of somebody in more than 150 groups.
+        // As Entra sends it for users in more than 150 groups.
         (None, 403),
         (Some(vec!["\n  contractors\n"]), 403),
     ] {
@@ -79,7 +79,7 @@ async fn missing_attribute_does_not_prevent_exclusion() {
     }
 }
 
-/// How many seconds the session at that host lasts.
+/// Returns the lifetime of the session at that host, in seconds.
 fn lasts(browser: &Browser, host: &str) -> i64 {
     let (_, claims) = open_token(
         browser

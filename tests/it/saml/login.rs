@@ -229,8 +229,7 @@ async fn every_tab_reaches_its_own_page_in_any_order() {
     }
     let line = browser.cookies_for(&Url::parse(ACS).unwrap(), false);
     assert!(line.len() < 4096, "{} bytes of cookies", line.len());
-    // The last one first: with the session that it gets, even those whose cookie was given up go
-    // on.
+    // The last one first: its session lets even those continue that lost their cookie.
     for (url, (to, relay_state)) in tabs.iter().rev() {
         let page = browser
             .post_from_elsewhere(ACS, &form(&response(to, &Statement::alice()), relay_state))

@@ -162,7 +162,7 @@ async fn malformed_response_is_refused() {
     );
 }
 
-/// What this process remembers of flows is gone, as on another node; what is in the store is not.
+/// This process has lost its flows, as another node. The store still has the use of the response.
 #[tokio::test]
 async fn response_is_accepted_once_on_all_nodes() {
     let mut world = world("").await;

@@ -155,7 +155,7 @@ async fn signed_request_is_accepted_by_a_strict_provider() {
         "by POST"
     );
 
-    // It does look: with somebody else's certificate it does not take it.
+    // It does check: it rejects the request under another certificate.
     let ours = stage
         .metadata
         .split("<ds:X509Certificate>")
@@ -344,8 +344,8 @@ async fn provider_initiated_login_is_refused() {
         .assert_untouched("a login that nobody asked for");
 }
 
-/// Writes what `src/saml/tests/foreign.rs` reads:
-/// `cargo nextest run --test it --run-ignored only foreign`.
+/// Writes the files that `src/saml/tests/foreign.rs` reads: `cargo nextest run --test it
+/// --run-ignored only foreign`.
 #[tokio::test]
 #[ignore = "changes files of the repository"]
 async fn write_the_foreign_responses() {

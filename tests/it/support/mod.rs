@@ -1,5 +1,4 @@
-//! What the tests stand on: a proxy as a process, an origin and a provider inside the test, and
-//! clients.
+//! Parts of the tests: a proxy as a process, an origin and a provider inside the test, and clients.
 
 pub mod browser;
 pub mod certs;
@@ -32,8 +31,7 @@ pub use self::simplesamlphp::SimpleSamlPhp;
 pub const SERVICE_KEY: &str = include_str!("../../keys/service.key");
 
 /// The applications of most tests, all at one origin: `wiki` for Engineering, `pay` for Finance,
-/// `open` for everybody without a login, and `app` for any member with `/public` open and `/admin`
-/// for admins.
+/// `open` without a login, and `app` for any member with `/public` open and `/admin` for admins.
 pub const APPLICATIONS: &str = r#"
 [[applications]]
 name = "Wiki"
@@ -152,8 +150,8 @@ impl World {
     }
 }
 
-/// An application for people of one provider: those whom `include` names. What else its policy says
-/// can follow.
+/// Returns an application for users of one provider that `include` matches. Further keys of its
+/// policy can follow.
 pub fn application(host: &str, idp: &str, include: &str) -> String {
     format!(
         r#"
@@ -227,7 +225,7 @@ include = [{{ everyone = {{}} }}]
     origins.iter().enumerate().map(application).collect()
 }
 
-/// A proxy in front of something that is not the usual origin.
+/// Starts a proxy in front of an unusual origin.
 pub async fn before(rest: &str, change: impl FnOnce(&mut Config)) -> (Portcullis, Idp) {
     let idp = Idp::start().await;
     let mut config = Config::new(&idp.issuer, rest);
@@ -256,7 +254,7 @@ pub fn assert_refused(answer: Option<&Response>, after: &str) {
     );
 }
 
-/// Whether an answer sends to the login page of the team domain.
+/// Returns `true` if an answer redirects to the login page of the team domain.
 pub fn leads_to_login(answer: &Response) -> bool {
     let Some(location) = answer.headers.one("location") else {
         return false;

@@ -80,7 +80,7 @@ impl Okta {
             all.extend(["--redirect", uri]);
         }
         all.extend(arguments);
-        // A test that failed here says why; the others can still try.
+        // A test that failed here reports why; the others can still try.
         let mut node = NODE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         Self {
             issuer: node.organisation(&all),

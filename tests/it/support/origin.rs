@@ -1,5 +1,5 @@
-//! The recording origin: keeps every request exactly as it was received, so that a test can say
-//! what arrived and, more often, that nothing did.
+//! The recording origin: keeps every request exactly as it was received, so that a test can compare
+//! it or prove that nothing arrived.
 //!
 //! It speaks HTTP/1.1 and, to a client that starts so, HTTP/2 without TLS; with `Origin::tls` the
 //! same over TLS. Paths under `/origin/` misbehave on purpose (see [`behave`]); every other path
@@ -58,7 +58,7 @@ impl Seen {
 
 /// A running origin. Ends when dropped.
 pub struct Origin {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -125,7 +125,7 @@ impl Origin {
         self.seen().pop().expect("the origin received nothing")
     }
 
-    /// Forgets what was received.
+    /// Clears the record.
     pub fn forget(&self) {
         self.shared.seen.lock().unwrap().clear();
         self.shared.uploaded.send_replace(0);
@@ -157,7 +157,7 @@ impl Origin {
         eventually(&failure, async || self.count(target) > than).await;
     }
 
-    /// How many connections were made to it.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
     }
@@ -242,10 +242,10 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
 }
 
 /// Answers one request: `/origin/hang` never, `/origin/close` by closing, `/origin/half` with half
-/// a body, `/origin/slow` after two seconds, or as many as its query says, `/origin/drip` as
-/// `/origin/stream` with a known length, `/origin/stream` piece by piece as the test releases them,
-/// `/origin/upload` with the length it counted as it came, `/origin/close-once` by closing the
-/// first time, `/origin/malformed` with a header that is none, `/origin/ws` with an upgrade that
+/// a body, `/origin/slow` after two seconds, or the number of seconds in its query, `/origin/drip`
+/// as `/origin/stream` with a known length, `/origin/stream` piece by piece as the test releases
+/// them, `/origin/upload` with the length it counted as it came, `/origin/close-once` by closing
+/// the first time, `/origin/malformed` with a malformed header, `/origin/ws` with an upgrade that
 /// repeats every byte, `/origin/status/N` with `N`, `/origin/cookies` with many cookies.
 async fn behave(
     stream: &mut BufReader<impl Io>,

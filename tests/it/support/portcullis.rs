@@ -24,7 +24,7 @@ use super::keys;
 use super::okta::{CLIENT_ID, CLIENT_SECRET};
 use super::raw::{self, Connection, Connection2};
 
-/// A configuration, as text with what a test may want to differ.
+/// A configuration file, with the parts that tests change.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The issuer of the identity provider `okta`.
@@ -33,7 +33,7 @@ pub struct Config {
     pub api_token: Option<String>,
     /// Further keys of its `config`, each after a comma.
     pub provider: String,
-    /// How the client proves to be itself.
+    /// The client's credentials at the provider.
     pub credentials: String,
     /// Files to be in the folder, with their content.
     pub files: Vec<(&'static str, String)>,
@@ -58,9 +58,9 @@ pub struct Config {
     pub log: &'static str,
     /// Further environment variables.
     pub env: Vec<(&'static str, PathBuf)>,
-    /// The team domain, where it is not the ordinary one.
+    /// The team domain, if it is not the usual one.
     pub domain: Option<String>,
-    /// Another team's keys: then nobody logs in here.
+    /// The keys URL of another team. Then this node has no logins of its own.
     pub certs_url: Option<String>,
     /// The soft and the hard limit of open files.
     pub open_files: Option<(u32, u32)>,
@@ -185,9 +185,9 @@ address = "{listen}"
 
 /// A running proxy. Stopped when dropped; a log with a panic or a token in it fails the test.
 pub struct Portcullis {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Where it answers `/metrics`, `/healthz` and `/readyz`.
+    /// The address of `/metrics`, `/healthz` and `/readyz`.
     pub metrics: SocketAddr,
     /// The configuration it was started with.
     pub config: Config,
@@ -381,7 +381,7 @@ impl Portcullis {
         }
     }
 
-    /// Stops the proxy. What it keeps in its folder stays.
+    /// Stops the proxy. Its folder stays.
     pub async fn stop(&mut self) {
         self.signal("INT");
         self.ended(Duration::from_secs(20)).await;
@@ -398,7 +398,7 @@ impl Portcullis {
             .await
     }
 
-    /// The same for what takes longer.
+    /// The same with another limit.
     pub async fn logged_within(&self, patience: Duration, after: usize, words: &[&str]) -> String {
         let deadline = Instant::now() + patience;
         loop {
@@ -418,7 +418,7 @@ impl Portcullis {
         }
     }
 
-    /// Everything it has said beside the log.
+    /// Returns the standard error output.
     pub fn complaints(&self) -> String {
         fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
@@ -580,8 +580,8 @@ pub fn find<'a>(event: &'a serde_json::Value, key: &str) -> Option<&'a str> {
         .as_str()
 }
 
-/// An address on which nobody listens. From below the range that outgoing connections use, so that
-/// none of the tests that run at the same time takes it before the proxy does.
+/// Returns an address without a listener. The port is below the range for outgoing connections, so
+/// that no concurrent test takes it before the proxy does.
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 1000).unwrap() * 20;

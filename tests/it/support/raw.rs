@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes it is given, and reads what comes back.
+//! A client that sends exactly the given bytes, and reads the answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Response {
             .unwrap_or_else(|e| panic!("{e}: status {} `{}`", self.status, self.text()))
     }
 
-    /// Where a redirect leads, as it was written.
+    /// Returns the `Location` of a redirect, unparsed.
     #[track_caller]
     pub fn location(&self) -> &str {
         self.headers
@@ -64,13 +64,12 @@ impl Connection {
         Ok(Self(BufReader::new(Box::new(stream))))
     }
 
-    /// With TLS, asking for `host`.
+    /// Connects with TLS for `host`.
     pub async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Self {
         Self(BufReader::new(Box::new(tls(address, host, config).await)))
     }
 
-    /// With TLS, asking for `host`; `None` where the peer refuses the handshake, whenever it says
-    /// so.
+    /// Connects with TLS for `host`. `None` if the peer refuses the handshake, at once or later.
     pub async fn try_tls(
         address: SocketAddr,
         host: &str,
@@ -216,7 +215,7 @@ impl Connection {
         Some((bytes, end.is_ok()))
     }
 
-    /// Whether the peer closes without sending more.
+    /// Returns `true` if the peer closes without sending more.
     pub async fn is_closed(&mut self) -> bool {
         let mut byte = [0];
         matches!(
@@ -305,7 +304,7 @@ impl Connection2 {
             .expect("no answer over HTTP/2")
     }
 
-    /// Sends the head of a request whose body is still to come.
+    /// Sends the head of a request. The body follows.
     pub async fn begin(
         &mut self,
         request: http::Request<()>,
