@@ -113,12 +113,7 @@ async fn r01_path_that_looks_like_a_host_stays_a_path() {
 async fn r02_state_of_another_browser_is_refused() {
     let world = World::start().await;
     let mut browser = world.browser();
-    let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
-    let callback = browser
-        .request("GET", waiting.as_str(), &[], b"")
-        .await
-        .location()
-        .to_owned();
+    let callback = world.callback(&mut browser, WIKI).await;
     let state = Url::parse(&callback)
         .unwrap()
         .query_pairs()
@@ -195,12 +190,7 @@ pub(super) fn assert_no_session(answer: &crate::support::Response, after: &str) 
 async fn r06_repeated_callback_makes_one_token_call() {
     let world = World::start().await;
     let mut browser = world.browser();
-    let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
-    let callback = browser
-        .request("GET", waiting.as_str(), &[], b"")
-        .await
-        .location()
-        .to_owned();
+    let callback = world.callback(&mut browser, WIKI).await;
     let before = browser.clone();
     assert_eq!(
         browser.open(&callback).await.response.status,
@@ -258,7 +248,7 @@ async fn r16_many_fetches_start_no_login() {
     let world = World::start().await;
     let mut browser = world.browser();
     for _ in 0..200 {
-        assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(browser.get(WIKI).await.status, 401);
     }
     assert!(browser.cookies.len() <= 1, "{:?}", browser.cookies);
     assert_eq!(world.idp.count("/oauth2/v1/authorize"), 0);
@@ -301,7 +291,7 @@ async fn r20_pages_are_not_framed_and_an_image_logs_nobody_out() {
         )
         .await;
     assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
+        browser.get(WIKI).await.status,
         200,
         "still logged in after an image of the logout"
     );

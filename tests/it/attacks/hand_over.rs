@@ -10,12 +10,7 @@ use crate::support::{Person, World};
 async fn r05_code_of_an_attacker_does_not_log_the_victim_in() {
     let world = World::start().await;
     let mut attacker = world.browser();
-    let waiting = attacker.open_until(WIKI, &world.idp.issuer).await;
-    let callback = attacker
-        .request("GET", waiting.as_str(), &[], b"")
-        .await
-        .location()
-        .to_owned();
+    let callback = world.callback(&mut attacker, WIKI).await;
     let mut victim = world.browser();
     victim.open_until(WIKI, &world.idp.issuer).await;
     let answer = victim
@@ -24,12 +19,7 @@ async fn r05_code_of_an_attacker_does_not_log_the_victim_in() {
     assert_no_session(&answer, "an attacker's code and state");
 
     // The attacker's code under the victim's own state: nonce and PKCE stand against it.
-    let waiting = victim.open_until(WIKI, &world.idp.issuer).await;
-    let own = victim
-        .request("GET", waiting.as_str(), &[], b"")
-        .await
-        .location()
-        .to_owned();
+    let own = world.callback(&mut victim, WIKI).await;
     let code = Url::parse(&callback)
         .unwrap()
         .query_pairs()

@@ -410,9 +410,7 @@ async fn p15_url_in_the_path_is_a_path() {
         "/@evil.example/",
         "/x/https:%2f%2fevil.example",
     ] {
-        let answer = browser
-            .fetch("GET", &format!("{APP}{target}"), &[], b"")
-            .await;
+        let answer = browser.get(&format!("{APP}{target}")).await;
         if answer.status == 200 {
             let forwarded = world.origin.last().target;
             assert!(

@@ -11,12 +11,7 @@ use crate::support::{Answer, World};
 async fn r04_error_text_of_the_provider_is_escaped() {
     let world = World::start().await;
     let mut browser = world.browser();
-    let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
-    let callback = browser
-        .request("GET", waiting.as_str(), &[], b"")
-        .await
-        .location()
-        .to_owned();
+    let callback = world.callback(&mut browser, WIKI).await;
     let state = Url::parse(&callback)
         .unwrap()
         .query_pairs()

@@ -262,9 +262,7 @@ async fn s06_changed_policy_applies_to_the_next_request() {
     world.proxy.write_config();
     world.proxy.signal("HUP");
     for _ in 0..100 {
-        let answer = browser
-            .fetch("GET", "http://app.localhost/", &[], b"")
-            .await;
+        let answer = browser.get("http://app.localhost/").await;
         if answer.status == 403 {
             return;
         }
@@ -282,13 +280,7 @@ async fn s06_invalid_file_keeps_the_running_configuration() {
     std::fs::write(world.proxy.path("portcullis.toml"), "[team]\nname = 3\n").unwrap();
     world.proxy.signal("HUP");
     for _ in 0..100 {
-        assert_eq!(
-            browser
-                .fetch("GET", "http://app.localhost/", &[], b"")
-                .await
-                .status,
-            200
-        );
+        assert_eq!(browser.get("http://app.localhost/").await.status, 200);
         let log = world.proxy.log();
         if log[before..]
             .lines()

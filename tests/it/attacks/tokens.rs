@@ -82,12 +82,7 @@ async fn j02_public_key_is_no_shared_secret() {
     let (_, mut header, claims, _) = good(&world).await;
     let certs = world
         .browser()
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/certs",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/certs")
         .await
         .json();
     header["alg"] = json!("HS256");

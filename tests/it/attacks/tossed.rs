@@ -89,7 +89,7 @@ async fn s05_tossed_session_is_expired_and_the_login_restarts() {
             bob.cookies.iter().all(|cookie| !cookie.is_domain),
             "{domain} {path}"
         );
-        let answer = bob.fetch("GET", PAGE, &[], b"").await;
+        let answer = bob.get(PAGE).await;
         assert_eq!(answer.status, 200, "{domain} {path}");
         world.origin.forget();
     }

@@ -23,12 +23,7 @@ pub(super) async fn with_okta(change: impl FnOnce(&mut Config)) -> (Portcullis, 
 /// Verifies an assertion with the published keys, as an origin does, and returns its claims.
 async fn verified_at(proxy: &Portcullis, assertion: &str) -> Value {
     let certs = Browser::new(proxy)
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/certs",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/certs")
         .await
         .json();
     let kid = open_token(assertion).0["kid"].as_str().unwrap().to_owned();
@@ -435,7 +430,7 @@ async fn logout_revokes_the_token_everywhere() {
     );
     world.origin.forget();
     for url in [WIKI, "http://app.localhost/"] {
-        let answer = stolen.clone().fetch("GET", url, &[], b"").await;
+        let answer = stolen.clone().get(url).await;
         assert_eq!(
             answer.status, 401,
             "{url} with a token from before the logout"
@@ -462,7 +457,7 @@ async fn sessions_survive_a_restart() {
     world.proxy.stop().await;
     world.proxy.run().await;
     let asked = world.idp.count("/oauth2/v1/authorize");
-    let answer = browser.fetch("GET", WIKI, &[], b"").await;
+    let answer = browser.get(WIKI).await;
     assert_eq!(answer.status, 200, "the token is still good");
     let page = browser.open("http://app.localhost/admin").await;
     assert_eq!(

@@ -131,7 +131,7 @@ async fn edge_works_without_the_team_and_follows_logouts() {
     assert_eq!(again.open(&team).await.response.status, 200);
     let began = Instant::now();
     // The session cookie is still there; the login behind it ended.
-    while alice.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
+    while alice.get(&edge.wiki).await.status != 401 {
         assert!(
             began.elapsed() < Duration::from_secs(40),
             "a login that was ended goes on"
@@ -151,7 +151,7 @@ async fn edge_works_without_the_team_and_follows_logouts() {
     );
     edge.team.proxy.stop().await;
     assert_eq!(
-        alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+        alice.get(&edge.wiki).await.status,
         200,
         "a session goes on without the team"
     );
@@ -207,7 +207,7 @@ async fn token_renewed_at_the_edge_is_revoked_with_its_login() {
         "{answer:?}"
     );
     eventually("a login that was ended goes on", async || {
-        telephone.fetch("GET", &edge.wiki, &[], b"").await.status == 401
+        telephone.get(&edge.wiki).await.status == 401
     })
     .await;
     assert_eq!(
@@ -359,7 +359,7 @@ async fn reload_does_not_accept_keys_of_another_team() {
             .logged(after, &["ERROR", "was not reloaded", "certs_url"])
             .await;
         assert_eq!(
-            alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+            alice.get(&edge.wiki).await.status,
             200,
             "nothing of it holds"
         );
@@ -377,7 +377,7 @@ async fn reload_does_not_accept_keys_of_another_team() {
         .logged(after, &["the configuration was reloaded"])
         .await;
     assert_eq!(
-        alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+        alice.get(&edge.wiki).await.status,
         403,
         "with the old one the rest holds"
     );
@@ -405,7 +405,7 @@ async fn revoked_token_does_not_affect_the_next_one() {
     change.commit().await.unwrap();
 
     eventually("sessions that were ended go on", async || {
-        alice.fetch("GET", &edge.wiki, &[], b"").await.status == 401
+        alice.get(&edge.wiki).await.status == 401
     })
     .await;
     let asked = edge.team.idp.count("/oauth2/v1/authorize");
@@ -421,7 +421,7 @@ async fn revoked_token_does_not_affect_the_next_one() {
         asked,
         "the team knew her"
     );
-    assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200);
+    assert_eq!(alice.get(&edge.wiki).await.status, 200);
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ async fn endpoint_answers_405_with_its_methods() {
         let logout = "http://wiki.localhost/cdn-cgi/access/logout";
         assert_eq!(alice.request(method, logout, &[], b"").await.status, 405);
         assert_eq!(
-            alice.fetch("GET", WIKI, &[], b"").await.status,
+            alice.get(WIKI).await.status,
             200,
             "still signed in after {method}"
         );
@@ -167,7 +167,7 @@ async fn tokens_have_the_claims_of_access() {
             .unwrap(),
     );
     let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
-    let identity = alice.fetch("GET", url, &[], b"").await.json();
+    let identity = alice.get(url).await.json();
     assert_eq!(
         (&app["type"], &app["country"]),
         (&json!("app"), &json!("")),
@@ -282,7 +282,7 @@ async fn team_domain_shows_the_signed_in_user() {
         "{:#?}",
         alice.trail
     );
-    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
+    assert_eq!(alice.get(WIKI).await.status, 401);
 }
 
 /// The login URL of the team domain for another account.
@@ -302,11 +302,7 @@ async fn r12_switching_accounts_revokes_the_first_login() {
         "{:#?}",
         browser.trail
     );
-    assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "and goes on"
-    );
+    assert_eq!(browser.get(WIKI).await.status, 200, "and goes on");
     world.idp.script(|script| script.person = Person::bob());
     let page = browser.open(&switch("pay.localhost")).await;
     assert_eq!(
@@ -318,7 +314,7 @@ async fn r12_switching_accounts_revokes_the_first_login() {
     world.origin.forget();
     for url in [WIKI, "http://app.localhost/"] {
         assert_eq!(
-            browser.fetch("GET", url, &[], b"").await.status,
+            browser.get(url).await.status,
             401,
             "{url} as the one before"
         );
@@ -370,19 +366,8 @@ async fn removed_provider_ends_its_sessions() {
     world.proxy.write_config();
     world.proxy.signal("HUP");
     for _ in 0..100 {
-        if goes
-            .fetch("GET", "http://app.localhost/", &[], b"")
-            .await
-            .status
-            == 401
-        {
-            assert_eq!(
-                stays
-                    .fetch("GET", "http://app.localhost/", &[], b"")
-                    .await
-                    .status,
-                200
-            );
+        if goes.get("http://app.localhost/").await.status == 401 {
+            assert_eq!(stays.get("http://app.localhost/").await.status, 200);
             let page = goes.open("http://app.localhost/").await;
             assert_eq!(
                 page.url.host_str(),

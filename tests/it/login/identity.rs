@@ -69,12 +69,7 @@ async fn certs_have_two_keys_and_a_certificate_for_each() {
     for host in ["access.localhost", "wiki.localhost"] {
         let answer = world
             .browser()
-            .fetch(
-                "GET",
-                &format!("http://{host}/cdn-cgi/access/certs"),
-                &[],
-                b"",
-            )
+            .get(&format!("http://{host}/cdn-cgi/access/certs"))
             .await;
         let certs = answer.json();
         assert_eq!(
@@ -108,7 +103,7 @@ async fn get_identity_returns_groups_and_no_token() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
-    let answer = browser.fetch("GET", url, &[], b"").await;
+    let answer = browser.get(url).await;
     let identity = answer.json();
     assert_eq!(
         (answer.status, &identity["email"]),
@@ -126,7 +121,7 @@ async fn get_identity_returns_groups_and_no_token() {
         "a token in {}",
         answer.text()
     );
-    let answer = world.browser().fetch("GET", url, &[], b"").await;
+    let answer = world.browser().get(url).await;
     assert!(
         matches!(answer.status, 400..=403),
         "without a session: {}",

@@ -51,9 +51,9 @@ async fn logout_ends_on_the_front_page_signed_out() {
     // With a session the query means nothing, and for a script there is no redirect to lose itself
     // in.
     assert_eq!(alice.open(LANDING).await.response.status, 200);
-    let answer = alice.fetch("GET", LOGOUT, &[], b"").await;
+    let answer = alice.get(LOGOUT).await;
     assert_eq!((answer.status, answer.headers.one("location")), (200, None));
-    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
+    assert_eq!(alice.get(WIKI).await.status, 401);
 
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let page = alice
@@ -254,11 +254,7 @@ async fn logout_from_another_site_needs_confirmation() {
         let answer = alice.request("GET", &to(LOGOUT, target), &lines, b"").await;
         let text = answer.text();
         assert_eq!(answer.status, 200);
-        assert_eq!(
-            alice.fetch("GET", WIKI, &[], b"").await.status,
-            200,
-            "nothing has ended yet"
-        );
+        assert_eq!(alice.get(WIKI).await.status, 200, "nothing has ended yet");
         let form = Url::parse(LOGOUT)
             .unwrap()
             .join(&browser::link(&text, "Sign out</button>").unwrap())
@@ -292,7 +288,7 @@ async fn logout_from_another_site_needs_confirmation() {
                 );
             }
         }
-        assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(alice.get(WIKI).await.status, 401);
     }
 }
 
@@ -331,10 +327,7 @@ async fn session_on_a_path_ends_through_the_team() {
         "{:#?}",
         alice.trail
     );
-    let answer = stolen
-        .clone()
-        .fetch("GET", "http://app.localhost/admin/x", &[], b"")
-        .await;
+    let answer = stolen.clone().get("http://app.localhost/admin/x").await;
     assert_eq!(answer.status, 401, "a token from before the logout");
     assert_eq!(world.proxy.events("logout").len(), 1);
 }
@@ -351,21 +344,14 @@ async fn logout_signs_the_user_out_of_every_browser() {
         .await;
     desk.open("http://app.localhost/cdn-cgi/access/logout")
         .await;
+    assert_eq!(desk.get("http://app.localhost/").await.status, 401);
     assert_eq!(
-        desk.fetch("GET", "http://app.localhost/", &[], b"")
-            .await
-            .status,
-        401
-    );
-    assert_eq!(
-        telephone.fetch("GET", WIKI, &[], b"").await.status,
+        telephone.get(WIKI).await.status,
         401,
         "the other browser's token"
     );
     assert_eq!(
-        bob.fetch("GET", "http://pay.localhost/", &[], b"")
-            .await
-            .status,
+        bob.get("http://pay.localhost/").await.status,
         200,
         "somebody else's is good"
     );
@@ -469,7 +455,7 @@ async fn token_renewed_in_the_second_of_a_logout_ends_with_its_login() {
         renew(&mut telephone, WIKI).await;
         desk.open("http://app.localhost/cdn-cgi/access/logout")
             .await;
-        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(telephone.get(WIKI).await.status, 401);
         stolen.push(telephone.clone());
         forget_application(&mut telephone);
         let asked = world.idp.count("/oauth2/v1/authorize");
@@ -484,17 +470,13 @@ async fn token_renewed_in_the_second_of_a_logout_ends_with_its_login() {
             asked + 1,
             "it is a new one"
         );
-        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200);
+        assert_eq!(telephone.get(WIKI).await.status, 200);
         renew(&mut telephone, WIKI).await;
     }
     world.proxy.stop().await;
     world.proxy.run().await;
     for mut telephone in stolen {
-        assert_eq!(
-            telephone.fetch("GET", WIKI, &[], b"").await.status,
-            401,
-            "after a restart"
-        );
+        assert_eq!(telephone.get(WIKI).await.status, 401, "after a restart");
     }
 }
 
@@ -519,7 +501,7 @@ async fn login_over_a_session_is_ended_by_later_logouts_alone() {
     );
     let before = telephone.clone();
     assert_eq!(
-        telephone.fetch("GET", WIKI, &[], b"").await.status,
+        telephone.get(WIKI).await.status,
         200,
         "no earlier logout ends it"
     );
@@ -527,7 +509,7 @@ async fn login_over_a_session_is_ended_by_later_logouts_alone() {
     renew(&mut telephone, WIKI).await;
     desk.open(LOGOUT).await;
     for mut browser in [telephone, before] {
-        assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(browser.get(WIKI).await.status, 401);
     }
 }
 
@@ -541,7 +523,7 @@ async fn two_processes(world: &World) -> Portcullis {
 /// Waits until the browser's session is over, as it must be soon.
 async fn until_signed_out(browser: &mut Browser, why: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while browser.fetch("GET", WIKI, &[], b"").await.status != 401 {
+    while browser.get(WIKI).await.status != 401 {
         assert!(Instant::now() < deadline, "{why}: the session goes on");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -582,7 +564,7 @@ async fn token_renewed_at_a_process_that_lags_is_revoked() {
         }
         renewals += 1;
         assert_eq!(
-            here.fetch("GET", WIKI, &[], b"").await.status,
+            here.get(WIKI).await.status,
             401,
             "at the process of the logout"
         );
@@ -618,8 +600,8 @@ async fn new_login_at_another_process_survives_the_logout_before_it() {
     let mut here = telephone.clone();
     here.leads_to("wiki.localhost", world.proxy.address);
     for _ in 0..20 {
-        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200);
-        assert_eq!(here.fetch("GET", WIKI, &[], b"").await.status, 200);
+        assert_eq!(telephone.get(WIKI).await.status, 200);
+        assert_eq!(here.get(WIKI).await.status, 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -13,7 +13,7 @@ use crate::support::{Browser, Config, eventually};
 pub(super) async fn until(browser: &mut Browser, url: &str, status: u16, why: &str) {
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
-        let answer = browser.fetch("GET", url, &[], b"").await;
+        let answer = browser.get(url).await;
         if answer.status == status {
             return;
         }
@@ -38,7 +38,7 @@ async fn group_changes_reach_running_sessions() {
     until(&mut browser, WIKI, 403, "out of the group").await;
     okta.control(assign(&["Everyone", "Engineering"])).await;
     until(&mut browser, WIKI, 200, "in it again").await;
-    let identity = browser.fetch("GET", IDENTITY, &[], b"").await.json();
+    let identity = browser.get(IDENTITY).await.json();
     assert_eq!(
         identity["groups"].as_array().unwrap().len(),
         2,
@@ -65,7 +65,7 @@ async fn stale_groups_are_used_until_their_bound() {
         "the last known ones stand for a while: {:?}",
         since.elapsed()
     );
-    let identity = browser.fetch("GET", IDENTITY, &[], b"").await.json();
+    let identity = browser.get(IDENTITY).await.json();
     assert_eq!(
         identity["groups"],
         Value::Null,
@@ -76,7 +76,7 @@ async fn stale_groups_are_used_until_their_bound() {
     proxy.stop().await;
     proxy.run().await;
     origin.forget();
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 403);
+    assert_eq!(browser.get(WIKI).await.status, 403);
     origin.assert_untouched("groups that nobody knows");
     okta.control(json!({ "api": { "faults": [], "resetWindow": true } }))
         .await;
@@ -111,7 +111,7 @@ async fn half_used_rate_limit_slows_the_refresh() {
         before,
         calls().await
     );
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
+    assert_eq!(browser.get(WIKI).await.status, 200);
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } }))
         .await;
     until(
@@ -167,11 +167,11 @@ async fn refresh_identity_fetches_from_the_provider() {
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Finance", "Everyone"] } }))
         .await;
     assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
+        browser.get(WIKI).await.status,
         200,
         "nothing is known of it"
     );
-    let script = browser.fetch("GET", REFRESH, &[], b"").await;
+    let script = browser.get(REFRESH).await;
     assert_eq!(script.status, 403, "a script begins no login");
     let asked = browser.clone().open_until(REFRESH, &okta.issuer).await;
     assert!(
@@ -193,7 +193,7 @@ async fn refresh_identity_fetches_from_the_provider() {
         page.response.text()
     );
     assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
+        browser.get(WIKI).await.status,
         403,
         "the old session, the new groups"
     );

@@ -115,7 +115,7 @@ async fn oidcc_client_test_rp_init_logout_other_or_no_state() {
         );
     }
     assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
+        browser.get(WIKI).await.status,
         200,
         "the session is still there"
     );

@@ -345,12 +345,7 @@ async fn saml_identity_is_refreshed_over_saml() {
         browser.trail
     );
     let identity = browser
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(

@@ -125,7 +125,7 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
         browser.trail,
         page.response.text()
     );
-    let identity = browser.fetch("GET", IDENTITY, &[], b"").await.json();
+    let identity = browser.get(IDENTITY).await.json();
     assert_eq!(identity["idp"], json!({ "id": "generic", "type": "oidc" }));
     assert_eq!(
         Browser::new(&proxy)
@@ -169,31 +169,15 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
     );
     for _ in 0..4 {
         assert_eq!(
-            browser.fetch("GET", WIKI, &[], b"").await.status,
+            browser.get(WIKI).await.status,
             200,
             "signed out of the first"
         );
-        assert_eq!(
-            browser
-                .fetch("GET", "http://other.localhost/", &[], b"")
-                .await
-                .status,
-            200
-        );
+        assert_eq!(browser.get("http://other.localhost/").await.status, 200);
     }
     assert_eq!(okta.count("/oauth2/v1/token").await, 2);
     // Signing out is out of both.
     browser.open(LOGOUT).await;
-    assert_eq!(
-        browser
-            .fetch("GET", "http://other.localhost/", &[], b"")
-            .await
-            .status,
-        401
-    );
-    assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
-        401,
-        "still in the first"
-    );
+    assert_eq!(browser.get("http://other.localhost/").await.status, 401);
+    assert_eq!(browser.get(WIKI).await.status, 401, "still in the first");
 }

@@ -57,14 +57,10 @@ async fn sessions_survive_a_provider_outage() {
     for set in everything {
         world.idp.script(|script| set(script, Answer::Close));
     }
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
+    assert_eq!(browser.get(WIKI).await.status, 200);
     world.proxy.stop().await;
     world.proxy.run().await;
-    assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "after a restart too"
-    );
+    assert_eq!(browser.get(WIKI).await.status, 200, "after a restart too");
     let page = browser.open("http://app.localhost/").await;
     assert_eq!(
         page.response.status, 200,
@@ -140,11 +136,7 @@ async fn malformed_key_set_keeps_the_last_valid_one() {
             page.response.status, 200,
             "{name}: the last good set is still good"
         );
-        assert_eq!(
-            browser.fetch("GET", WIKI, &[], b"").await.status,
-            200,
-            "{name}"
-        );
+        assert_eq!(browser.get(WIKI).await.status, 200, "{name}");
     }
 }
 
@@ -245,7 +237,7 @@ async fn many_unknown_keys_cause_one_fetch() {
     );
     assert!(world.idp.count("/.well-known/openid-configuration") <= before.1 + 1);
     assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
+        browser.get(WIKI).await.status,
         200,
         "in {:?}",
         started.elapsed()
@@ -373,7 +365,7 @@ async fn sessions_wait_while_revocations_are_unknown() {
     let until = async |alice: &mut Browser, status: u16| {
         let began = Instant::now();
         loop {
-            let answer = alice.fetch("GET", WIKI, &[], b"").await;
+            let answer = alice.get(WIKI).await;
             if answer.status == status {
                 return answer;
             }
@@ -389,11 +381,7 @@ async fn sessions_wait_while_revocations_are_unknown() {
         .execute(&database)
         .await
         .unwrap();
-    assert_eq!(
-        alice.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "not at once"
-    );
+    assert_eq!(alice.get(WIKI).await.status, 200, "not at once");
     let answer = until(&mut alice, 503).await;
     assert!(
         answer.text().contains("revocations_unavailable"),

@@ -13,12 +13,7 @@ async fn j18_complete_log_holds_no_secret() {
         .await;
     alice.open("http://app.localhost/admin").await;
     alice
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await;
     let token = alice
         .cookie("wiki.localhost", "CF_Authorization")

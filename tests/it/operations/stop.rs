@@ -116,13 +116,7 @@ async fn upgrade_loses_no_request_and_no_session() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     stop.send(true).unwrap();
     assert!(visitor.await.unwrap() > 20);
-    assert_eq!(
-        browser
-            .fetch("GET", "http://wiki.localhost/", &[], b"")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(browser.get("http://wiki.localhost/").await.status, 200);
 }
 
 #[tokio::test]

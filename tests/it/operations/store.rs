@@ -70,11 +70,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
         );
     }
     assert_eq!(world.browser().open(WIKI).await.response.status, 503);
-    assert_eq!(
-        alice.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "sessions go on"
-    );
+    assert_eq!(alice.get(WIKI).await.status, 200, "sessions go on");
     let (status, body) = world.proxy.readiness().await;
     assert_eq!(status, 200);
     assert!(
@@ -139,7 +135,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
         "the first logout after that"
     );
     for browser in [&mut alice, &mut bob] {
-        assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(browser.get(WIKI).await.status, 401);
     }
     until_readiness(&world.proxy, |body| body == "ready\n").await;
     let metrics = world.proxy.metrics().await;
@@ -186,11 +182,7 @@ async fn store_that_is_deleted_while_in_use_is_reported() {
             ],
         )
         .await;
-    assert_eq!(
-        alice.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "sessions go on"
-    );
+    assert_eq!(alice.get(WIKI).await.status, 200, "sessions go on");
     let answer = alice.request("GET", LOGOUT, NAVIGATION, b"").await;
     assert_eq!(
         answer.status, 503,
@@ -225,7 +217,7 @@ async fn session_ends_after_the_store_file_is_replaced() {
     std::fs::rename(&backup, &file).unwrap();
     eventually(
         "the session goes on, whatever was revoked in the new store",
-        async || alice.fetch("GET", WIKI, &[], b"").await.status == 503,
+        async || alice.get(WIKI).await.status == 503,
     )
     .await;
     assert_eq!(world.proxy.readiness().await.0, 503);

@@ -89,12 +89,7 @@ async fn valid_country_database_is_loaded_without_a_restart() {
         .await;
     let (_, app) = open_token(alice.cookie("wiki.localhost", "CF_Authorization").unwrap());
     let identity = alice
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(

@@ -136,12 +136,7 @@ async fn question_names_the_user_and_is_no_credential() {
     );
     assert_eq!(claims["nonce"].as_str().unwrap().len(), 32);
     let identity = alice
-        .fetch(
-            "GET",
-            "http://in.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://in.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(claims["identity"], identity);
@@ -149,12 +144,7 @@ async fn question_names_the_user_and_is_no_credential() {
 
     // It is signed with a key that `certs` publishes.
     let certs = alice
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/certs",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/certs")
         .await
         .json();
     let jwk = certs["keys"]
@@ -196,13 +186,7 @@ async fn requests_do_not_call_the_service() {
         .signed_in(Person::alice(), "http://in.localhost/page")
         .await;
     for _ in 0..100 {
-        assert_eq!(
-            alice
-                .fetch("GET", "http://in.localhost/page", &[], b"")
-                .await
-                .status,
-            200
-        );
+        assert_eq!(alice.get("http://in.localhost/page").await.status, 200);
     }
     let mut free = world
         .signed_in(Person::bob(), "http://free.localhost/page")
@@ -217,19 +201,8 @@ async fn requests_do_not_call_the_service() {
     service.answers(|_| Reply::Hang);
     world.proxy.stop().await;
     world.proxy.run().await;
-    assert_eq!(
-        alice
-            .fetch("GET", "http://in.localhost/page", &[], b"")
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        free.fetch("GET", "http://free.localhost/page", &[], b"")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(alice.get("http://in.localhost/page").await.status, 200);
+    assert_eq!(free.get("http://free.localhost/page").await.status, 200);
     assert_eq!(service.questions().len(), 1);
 }
 

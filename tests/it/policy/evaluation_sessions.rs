@@ -108,10 +108,7 @@ async fn new_answer_applies_to_running_sessions() {
         alice.trail
     );
     assert_eq!(
-        alice
-            .fetch("GET", "http://in.localhost/page", &[], b"")
-            .await
-            .status,
+        alice.get("http://in.localhost/page").await.status,
         200,
         "nobody was asked"
     );
@@ -124,10 +121,7 @@ async fn new_answer_applies_to_running_sessions() {
     );
     assert_eq!(service.questions().len(), 2);
     assert_eq!(
-        alice
-            .fetch("GET", "http://in.localhost/page", &[], b"")
-            .await
-            .status,
+        alice.get("http://in.localhost/page").await.status,
         403,
         "the answer is another now"
     );
@@ -137,13 +131,7 @@ async fn new_answer_applies_to_running_sessions() {
     service.answers(|_| Reply::json(500, &json!({})));
     let page = alice.open(&log_in_again("deny")).await;
     assert!(page.response.text().contains(UNKNOWN), "{:#?}", alice.trail);
-    assert_eq!(
-        alice
-            .fetch("GET", "http://out.localhost/page", &[], b"")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(alice.get("http://out.localhost/page").await.status, 200);
 }
 
 #[tokio::test]
@@ -189,9 +177,7 @@ async fn answers_of_several_services_are_kept_apart() {
     );
     for (tab, host) in tabs.iter_mut().zip(["a", "b", "c"]) {
         assert_eq!(
-            tab.fetch("GET", &format!("http://{host}.localhost/"), &[], b"")
-                .await
-                .status,
+            tab.get(&format!("http://{host}.localhost/")).await.status,
             200,
             "{host}"
         );

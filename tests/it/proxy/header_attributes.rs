@@ -170,12 +170,7 @@ async fn attribute_headers_follow_identity_and_configuration() {
         .unwrap()
         .to_owned();
     let identity = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .text();
     assert!(
@@ -195,7 +190,7 @@ async fn attribute_headers_follow_identity_and_configuration() {
         "{:#?}",
         browser.trail
     );
-    browser.fetch("GET", WIKI, &[], b"").await;
+    browser.get(WIKI).await;
     assert_eq!(sent(&world.origin.last()), expected("Sales"));
     assert_eq!(
         browser.cookie("wiki.localhost", "CF_Authorization"),
@@ -205,7 +200,7 @@ async fn attribute_headers_follow_identity_and_configuration() {
     // After a restart, from the store.
     world.proxy.stop().await;
     world.proxy.run().await;
-    browser.fetch("GET", WIKI, &[], b"").await;
+    browser.get(WIKI).await;
     assert_eq!(sent(&world.origin.last()), expected("Sales"));
 
     // A name that is not configured is an ordinary header of the client.
@@ -218,7 +213,7 @@ async fn attribute_headers_follow_identity_and_configuration() {
     world.proxy.write_config();
     world.proxy.signal("HUP");
     world.proxy.logged(after, &["reloaded"]).await;
-    browser.fetch("GET", WIKI, &[], b"").await;
+    browser.get(WIKI).await;
     assert_eq!(sent(&world.origin.last()), expected("Sales")[1..]);
 }
 

@@ -512,9 +512,7 @@ async fn origin_gets_the_id_of_the_audit_event() {
         seen.headers
     );
 
-    let answer = browser
-        .fetch("GET", "http://wiki.localhost/origin/close", &[], b"")
-        .await;
+    let answer = browser.get("http://wiki.localhost/origin/close").await;
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     let id = id_of("/origin/close");
     assert_eq!(

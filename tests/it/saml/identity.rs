@@ -26,12 +26,7 @@ async fn log_in(browser: &mut Browser, statement: &Statement) -> u16 {
 
 async fn told(browser: &mut Browser) -> Value {
     browser
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/get-identity")
         .await
         .json()
 }

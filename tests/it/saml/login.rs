@@ -54,12 +54,7 @@ async fn user_logs_in_over_saml() {
         Some("alice@example.com")
     );
     let identity = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(
@@ -132,12 +127,7 @@ async fn signed_request_is_posted_and_its_certificate_published() {
     );
 
     let pem = browser
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/public-cert",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/public-cert")
         .await
         .text();
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
@@ -148,7 +138,7 @@ async fn signed_request_is_posted_and_its_certificate_published() {
         .collect();
     for path in ["saml-metadata", "saml/saml-metadata"] {
         let url = format!("http://access.localhost/cdn-cgi/access/{path}");
-        let answer = browser.fetch("GET", &url, &[], b"").await;
+        let answer = browser.get(&url).await;
         assert_eq!(
             answer.headers.one("content-type"),
             Some("application/samlmetadata+xml")
@@ -160,12 +150,7 @@ async fn signed_request_is_posted_and_its_certificate_published() {
         );
     }
     let other = browser
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/okta/saml-metadata",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/okta/saml-metadata")
         .await;
     assert_eq!(other.status, 404, "not of SAML");
 
@@ -201,12 +186,7 @@ async fn missing_groups_are_unknown() {
         browser.trail
     );
     let identity = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(identity["email"], "alice@example.com");
@@ -356,7 +336,7 @@ async fn refresh_over_saml_reaches_running_sessions() {
     let world = world("").await;
     let mut browser = world.browser();
     log_in(&mut browser, WIKI, &Statement::alice()).await;
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
+    assert_eq!(browser.get(WIKI).await.status, 200);
     let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
     let moved = Statement {
         department: "Sales",
@@ -364,7 +344,7 @@ async fn refresh_over_saml_reaches_running_sessions() {
     };
     log_in(&mut browser, refresh, &moved).await;
     assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
+        browser.get(WIKI).await.status,
         403,
         "the old session, the new department"
     );
@@ -384,11 +364,7 @@ async fn saml_login_as_another_user_revokes_the_first() {
     };
     log_in(&mut browser, switch, &bob).await;
     let mut alices = alices;
-    assert_eq!(
-        alices.fetch("GET", WIKI, &[], b"").await.status,
-        401,
-        "in another tab"
-    );
+    assert_eq!(alices.get(WIKI).await.status, 401, "in another tab");
 }
 
 /// RelayState has no room for an address, and a cookie has little.

@@ -40,11 +40,7 @@ impl Stage {
         })
         .await;
         let metadata = "http://access.localhost/cdn-cgi/access/saml/saml-metadata";
-        let metadata = world
-            .browser()
-            .fetch("GET", metadata, &[], b"")
-            .await
-            .text();
+        let metadata = world.browser().get(metadata).await.text();
         saml.knows(&metadata);
         Self {
             world,
@@ -206,12 +202,7 @@ async fn groups_are_compared_exactly() {
     let (mut browser, visit) = stage.alice().await;
     stage.assert_in(&visit);
     let identity = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     let groups: Vec<_> = identity["groups"]

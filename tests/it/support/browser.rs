@@ -227,6 +227,11 @@ impl Browser {
         self.request(method, url, &all, body).await
     }
 
+    /// One `GET` of [`Browser::fetch`] without further header lines.
+    pub async fn get(&mut self, url: &str) -> Response {
+        self.fetch("GET", url, &[], b"").await
+    }
+
     /// One request with this browser's cookies and just these header lines. No redirect is
     /// followed.
     pub async fn request(

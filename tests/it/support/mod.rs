@@ -144,6 +144,13 @@ impl World {
         browser
     }
 
+    /// Starts a login at `url`, and returns the URL at which the provider sends the browser back.
+    pub async fn callback(&self, browser: &mut Browser, url: &str) -> String {
+        let provider = browser.open_until(url, &self.idp.issuer).await;
+        let answer = browser.request("GET", provider.as_str(), &[], b"").await;
+        answer.location().to_owned()
+    }
+
     /// One request of raw bytes, on a connection of its own.
     pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> Option<Response> {
         raw::exchange(self.proxy.address, bytes).await
