@@ -35,6 +35,8 @@ pub struct Seen {
     pub headers: Headers,
     /// `:authority`, over HTTP/2.
     pub authority: Option<String>,
+    /// The index of the connection.
+    pub connection: usize,
 }
 
 impl Seen {
@@ -157,11 +159,6 @@ impl Origin {
         eventually(&failure, async || self.count(target) > than).await;
     }
 
-    /// Returns the number of connections so far.
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
-    }
-
     /// Lets a `/origin/stream` send one piece more.
     pub fn release(&self) {
         self.shared.released.add_permits(1);
@@ -189,21 +186,21 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
         let Ok((stream, _)) = listener.accept().await else {
             return;
         };
-        shared.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
     }
 }
 
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    let index = shared.connections.fetch_add(1, Ordering::Relaxed);
     let Some(acceptor) = tls else {
         let http2 = starts_http2(&stream).await;
-        return serve(stream, http2, shared).await;
+        return serve(stream, http2, index, shared).await;
     };
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    serve(stream, http2, shared).await;
+    serve(stream, http2, index, shared).await;
 }
 
 async fn starts_http2(stream: &TcpStream) -> bool {
@@ -220,9 +217,9 @@ async fn starts_http2(stream: &TcpStream) -> bool {
     false
 }
 
-async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
+async fn serve(stream: impl Io + 'static, http2: bool, index: usize, shared: Arc<Shared>) {
     if http2 {
-        return serve_http2(stream, shared).await;
+        return serve_http2(stream, index, shared).await;
     }
     let mut stream = BufReader::new(stream);
     while let Ok(Some(head)) = wire::read_head(&mut stream).await {
@@ -233,6 +230,7 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
             version: "HTTP/1.1",
             headers: head.headers.clone(),
             authority: None,
+            connection: index,
         };
         shared.seen.lock().unwrap().push(seen.clone());
         if behave(&mut stream, &head, &seen, &shared).await.is_err() {
@@ -398,7 +396,7 @@ async fn respond(
     stream.flush().await
 }
 
-async fn serve_http2(stream: impl Io + 'static, shared: Arc<Shared>) {
+async fn serve_http2(stream: impl Io + 'static, index: usize, shared: Arc<Shared>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
     };
@@ -419,6 +417,7 @@ async fn serve_http2(stream: impl Io + 'static, shared: Arc<Shared>) {
                     .collect(),
             ),
             authority: request.uri().authority().map(ToString::to_string),
+            connection: index,
         };
         shared.seen.lock().unwrap().push(seen.clone());
         tokio::spawn(async move {
