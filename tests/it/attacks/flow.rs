@@ -274,7 +274,7 @@ async fn r19_login_parameters_are_not_passed_to_the_provider() {
 }
 
 #[tokio::test]
-async fn r20_pages_are_not_framed_and_an_image_logs_nobody_out() {
+async fn r20_pages_cannot_be_framed_and_images_cannot_log_out() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let lines = [

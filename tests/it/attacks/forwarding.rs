@@ -91,7 +91,7 @@ async fn h05_forwarded_host_does_not_choose_the_application() {
 }
 
 #[tokio::test]
-async fn h08_identity_headers_are_no_credentials() {
+async fn h08_identity_headers_are_not_credentials() {
     let world = World::start().await;
     let forged = idp::forged(
         &json!({ "alg": "RS256", "typ": "JWT", "kid": "0".repeat(64) }),
@@ -119,7 +119,7 @@ async fn h08_identity_headers_are_no_credentials() {
 }
 
 #[tokio::test]
-async fn h08_stolen_assertion_header_is_no_credential() {
+async fn h08_stolen_assertion_header_is_not_a_credential() {
     let world = World::start().await;
     let browser = member(&world).await;
     let token = browser.cookie("app.localhost", "CF_Authorization").unwrap();

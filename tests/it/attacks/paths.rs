@@ -189,7 +189,7 @@ async fn p09_slashes_inside_arrive_as_sent() {
 }
 
 #[tokio::test]
-async fn p09_leading_double_slash_is_no_authority() {
+async fn p09_leading_double_slash_is_not_an_authority() {
     let world = World::start().await;
     let answer = world
         .raw(raw::request(

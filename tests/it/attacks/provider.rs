@@ -126,13 +126,13 @@ async fn r08_id_token_of_another_login_is_refused() {
             Box::new(head("alg", json!("ES256"))),
         ),
         ("unknown crit", Box::new(head("crit", json!(["exp"])))),
-        ("unknown kid", Box::new(head("kid", json!("of-nobody")))),
+        ("unknown kid", Box::new(head("kid", json!("unknown")))),
         (
             "a stranger's signature",
             Box::new(|s: &mut Script| s.stranger_signs = true),
         ),
         (
-            "userinfo of somebody else",
+            "userinfo of another user",
             Box::new(|s: &mut Script| {
                 s.profile = Box::new(|profile| {
                     profile.insert("sub".to_owned(), json!("00u9mallory"));

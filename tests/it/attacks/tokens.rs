@@ -77,7 +77,7 @@ async fn j01_unsigned_token_is_refused() {
 }
 
 #[tokio::test]
-async fn j02_public_key_is_no_shared_secret() {
+async fn j02_public_key_is_not_a_shared_secret() {
     let world = World::start().await;
     let (_, mut header, claims, _) = good(&world).await;
     let certs = world
@@ -287,7 +287,7 @@ async fn j11_key_rotated_between_two_logins_is_fetched() {
 }
 
 #[tokio::test]
-async fn j14_token_in_the_url_is_no_credential() {
+async fn j14_token_in_the_url_is_not_a_credential() {
     let world = World::start().await;
     let (token, ..) = good(&world).await;
     for name in [

@@ -132,7 +132,7 @@ async fn user_in_the_wrong_group_is_denied() {
     let page = browser.open_as(WIKI, "bob@example.com").await;
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
     assert!(page.response.text().contains("<html"), "a page for people");
-    origin.assert_untouched("a login of somebody who may not");
+    origin.assert_untouched("a denied login");
     let refusals = proxy.events("login");
     assert_eq!(
         (refusals.len(), find(&refusals[0], "outcome")),

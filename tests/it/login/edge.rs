@@ -104,7 +104,7 @@ async fn login_at_the_team_leads_back_to_the_edge() {
     edge.origin.forget();
     let mut bob = edge.browser();
     assert_eq!(bob.open(&edge.wiki).await.response.status, 403);
-    edge.origin.assert_untouched("somebody without the group");
+    edge.origin.assert_untouched("a user without the group");
 
     // Another browser cannot use this hand-over.
     let used: Vec<_> = alice

@@ -55,7 +55,7 @@ async fn refusal_names_the_protected_resource_document() {
         assert_eq!(
             answer.headers.one("access-control-allow-origin"),
             Some("*"),
-            "it is for everybody"
+            "it is public"
         );
     }
     world.origin.assert_untouched("the metadata");
@@ -254,7 +254,7 @@ async fn team_domain_shows_the_signed_in_user() {
         .await;
     assert!(
         !page.response.text().contains("signed out"),
-        "the address alone makes nobody believe it"
+        "the URL alone proves nothing"
     );
     let page = alice.open("http://access.localhost/").await;
     let text = page.response.text();

@@ -294,5 +294,5 @@ policies = [{ name = "two factors", decision = "allow", include = [{ auth_method
         .trail
         .iter()
         .any(|(url, _)| url.query_pairs().any(|(name, _)| name == "prompt"));
-    assert!(!prompted, "whoever is signed in there is asked for nothing");
+    assert!(!prompted, "a signed-in user sees no prompt");
 }

@@ -353,7 +353,7 @@ async fn logout_signs_the_user_out_of_every_browser() {
     assert_eq!(
         bob.get("http://pay.localhost/").await.status,
         200,
-        "somebody else's is good"
+        "another user's session survives"
     );
     let asked = world.idp.count("/oauth2/v1/authorize");
     world.idp.script(|script| script.person = Person::alice());

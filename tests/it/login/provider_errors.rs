@@ -148,10 +148,7 @@ async fn error_without_state_keeps_its_reason() {
             "{query}: {text}"
         );
         for words in ["0800", "locked", "not assigned", "forged"] {
-            assert!(
-                !text.contains(words),
-                "a page shows no text that anybody can write: {text}"
-            );
+            assert!(!text.contains(words), "a page repeats foreign text: {text}");
         }
         world
             .proxy

@@ -455,7 +455,7 @@ fn expired_saml_certificate_is_reported() {
     there.ended('✓', &["connection", "answer"]);
     assert!(
         !said.text.contains("Example Okta"),
-        "nobody asked for that one: {}",
+        "an unselected provider was checked: {}",
         said.text
     );
     assert!(

@@ -175,7 +175,7 @@ async fn groups_claim_is_as_complete_as_the_groups() {
         assert_eq!(
             browser.open_as(WIKI, ALICE).await.response.status,
             200,
-            "nobody's contractor"
+            "not a contractor"
         );
         if token {
             okta.control(

@@ -47,7 +47,7 @@ async fn group_changes_reach_running_sessions() {
     assert_eq!(
         okta.count("/oauth2/v1/token").await,
         1,
-        "nobody logged in anew"
+        "there was no new login"
     );
 }
 
@@ -77,14 +77,14 @@ async fn stale_groups_are_used_until_their_bound() {
     proxy.run().await;
     origin.forget();
     assert_eq!(browser.get(WIKI).await.status, 403);
-    origin.assert_untouched("groups that nobody knows");
+    origin.assert_untouched("unknown groups");
     okta.control(json!({ "api": { "faults": [], "resetWindow": true } }))
         .await;
     until(&mut browser, WIKI, 200, "known again").await;
     assert_eq!(
         okta.count("/oauth2/v1/token").await,
         1,
-        "nobody logged in anew"
+        "there was no new login"
     );
 }
 
@@ -141,7 +141,7 @@ async fn deactivated_user_is_signed_out() {
         "the provider refuses: {}",
         page.response.text()
     );
-    origin.assert_untouched("somebody who is gone");
+    origin.assert_untouched("a deactivated user");
     let events = proxy.events("logout");
     assert!(
         events

@@ -87,7 +87,7 @@ async fn trial_shows_the_identity_and_makes_no_session() {
     }
     assert_nobody(&browser);
     origin.assert_untouched("a test");
-    assert!(proxy.events("login").is_empty(), "nobody logged in");
+    assert!(proxy.events("login").is_empty(), "there was no login");
     let events = proxy.events("idp_test");
     assert!(
         events.len() == 1 && events[0].to_string().contains(ALICE),

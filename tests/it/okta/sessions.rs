@@ -105,7 +105,7 @@ async fn refresh_as_another_user_revokes_the_first_session() {
         assert_eq!(
             status(&mut browser, WIKI).await,
             401,
-            "the first one's session, by whatever cookie"
+            "the first one's session, by any cookie"
         );
     }
     origin.assert_untouched("a session that is over");
@@ -159,7 +159,7 @@ async fn deactivated_user_is_signed_out_while_the_store_is_full() {
     proxy.run().await;
     origin.forget();
     assert_eq!(status(&mut browser, WIKI).await, 401);
-    origin.assert_untouched("somebody who is gone");
+    origin.assert_untouched("a deactivated user");
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn unwatched_groups_are_fetched_when_used() {
     assert_eq!(
         okta.count("/oauth2/v1/token").await,
         1,
-        "nobody logged in anew"
+        "there was no new login"
     );
 }
 
@@ -319,7 +319,7 @@ async fn deactivated_user_loses_linked_sessions_on_a_full_store() {
     for url in [WIKI, OTHER] {
         assert_eq!(status(&mut browser, url).await, 401, "{url}");
     }
-    origin.assert_untouched("somebody who is gone");
+    origin.assert_untouched("a deactivated user");
 }
 
 /// Logins are linked only if they are of one user, and as long as they are live.

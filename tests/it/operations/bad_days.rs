@@ -194,7 +194,7 @@ async fn malformed_discovery_document_gets_503() {
     assert_eq!(
         provider.count("/oauth2/v1/authorize"),
         0,
-        "nobody is sent to a provider that is not itself"
+        "no browser is sent to a provider with another issuer"
     );
 }
 
@@ -251,7 +251,7 @@ async fn unknown_keys_cause_one_fetch_per_cooldown() {
     let before = world.idp.count("/oauth2/v1/keys");
     world.idp.script(|script| {
         script.header = Box::new(|header| {
-            header.insert("kid".into(), json!("of-nobody"));
+            header.insert("kid".into(), json!("unknown"));
         });
     });
     for _ in 0..10 {

@@ -606,7 +606,7 @@ async fn client_that_takes_no_body_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn upload_is_no_gap_while_the_proxy_connects() {
+async fn upload_while_the_proxy_connects_is_not_a_gap() {
     let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0))
         .await
         .unwrap();

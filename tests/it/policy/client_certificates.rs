@@ -325,7 +325,7 @@ async fn client_authorities_follow_their_files() {
 async fn replace(hardware: &Hardware, file: &Path, content: &str) {
     let before = hardware.world.proxy.log().len();
     std::fs::write(file, content).unwrap();
-    eventually("nobody looks at the file", async || {
+    eventually("the changed file is not read", async || {
         hardware.world.proxy.log()[before..].contains("the configuration was reloaded")
     })
     .await;

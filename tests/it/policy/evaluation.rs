@@ -102,7 +102,7 @@ async fn answer_of_the_service_allows_or_denies() {
     assert_eq!(
         service.questions().len(),
         1,
-        "one answer for one person, whatever it is asked for"
+        "one answer for one user, for every application"
     );
     service.answers(|question| Reply::signed(&answer(question, false)));
     assert_eq!(meets(&world).await, [NO, "", ""]);
@@ -115,7 +115,7 @@ async fn answer_of_the_service_allows_or_denies() {
 }
 
 #[tokio::test]
-async fn question_names_the_user_and_is_no_credential() {
+async fn question_names_the_user_and_is_not_a_credential() {
     let (world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://in.localhost/page")
@@ -194,7 +194,7 @@ async fn requests_do_not_call_the_service() {
     assert_eq!(
         service.questions().len(),
         1,
-        "who goes where nobody is asked is not asked about"
+        "no question about users of applications without the rule"
     );
 
     // The answer is in the identity record: a new process reads it, and does not call the service.
@@ -388,7 +388,7 @@ async fn malformed_answer_never_allows() {
     );
     assert!(
         service.key_fetches() <= 3,
-        "a stranger's key makes nobody fetch keys again and again"
+        "an unknown key does not repeat fetches"
     );
 }
 
@@ -409,10 +409,9 @@ async fn hanging_service_fails_the_login_within_seconds() {
     assert_eq!(service.questions().len(), 1);
 
     service.answers(|question| Reply::signed(&answer(question, true)));
-    eventually(
-        "the service answers again, and nobody asks it",
-        async || reason(&mut alice, "in").await.is_empty(),
-    )
+    eventually("the service answers again, and is not called", async || {
+        reason(&mut alice, "in").await.is_empty()
+    })
     .await;
 }
 

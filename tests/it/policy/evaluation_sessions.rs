@@ -110,7 +110,7 @@ async fn new_answer_applies_to_running_sessions() {
     assert_eq!(
         alice.get("http://in.localhost/page").await.status,
         200,
-        "nobody was asked"
+        "the service was not called"
     );
     assert_eq!(service.questions().len(), 1);
     assert_eq!(

@@ -165,7 +165,7 @@ async fn service_token_is_allowed_and_named_to_the_origin() {
     assert_eq!(
         seen.cookies(),
         [("theme".to_owned(), "dark".to_owned())],
-        "a cookie that nobody looked at"
+        "a cookie that was not examined"
     );
     let assertion = seen.assertion().unwrap().to_owned();
     let (header, claims) = open_token(&assertion);
@@ -516,7 +516,7 @@ async fn linked_app_token_is_allowed_until_its_session_ends() {
         assert_eq!(
             seen.headers.one("authorization"),
             None,
-            "whoever has it is alice at the wiki"
+            "the holder is alice at the wiki"
         );
         assert!(!format!("{:?}", seen.headers).contains(&token));
     }
@@ -534,7 +534,7 @@ async fn linked_app_token_is_allowed_until_its_session_ends() {
     ask(&world, "wiki.localhost", &[&bearer, &ours]).await;
     assert!(
         world.origin.last().headers.one("authorization").is_some(),
-        "nobody there asks for such tokens"
+        "no policy there accepts such tokens"
     );
     // Alice is not in Finance: the token is accepted by that one policy, and makes no session.
     assert!(leads_to_login(

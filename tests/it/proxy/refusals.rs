@@ -401,7 +401,7 @@ async fn unknown_host_gets_404() {
             answer.status
         );
     }
-    world.origin.assert_untouched("a host of nobody");
+    world.origin.assert_untouched("an unknown host");
 }
 
 #[tokio::test]

@@ -156,8 +156,8 @@ async fn tls_up_is_verified() {
     )
     .await
     .unwrap();
-    assert_eq!(answer.status, 502, "a certificate that nobody vouches for");
-    origin.assert_untouched("a certificate that nobody vouches for");
+    assert_eq!(answer.status, 502, "an untrusted certificate");
+    origin.assert_untouched("an untrusted certificate");
 }
 
 /// One open application, at `name.localhost`.

@@ -488,7 +488,7 @@ include = [{ everyone = {} }]
         .await;
     assert!(
         !anonymous.closes_within(Duration::from_millis(200)).await,
-        "nobody else is cut off"
+        "no other request is cut"
     );
     assert!(
         world

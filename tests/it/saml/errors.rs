@@ -96,10 +96,7 @@ async fn error_without_relay_state_keeps_its_reason() {
                 "{codes}: {text}"
             );
             for words in ["0800", "locked", "not assigned"] {
-                assert!(
-                    !text.contains(words),
-                    "a page shows no text that anybody can write: {text}"
-                );
+                assert!(!text.contains(words), "a page repeats foreign text: {text}");
             }
             world
                 .proxy

@@ -56,9 +56,7 @@ async fn missing_attribute_does_not_prevent_exclusion() {
             browser.trail
         );
         if status != 200 {
-            world
-                .origin
-                .assert_untouched("somebody who may be a contractor");
+            world.origin.assert_untouched("a possible contractor");
         }
         let told = told(&mut browser).await;
         match groups {

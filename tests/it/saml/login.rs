@@ -90,9 +90,7 @@ async fn user_of_another_department_is_denied() {
     };
     let page = log_in(&mut browser, WIKI, &bob).await;
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
-    world
-        .origin
-        .assert_untouched("a login of somebody who may not");
+    world.origin.assert_untouched("a denied login");
 }
 
 #[tokio::test]

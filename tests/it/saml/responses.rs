@@ -88,7 +88,7 @@ async fn response_is_bound_to_its_browser_and_login() {
         "{}",
         page.response.text()
     );
-    world.origin.assert_untouched("somebody else's answer");
+    world.origin.assert_untouched("another user's response");
     let page = alice
         .post_from_elsewhere(ACS, &form(&answer, &relay_state))
         .await;
@@ -224,9 +224,7 @@ async fn response_is_refused_while_the_store_is_down() {
             .cookie("access.localhost", "CF_Authorization")
             .is_none()
     );
-    world
-        .origin
-        .assert_untouched("a login that nobody remembers");
+    world.origin.assert_untouched("a login without its flow");
     sqlx::query("ALTER TABLE elsewhere RENAME TO uses")
         .execute(&database)
         .await

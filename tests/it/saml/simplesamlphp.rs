@@ -235,7 +235,7 @@ async fn groups_are_compared_exactly() {
     stage
         .world
         .origin
-        .assert_untouched("somebody of another group");
+        .assert_untouched("a user of another group");
 }
 
 async fn visit_as(stage: &Stage, login: &str) -> Visit {
@@ -329,10 +329,7 @@ async fn provider_initiated_login_is_refused() {
         .logged(0, &["the SAML response answers no request of ours"])
         .await;
     assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None);
-    stage
-        .world
-        .origin
-        .assert_untouched("a login that nobody asked for");
+    stage.world.origin.assert_untouched("an unsolicited login");
 }
 
 /// Writes the files that `src/saml/tests/foreign.rs` reads: `cargo nextest run --test it

@@ -411,7 +411,7 @@ impl Portcullis {
             }
             assert!(
                 Instant::now() < deadline,
-                "{patience:?}, and nobody says {words:?}:\n{}",
+                "no log line with {words:?} within {patience:?}:\n{}",
                 self.log_tail()
             );
             sleep(Duration::from_millis(50)).await;
