@@ -31,14 +31,16 @@ mod vital;
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
 pub use access::{Access, Services, StartError};
+pub(crate) use audit::Audit;
 pub use compile::{CompileError, compile, providers, snapshot};
 pub(crate) use documents::document;
 pub use evaluations::Evaluations;
+pub(crate) use flows::Flows;
 pub use geo::{CountryFile, CountryFileError};
 pub(crate) use issuer::Issuer;
-pub(crate) use logins::{Becomes, NoLogin};
+pub(crate) use logins::{Becomes, Logins, NoLogin};
 pub use remote::RemoteTeam;
-pub(crate) use sessions::{BrowserSessions, Login, Organisation, SignedIn};
+pub(crate) use sessions::{BrowserSessions, Login, Organisation, Sessions, SignedIn};
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};

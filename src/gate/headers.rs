@@ -99,7 +99,7 @@ impl HeaderEdits {
             return;
         }
         // With a service client the engine did not examine the cookies, so ours are removed.
-        if permit.application().settings().pass_cookies && permit.program().is_none() {
+        if permit.application().settings().pass_cookies && permit.service_client().is_none() {
             return;
         }
         match cookie::without(headers, cookie::is_ours) {

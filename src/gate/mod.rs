@@ -164,7 +164,7 @@ impl Gate {
             }),
             Err(reason) => {
                 let id = id.unwrap_or_else(RequestId::random);
-                Reply::Respond(self.refused(reason, Style::of(request), id), id)
+                Reply::Respond(self.refused(reason, Style::for_request(request), id), id)
             }
         }
     }
@@ -178,7 +178,7 @@ impl Gate {
         id: RequestId,
         now: UnixTime,
     ) -> Response<Bytes> {
-        let (team, style) = (snapshot.team(), Style::of(request));
+        let (team, style) = (snapshot.team(), Style::for_request(request));
         match decision {
             Decision::LogIn(challenge) => {
                 audit::challenged(snapshot, &challenge, request, id);
@@ -233,7 +233,7 @@ impl Gate {
     pub(crate) fn reject(&self, reason: Reason, request: &Malformed<'_>) -> Reply {
         let id = RequestId::random();
         audit::malformed(&self.access.running.load(), reason, request, id);
-        let style = Style::asked(request.method, request.headers);
+        let style = Style::for_parts(request.method, request.headers);
         Reply::Respond(self.refused(reason, style, id), id)
     }
 
@@ -263,7 +263,10 @@ impl Gate {
     /// Answers a request to one of our endpoints on the control runtime, and counts it. A refusal
     /// by policy carries its reason in the response's extensions.
     pub(crate) async fn handle(&self, request: PortalRequest) -> Response<Bytes> {
-        let (id, style) = (request.id, Style::asked(&request.method, &request.headers));
+        let (id, style) = (
+            request.id,
+            Style::for_parts(&request.method, &request.headers),
+        );
         let access = Arc::clone(&self.access);
         let answered = self
             .access

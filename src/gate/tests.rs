@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::engine::{Origins, Program};
-use crate::model::{Authority, CleanPath};
+use crate::engine::{Origins, ServiceClient};
+use crate::model::{CleanPath, HostPort};
 
 #[path = "../../tests/fronts/mod.rs"]
 mod fronts;
@@ -54,7 +54,7 @@ async fn answer(gate: &Gate, world: &World, case: &Case, mint: &Mint) -> String 
     let method = method.parse().unwrap();
     let headers = world.headers(case, mint);
     let client = case.from.unwrap_or(world.client);
-    let authority = Authority::parse(host).map_err(|_| Reason::HostMalformed);
+    let authority = HostPort::parse(host).map_err(|_| Reason::HostMalformed);
     let path = CleanPath::parse(path).map_err(|_| Reason::PathAmbiguous);
     let reply = match authority.and_then(|authority| Ok((authority, path?))) {
         Err(reason) => gate.reject(
@@ -118,8 +118,8 @@ fn arrival(sent: &HeaderMap, forwarded: &Forwarded, host: &str, client: IpAddr) 
     assert!(!format!("{headers:?}").contains("the secret of"));
     assert_eq!(one("x-forwarded-for"), Some(client.to_string()));
     let (permit, email) = (&forwarded.permit, one("cf-access-authenticated-user-email"));
-    let client = match permit.program() {
-        Some(Program::ServiceToken(token)) => Some(token.client_id.as_str().to_owned()),
+    let client = match permit.service_client() {
+        Some(ServiceClient::ServiceToken(token)) => Some(token.client_id.as_str().to_owned()),
         _ => None,
     };
     let user = email.or(client);

@@ -9,47 +9,26 @@ use http::{Method, Response, header};
 use super::error_pages;
 use super::oidc::OidcResponse;
 use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
+use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
 use super::saml::SamlCallback;
-use crate::control::Access;
+use crate::control::{Access, Flows};
 use crate::login::{Flow, FlowCookies, LoginPurpose, PortalRequest, State};
 use crate::model::UnixTime;
 use crate::observe::audit::Via;
 use crate::store::StoreError;
-
-/// A response of an identity provider, in the form of its protocol.
-pub(super) trait ProviderResponse: Sized {
-    /// The protocol's data of a flow, kept in the browser's cookie.
-    type Pending;
-
-    /// Returns the state of the login that this answers.
-    fn state(&self) -> &State;
-
-    /// Returns the flow, if this browser began it.
-    fn take_flow(
-        &mut self,
-        access: &Access,
-        request: &PortalRequest,
-    ) -> Option<Flow<Self::Pending>>;
-
-    /// Returns the error that the response reports, if it does. It is not verified.
-    async fn reported(&self, access: &Access, request: &PortalRequest) -> Option<Reported>;
-
-    /// Verifies the response.
-    async fn finish(self, step: &LoginStep<'_>, pending: Self::Pending) -> LoginOutcome;
-}
 
 /// Answers a callback, over OpenID Connect by GET and over SAML by POST.
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     if request.method == Method::POST {
         match SamlCallback::read(access, request).await {
             Ok(response) => finish(access, request, response).await,
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     } else {
         match OidcResponse::read(access, request) {
             Ok(response) => finish(access, request, response).await,
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     }
 }
@@ -70,11 +49,11 @@ async fn finish<R: ProviderResponse>(
         request,
         purpose: &purpose,
     };
-    let flow = returned.take_flow(access, request);
-    let flow = match UsedFlow::of(access, flow, returned.state(), request.now).await {
+    let flow = returned.take_flow(access.flows.seal(), request);
+    let flow = match UsedFlow::of(&access.flows, flow, returned.state(), request.now).await {
         Ok(UsedFlow::First(flow)) => flow,
         Ok(UsedFlow::Unusable(cause)) => {
-            let reported = returned.reported(access, request).await;
+            let reported = returned.reported(&access.flows, request).await;
             let outcome = unusable(&step, returned.state(), cause, reported.as_ref()).await;
             return step.conclude(outcome).await;
         }
@@ -117,7 +96,7 @@ impl<P> UsedFlow<P> {
     /// # Errors
     /// If the store does not accept that.
     async fn of(
-        access: &Access,
+        flows: &Flows,
         flow: Option<Flow<P>>,
         state: &State,
         now: UnixTime,
@@ -127,9 +106,9 @@ impl<P> UsedFlow<P> {
             return Ok(Self::Unusable(Cause::Expired));
         }
         Ok(match flow {
-            None if access.flows.is_used_up(&name) => Self::Unusable(Cause::Expired),
+            None if flows.is_used_up(&name) => Self::Unusable(Cause::Expired),
             None => Self::Unusable(Cause::CookieLost),
-            Some(flow) if access.flows.use_up(&name, state.ends()).await? => Self::First(flow),
+            Some(flow) if flows.use_up(&name, state.ends()).await? => Self::First(flow),
             Some(_) => Self::Unusable(Cause::Expired),
         })
     }

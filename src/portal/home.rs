@@ -2,16 +2,19 @@ use bytes::Bytes;
 use http::Response;
 
 use super::error_pages;
-use crate::control::Access;
+use crate::control::Sessions;
+use crate::engine::Snapshot;
 use crate::login::{LOGGED_OUT, PortalRequest};
 use crate::pages::{Home, LoggedOut, answer};
 use crate::route::Endpoint;
 
 /// Answers `/` on the team domain, with the signed-in user's email address and a link to sign out.
-pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.running.snapshot();
-    let Ok(login) = access
-        .sessions
+pub(super) async fn home(
+    snapshot: &Snapshot,
+    sessions: &Sessions,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let Ok(login) = sessions
         .organisation_session(&request.headers, request.now)
         .await
     else {

@@ -9,16 +9,16 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::error_pages;
 use super::provider_logout::ProviderLogout;
-use crate::control::{Access, BrowserSessions, Issuer, SignedIn};
-use crate::cookie::{self, SameSite, SetCookie};
+use crate::control::{Access, Audit, BrowserSessions, Issuer, SignedIn};
+use crate::cookie::{self, SameSite, SealingKey, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{AppSession, Conflict, HostRole, Landing, PortalRequest, ReturnTo};
 use crate::model::{IdentityNonce, Reason};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::Endpoint;
 
-/// Answers `logout`: ends the login of the browser's session, for every application. `returnTo` names
-/// the page after it, which can only be on the team domain or on an application's host.
+/// Answers `logout`: ends the login of the browser's session, for every application. `returnTo`
+/// names the page after it, which can only be on the team domain or on an application's host.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let return_to = request.parameter("returnTo");
     let return_to =
@@ -34,21 +34,21 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     let is_remote = matches!(*access.issuer, Issuer::Remote(_));
     let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
         if are_incomplete && !is_remote {
-            return match intent(access, request, &logins) {
-                Intent::SignOut | Intent::Confirm => incomplete(access, request),
+            return match intent(access.flows.seal(), request, &logins) {
+                Intent::SignOut | Intent::Confirm => incomplete(&access.audit, request),
                 Intent::Refuse => answer::empty(StatusCode::FORBIDDEN),
             };
         }
         // The cookie of an application on a path is not sent here, and a remote team ends its own
         // sessions.
         return match request.host_role {
-            HostRole::Team => signed_out(access, request, return_to),
+            HostRole::Team => signed_out(&access.running.snapshot(), request, return_to),
             HostRole::Application => to_team(access, request, return_to),
         };
     };
-    match intent(access, request, &logins) {
+    match intent(access.flows.seal(), request, &logins) {
         Intent::SignOut => {}
-        Intent::Confirm => return confirm(access, request, nonce, return_to.as_ref()),
+        Intent::Confirm => return confirm(access.flows.seal(), request, nonce, return_to.as_ref()),
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
     // The identity is known only until its session ends.
@@ -76,7 +76,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             .logged_out(login.email.as_ref(), &login.user, request);
     }
     if are_incomplete {
-        return incomplete(access, request);
+        return incomplete(&access.audit, request);
     }
     if let Some(identity) = identity {
         let idp = identity.idp.id.clone();
@@ -86,17 +86,17 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             return response;
         }
     }
-    signed_out(access, request, return_to)
+    signed_out(&access.running.snapshot(), request, return_to)
 }
 
 /// Returns the page that requires a click to sign out.
 fn confirm(
-    access: &Access,
+    seal: &SealingKey,
     request: &PortalRequest,
     nonce: IdentityNonce,
     return_to: Option<&Landing>,
 ) -> Response<Bytes> {
-    let Ok(csrf) = access.flows.seal().seal(PURPOSE, &nonce.as_str()) else {
+    let Ok(csrf) = seal.seal(PURPOSE, &nonce.as_str()) else {
         return error_pages::internal(request);
     };
     let action = return_to.map_or_else(
@@ -113,8 +113,8 @@ fn confirm(
 
 /// Ends a logout that may not have found the browser's own session, with an error. Every cookie of
 /// that name is expired.
-fn incomplete(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    access.audit.logout_incomplete(request);
+fn incomplete(audit: &Audit, request: &PortalRequest) -> Response<Bytes> {
+    audit.logout_incomplete(request);
     let id = request.id.to_string();
     let page = ErrorPage::logout_incomplete(&id).with_reason(Reason::SessionConflict.id());
     let mut response = answer::page(page.with_support(request.support.as_deref()).page());
@@ -137,9 +137,9 @@ enum Intent {
     Refuse,
 }
 
-/// Decides whether the user intends to sign out: links and images on other sites must not sign users
-/// out. Clients without Fetch Metadata are trusted.
-fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
+/// Decides whether the user intends to sign out: links and images on other sites must not sign
+/// users out. Clients without Fetch Metadata are trusted.
+fn intent(seal: &SealingKey, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {
         let fields = url::form_urlencoded::parse(&request.body);
@@ -148,7 +148,7 @@ fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Inte
             .find(|(name, _)| name == "csrf")
             .map(|(_, value)| value.into_owned());
         let is_confirmed = csrf
-            .and_then(|csrf| access.flows.seal().open::<String>(PURPOSE, &csrf).ok())
+            .and_then(|csrf| seal.open::<String>(PURPOSE, &csrf).ok())
             .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
         return if is_confirmed && matches!(site, None | Some("same-origin")) {
             Intent::SignOut
@@ -221,13 +221,12 @@ fn with_return_to(logout: &str, to: &Landing) -> String {
 /// Ends a logout with a redirect to the requested page, or to the host's front page as Access does.
 /// A client that cannot follow it gets a page with a link.
 fn signed_out(
-    access: &Access,
+    snapshot: &Snapshot,
     request: &PortalRequest,
     return_to: Option<Landing>,
 ) -> Response<Bytes> {
-    let snapshot = access.running.snapshot();
     let is_requested = return_to.is_some();
-    let landing = return_to.or_else(|| Landing::front_page(&request.host, &snapshot));
+    let landing = return_to.or_else(|| Landing::front_page(&request.host, snapshot));
     let is_script = request
         .header("sec-fetch-mode")
         .is_some_and(|mode| mode != "navigate");
@@ -267,7 +266,7 @@ fn signed_out(
             )
         }
     };
-    expire_cookies(&snapshot, request, response.headers_mut());
+    expire_cookies(snapshot, request, response.headers_mut());
     response
 }
 

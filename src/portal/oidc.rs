@@ -7,11 +7,11 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::callback::ProviderResponse;
-use super::outcome::{Authenticated, LoginOutcome, LoginStep};
+use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest};
+use super::protocol::ProviderResponse;
 use super::provider_error::{self, Reported};
-use super::provider_request::ProviderRequest;
-use crate::control::Access;
+use crate::control::{Access, Flows, Services};
+use crate::cookie::SealingKey;
 use crate::idp::{
     Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
 };
@@ -22,18 +22,18 @@ use crate::saml::Message;
 
 /// Begins a login.
 pub(super) async fn begin(
-    access: &Access,
+    flows: &Flows,
     provider: &Oidc,
     state: State,
     hints: Hints,
     request: &PortalRequest,
 ) -> LoginOutcome {
-    let state = without_long_url(access, state);
-    let Ok(sealed) = state.seal(access.flows.seal()) else {
+    let state = without_long_url(flows, state);
+    let Ok(sealed) = state.seal(flows.seal()) else {
         return LoginOutcome::Internal;
     };
     match provider.begin(&sealed, hints, request.now).await {
-        Ok(begun) => to_provider(access, provider, &Sealed { state, sealed }, begun, request),
+        Ok(begun) => to_provider(flows, provider, &Sealed { state, sealed }, begun, request),
         Err(failure) => failed(provider, failure),
     }
 }
@@ -46,23 +46,23 @@ struct Sealed {
 
 /// Removes a long URL from `state` and remembers it on this node: many providers reject request
 /// lines of such a length.
-fn without_long_url(access: &Access, state: State) -> State {
+fn without_long_url(flows: &Flows, state: State) -> State {
     if !state.to.is_long() {
         return state;
     }
-    access.flows.remember_begun(&state);
+    flows.remember_begun(&state);
     state.to_front_page()
 }
 
 fn to_provider(
-    access: &Access,
+    flows: &Flows,
     provider: &Oidc,
     Sealed { state, sealed }: &Sealed,
     StartedLogin { url, pending }: StartedLogin,
     request: &PortalRequest,
 ) -> LoginOutcome {
     let flow = Flow::new(sealed, pending, request.now);
-    match flow.to_cookie(access.flows.seal(), &state.flow, request.now) {
+    match flow.to_cookie(flows.seal(), &state.flow, request.now) {
         Some(flow_cookie) => LoginOutcome::ToProvider(Box::new(ProviderRequest {
             provider: provider.name().to_owned(),
             message: Message::Redirect(url),
@@ -91,13 +91,17 @@ impl OidcResponse {
     ///
     /// # Errors
     /// The response to a callback with a `state` that is absent or not of this team.
-    pub(super) fn read(access: &Access, request: &PortalRequest) -> Result<Self, Response<Bytes>> {
+    pub(super) fn read(
+        access: &Access,
+        request: &PortalRequest,
+    ) -> Result<Self, Box<Response<Bytes>>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
         let Ok(state) = State::open(access.flows.seal(), &sealed) else {
             access
                 .audit
                 .login_refused("login_state", Counted::Invalid, None, request);
-            return Err(provider_error::without_state("login_state", request));
+            let page = provider_error::without_state("login_state", request);
+            return Err(Box::new(page));
         };
         let state = access.flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })
@@ -111,17 +115,24 @@ impl ProviderResponse for OidcResponse {
         &self.state
     }
 
-    fn take_flow(&mut self, access: &Access, request: &PortalRequest) -> Option<Flow<Pending>> {
+    fn take_flow(&mut self, seal: &SealingKey, request: &PortalRequest) -> Option<Flow<Pending>> {
         let (headers, flow) = (&request.headers, &self.state.flow);
-        Flow::of(headers, access.flows.seal(), flow, &self.sealed)
+        Flow::of(headers, seal, flow, &self.sealed)
     }
 
-    async fn reported(&self, _: &Access, request: &PortalRequest) -> Option<Reported> {
+    async fn reported(&self, _: &Flows, request: &PortalRequest) -> Option<Reported> {
         Reported::in_query(request)
     }
 
     async fn finish(self, step: &LoginStep<'_>, pending: Pending) -> LoginOutcome {
-        match authenticate(step.access, &self.sealed, &pending, step.request).await {
+        match authenticate(
+            &step.access.running.services(),
+            &self.sealed,
+            &pending,
+            step.request,
+        )
+        .await
+        {
             Ok(profile) => LoginOutcome::Authenticated(Box::new(Authenticated {
                 profile,
                 previous: None,
@@ -139,12 +150,11 @@ impl ProviderResponse for OidcResponse {
 
 /// Exchanges the code and verifies the identity.
 async fn authenticate(
-    access: &Access,
+    services: &Services,
     sealed: &str,
     pending: &Pending,
     request: &PortalRequest,
 ) -> Result<ProviderIdentity, LoginFailure> {
-    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -175,14 +185,20 @@ async fn try_again(
         .as_oidc()?;
     let attempt = provider.next_attempt(failure, pending)?;
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
-    tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
-    let state = without_long_url(access, failed_state.begun_again(request.now));
+    tracing::info!(request_id = %request.id, idp, error, hint, "starting the login again");
+    let state = without_long_url(&access.flows, failed_state.begun_again(request.now));
     let Ok(sealed) = state.seal(access.flows.seal()) else {
         return Some(LoginOutcome::Internal);
     };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
     Some(match begun {
-        Ok(begun) => to_provider(access, provider, &Sealed { state, sealed }, begun, request),
+        Ok(begun) => to_provider(
+            &access.flows,
+            provider,
+            &Sealed { state, sealed },
+            begun,
+            request,
+        ),
         Err(failure) => failed(provider, failure),
     })
 }

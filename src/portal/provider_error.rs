@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::error_pages;
-use crate::control::Access;
+use crate::control::Flows;
 use crate::idp::{Callback, LoginFailure};
 use crate::login::PortalRequest;
 use crate::model::chain;
@@ -33,10 +33,9 @@ impl Reported {
     }
 
     /// Returns the error in a SAML response, if it reports one.
-    pub(super) async fn in_response(access: &Access, response: &str) -> Option<Self> {
+    pub(super) async fn in_response(flows: &Flows, response: &str) -> Option<Self> {
         let response = response.to_owned();
-        let error = access
-            .flows
+        let error = flows
             .verify(move || crate::saml::reported_error(&response))
             .await??;
         let code = error.registered_status();
@@ -76,8 +75,8 @@ impl Reported {
     }
 }
 
-/// Answers a callback with an absent or foreign `state`: 400, with the provider's error if it reports
-/// one.
+/// Answers a callback with an absent or foreign `state`: 400, with the provider's error if it
+/// reports one.
 pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Response<Bytes> {
     let Some(reported) = Reported::in_query(request) else {
         let id = request.id.to_string();
@@ -90,7 +89,7 @@ pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Re
 }
 
 const OF_NO_LOGIN: &str =
-    "a callback brought an error that belongs to no login in progress; it is not verified";
+    "a callback reported an unverified error that belongs to no login in progress";
 /// The page has no link, because the application is unknown.
 const OPEN_AGAIN: &str = "Open the application again at its own address. If that does not help, give your administrator the request id \
                           below.";

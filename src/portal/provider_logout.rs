@@ -110,8 +110,8 @@ struct Returned {
     to: Option<String>,
 }
 
-/// Answers `logged-out`: the return from a provider that ended its session, or with `leave` the link
-/// that leads there.
+/// Answers `logged-out`: the return from a provider that ended its session, or with `leave` the
+/// link that leads there.
 ///
 /// It ends nothing itself, so a link on another site does no harm. A `state` that this team did not
 /// seal is ignored.

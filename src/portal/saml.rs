@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::Response;
 use serde::{Deserialize, Serialize};
 
-use super::callback::ProviderResponse;
 use super::error_pages;
-use super::outcome::{Authenticated, LoginOutcome, LoginStep, Retry};
+use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest, Retry};
+use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
-use super::provider_request::ProviderRequest;
-use crate::control::Access;
+use crate::control::{Access, Flows, Services};
+use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
@@ -33,10 +33,8 @@ pub(super) struct SamlFlow {
 }
 
 /// Returns `true` if a configured provider uses SAML.
-pub(super) fn is_configured(access: &Access) -> bool {
-    access
-        .running
-        .services()
+pub(super) fn is_configured(services: &Services) -> bool {
+    services
         .providers
         .iter()
         .any(|provider| provider.as_saml().is_some())
@@ -107,7 +105,7 @@ impl SamlCallback {
     pub(super) async fn read(
         access: &Access,
         request: &PortalRequest,
-    ) -> Result<Self, Response<Bytes>> {
+    ) -> Result<Self, Box<Response<Bytes>>> {
         let Form {
             saml_response,
             relay_state,
@@ -116,7 +114,8 @@ impl SamlCallback {
             &saml_response,
             relay_state.filter(|relay_state| is_flow(relay_state)),
         ) else {
-            return Err(without_flow(access, saml_response.as_deref(), request).await);
+            let page = without_flow(access, saml_response.as_deref(), request).await;
+            return Err(Box::new(page));
         };
         let flow = Flow::<SamlFlow>::named(&request.headers, access.flows.seal(), &name);
         let state = access
@@ -125,14 +124,15 @@ impl SamlCallback {
             .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
         let Some(state) = state else {
             let reason = "flow_cookie_missing";
-            if let Some(reported) = Reported::in_response(access, response).await {
+            if let Some(reported) = Reported::in_response(&access.flows, response).await {
                 reported.log(reason, request);
             }
             access
                 .audit
                 .login_refused(reason, Counted::Invalid, None, request);
             let home = &access.running.services().team_url;
-            return Err(error_pages::flow_cookie_missing(request, &name, Some(home)));
+            let page = error_pages::flow_cookie_missing(request, &name, Some(home));
+            return Err(Box::new(page));
         };
         Ok(Self {
             response: response.clone(),
@@ -149,7 +149,7 @@ async fn without_flow(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     if let Some(response) = response
-        && let Some(reported) = Reported::in_response(access, response).await
+        && let Some(reported) = Reported::in_response(&access.flows, response).await
     {
         access
             .audit
@@ -170,12 +170,12 @@ impl ProviderResponse for SamlCallback {
         &self.state
     }
 
-    fn take_flow(&mut self, _: &Access, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
+    fn take_flow(&mut self, _: &SealingKey, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
         self.flow.take()
     }
 
-    async fn reported(&self, access: &Access, _: &PortalRequest) -> Option<Reported> {
-        Reported::in_response(access, &self.response).await
+    async fn reported(&self, flows: &Flows, _: &PortalRequest) -> Option<Reported> {
+        Reported::in_response(flows, &self.response).await
     }
 
     async fn finish(self, step: &LoginStep<'_>, flow: SamlFlow) -> LoginOutcome {
@@ -197,7 +197,7 @@ impl ProviderResponse for SamlCallback {
                     && matches!(step.purpose, LoginPurpose::Application(_)) =>
             {
                 let (idp, error) = (&*pending.idp.0, chain(&failure));
-                tracing::info!(request_id = %step.request.id, idp, error, "a login is begun once more");
+                tracing::info!(request_id = %step.request.id, idp, error, "starting the login again");
                 LoginOutcome::Restart
             }
             Err(failure) => LoginOutcome::Failed {
@@ -208,8 +208,8 @@ impl ProviderResponse for SamlCallback {
     }
 }
 
-/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too many
-/// responses are being verified.
+/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too
+/// many responses are being verified.
 ///
 /// # Errors
 /// If the response is not valid.

@@ -5,15 +5,18 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 
 use super::error_pages;
-use crate::control::Access;
+use crate::control::{Issuer, Services};
 use crate::idp::Provider;
 use crate::login::PortalRequest;
 use crate::pages::answer;
 use crate::route::Endpoint;
 
 /// Answers `saml-metadata`, for the provider in the path or the only one.
-pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let services = access.running.services();
+pub(super) fn metadata(
+    services: &Services,
+    issuer: &Issuer,
+    request: &PortalRequest,
+) -> Response<Bytes> {
     let mut all = services.providers.iter().filter_map(Provider::as_saml);
     let named = request
         .path
@@ -27,7 +30,7 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
         return error_pages::not_found(request);
     };
     let certificates = if saml.signs_requests() {
-        certificates(access)
+        certificates(issuer)
     } else {
         Vec::new()
     };
@@ -39,8 +42,8 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
 }
 
 /// Answers `public-cert`, with the certificates of the keys that may sign requests.
-pub(super) fn public_cert(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let certificates = certificates(access);
+pub(super) fn public_cert(issuer: &Issuer, request: &PortalRequest) -> Response<Bytes> {
+    let certificates = certificates(issuer);
     if certificates.is_empty() {
         return error_pages::unavailable(request);
     }
@@ -48,7 +51,7 @@ pub(super) fn public_cert(access: &Access, request: &PortalRequest) -> Response<
 }
 
 /// Returns the certificates of the `certs` document, in PEM.
-fn certificates(access: &Access) -> Vec<String> {
+fn certificates(issuer: &Issuer) -> Vec<String> {
     #[derive(Deserialize)]
     struct Document {
         public_certs: Vec<Published>,
@@ -57,8 +60,7 @@ fn certificates(access: &Access) -> Vec<String> {
     struct Published {
         cert: String,
     }
-    let document = access
-        .issuer
+    let document = issuer
         .signing()
         .and_then(|keys| serde_json::from_slice::<Document>(&keys.jwks()).ok());
     document

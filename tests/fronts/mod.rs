@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::control::{Access, Evaluations, RemoteTeam, Services};
-use portcullis::engine::{Known, Origins, Snapshot};
+use portcullis::engine::{NodeCache, Origins, Snapshot};
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::UnixTime;
 use portcullis::observe::audit::Sample;
@@ -203,7 +203,7 @@ pub(crate) async fn node(
     if state == "revocations stale" {
         access
             .snapshot()
-            .known()
+            .cache()
             .set_revocations_good_until(mint.now);
     }
     access
@@ -216,13 +216,13 @@ fn snapshot(
     origins: impl Fn(&App) -> Origins,
 ) -> Snapshot {
     let retry_from = mint.now.after(LIFETIME);
-    let known = Arc::new(Known::new(1_000));
+    let cache = Arc::new(NodeCache::new(1_000));
     if let Some(keys) = mint.keys(state, retry_from) {
-        known.set_keys(&mint.issuer, keys);
+        cache.set_keys(&mint.issuer, keys);
     }
     for person in &world.people {
         if let Some(state) = person.state(retry_from) {
-            known.set_identity(person.nonce(), state);
+            cache.set_identity(person.nonce(), state);
         }
     }
     let applications = world
@@ -232,15 +232,15 @@ fn snapshot(
         .collect();
     let groups: (&[_], &[_]) = (&[], &world.groups);
     let snapshot =
-        Snapshot::compile(1, table::team(TEAM_DOMAIN), groups, applications, known).unwrap();
+        Snapshot::compile(1, table::team(TEAM_DOMAIN), groups, applications, cache).unwrap();
     let tokens = world.service_tokens.iter();
     let snapshot = snapshot.with_service_tokens(tokens.map(|token| token.settings(mint.now)));
     // The node cannot sign assertions. With other keys than these it has no valid ones.
     if state.is_empty() {
         for (aud, name, token) in world.assertions(mint) {
             let issuer = snapshot.issuer();
-            let known = snapshot.known();
-            known.set_assertion(issuer, (&aud, &name), token, retry_from);
+            let cache = snapshot.cache();
+            cache.set_assertion(issuer, (&aud, &name), token, retry_from);
         }
     }
     assert_eq!(snapshot.issuer(), mint.issuer);

@@ -9,11 +9,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{self, System};
 use crate::control::{Access, compile};
-use crate::engine::{Decision, Known, Origins, decide};
+use crate::engine::{Decision, NodeCache, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::login::HostRole;
 use crate::model::{
-    Authority, CleanPath, Email, Group, Groups, IdpId, IdpRef, RequestId, RequestView, UnixTime,
+    CleanPath, Email, Group, Groups, HostPort, IdpId, IdpRef, RequestId, RequestView, UnixTime,
 };
 use crate::route::Endpoint;
 use crate::store::{MemoryStore, SqliteStore, Store};
@@ -47,7 +47,7 @@ async fn process(store: Arc<dyn Store>) -> Arc<Access> {
         .unwrap_or_else(|e| panic!("{e}"))
         .config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let made = compile(&config, 1, Arc::new(Known::new(100)), &http, |_| {
+    let made = compile(&config, 1, Arc::new(NodeCache::new(100)), &http, |_| {
         Origins::new(())
     })
     .unwrap();
@@ -162,7 +162,7 @@ async fn is_let_in(access: &Arc<Access>, token: &str) -> bool {
     )]
     .into_iter()
     .collect();
-    let authority = Authority::parse("app.localhost:8080").unwrap();
+    let authority = HostPort::parse("app.localhost:8080").unwrap();
     for _ in 0..3 {
         let view = RequestView {
             method: &Method::GET,

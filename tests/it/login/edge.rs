@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis::control::{Access, compile};
-use portcullis::engine::{Known, Origins};
+use portcullis::engine::{NodeCache, Origins};
 use portcullis::front::pingora::{AccessFilter, AccessProxy, FilterSettings, ListenerSettings};
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::store::MemoryStore;
@@ -236,7 +236,7 @@ async fn first_request_of_a_cold_node_fetches_keys_and_identity() {
         .config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
     let pool = crate::policy::cases::pool(edge.origin.address);
-    let made = compile(&config, 1, Arc::new(Known::new(10)), &http, |_| {
+    let made = compile(&config, 1, Arc::new(NodeCache::new(10)), &http, |_| {
         Origins::new(Arc::clone(&pool))
     })
     .unwrap();
