@@ -179,7 +179,7 @@ async fn failed_trial_names_its_step_and_the_remedy() {
     let text = page.response.text();
     for words in [
         "Your connection does not work",
-        "(discovery)",
+        "discovery document",
         "cannot be reached",
     ] {
         assert!(text.contains(words), "{words}: {text}");
