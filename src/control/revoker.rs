@@ -36,14 +36,6 @@ impl Revoker {
         }
     }
 
-    pub(super) fn running(&self) -> &Running {
-        &self.running
-    }
-
-    pub(super) fn store(&self) -> &WatchedStore {
-        &self.store
-    }
-
     /// Returns the time at which a revocation that is made now may be forgotten. If this machine's
     /// clock is behind the store's time, that one counts, because it decides what is deleted.
     fn expiry(&self, now: UnixTime) -> UnixTime {

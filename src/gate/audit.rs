@@ -1,4 +1,4 @@
-//! Audit events and counts of the check.
+//! Audit events and metrics of the check.
 
 use super::Malformed;
 use crate::engine::{Application, Challenge, Permit, Refusal, ServiceClient, Snapshot};
@@ -7,7 +7,7 @@ use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
 use crate::policy;
 
-/// Counts a request that goes to the origin. Returns the id of its event, if it has one.
+/// Counts a request that is forwarded. Returns the id of its event, if it has one.
 pub(super) fn forwarded(
     snapshot: &Snapshot,
     request: &RequestView<'_>,
@@ -25,7 +25,8 @@ pub(super) fn forwarded(
     Some(id)
 }
 
-/// A challenge is no event, unless a shadow policy would have made another decision of it.
+/// Counts a request that needs a login. It has an event only if a shadow policy would have changed
+/// the decision.
 pub(super) fn challenged(
     snapshot: &Snapshot,
     challenge: &Challenge,
@@ -42,14 +43,14 @@ pub(super) fn challenged(
         ..
     } = challenge;
     count_shadow(application, Some((policy, outcome)));
-    let told = Event {
+    Event {
         reason: Some(reason.id()),
         application: Some(&application.settings().name),
         aud: Some(application.aud().as_str()),
         shadow: Some((policy, outcome.as_str())),
         ..event(snapshot, Outcome::Refused, request, id)
-    };
-    told.emit();
+    }
+    .emit();
 }
 
 pub(super) fn refused(
@@ -73,7 +74,7 @@ pub(super) fn refused(
         user: refusal.user(),
         policy: application
             .zip(refusal.policy)
-            .and_then(|(a, index)| a.policy(index))
+            .and_then(|(application, index)| application.policy(index))
             .map(|(name, _)| name),
         shadow: refusal
             .shadow()
@@ -89,7 +90,7 @@ pub(super) fn refused(
     }
 }
 
-/// A request that no application and no endpoint of ours answers.
+/// Records a request without an application or endpoint, or with a target that is refused.
 pub(super) fn rejected(
     snapshot: &Snapshot,
     reason: Reason,
@@ -133,7 +134,7 @@ pub(super) fn malformed(
     refused.emit();
 }
 
-/// A request that was forwarded first.
+/// Records the refusal of a request that was forwarded first.
 pub(super) fn refused_later(
     snapshot: &Snapshot,
     permitted_as: Option<(&Permit, &RequestView<'_>)>,
@@ -151,7 +152,7 @@ pub(super) fn refused_later(
     }
 }
 
-/// A running request that is cut.
+/// Records that a running request is cut.
 pub(super) fn cut(
     snapshot: &Snapshot,
     request: Option<&RequestView<'_>>,
@@ -186,7 +187,7 @@ fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome
     }
 }
 
-/// The event with the service client.
+/// Adds the service client to an event.
 fn with_service_client<'a>(
     service_client: Option<&'a ServiceClient>,
     event: Event<'a>,
@@ -228,7 +229,7 @@ fn event<'a>(
     }
 }
 
-/// The event with the user, the application and the policy of a permit.
+/// Adds the user, the application and the policy of a permit to an event.
 fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
     Event {
         application: Some(&permit.application().settings().name),

@@ -1,14 +1,16 @@
-//! The Access check as every front uses it: from a request to what a front has to do with it.
+//! The Access check behind every front: a request in, the next step of the front out.
 //!
-//! Decides which response stands for each decision of the engine, what the origin is sent, and what
-//! is counted and audited. Trusts the engine's decision and the front's [`RequestView`]. Never
-//! returns leave to forward without a permit, and never waits unless the engine has to learn
-//! something first.
+//! Decides which response each decision of the engine gets, which headers the origin receives, and
+//! which requests are counted and audited. Trusts the engine's decision and the front's
+//! [`RequestView`]. Never forwards without a permit, and never waits unless the engine needs a fact
+//! that must be fetched first.
 
 mod audit;
 mod headers;
 mod responses;
 mod running;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
-pub(crate) use self::headers::edit;
+pub(crate) use self::headers::{Downstream, HeaderEdits};
 pub(crate) use self::responses::retry;
 pub(crate) use self::running::Standing;
 use crate::control::Access;
@@ -36,11 +38,11 @@ pub(crate) struct Gate {
 
 /// The next step of a front with a request.
 pub(crate) enum Reply {
-    /// Send it to the origin.
+    /// Send the request to the origin.
     Forward(Forwarded),
-    /// Send this response.
+    /// Send this response to the client.
     Respond(Response<Bytes>, RequestId),
-    /// Read its body, if it has one, and give it to [`Gate::handle`].
+    /// Read the body, if there is one, and pass the request to [`Gate::handle`].
     Portal(Box<PortalRequest>),
 }
 
@@ -48,11 +50,11 @@ pub(crate) enum Reply {
 #[derive(Debug)]
 pub(crate) struct Forwarded {
     pub(crate) permit: Permit,
-    /// The judged target and host, if they differ from those that were sent.
+    /// The target and host of the decision, if they differ from those that were sent.
     pub(crate) rewritten: Option<Box<Rewritten>>,
     /// The id of the request's audit event, if it has one.
     pub(crate) id: Option<RequestId>,
-    /// `true` if the team is on plain HTTP, in the snapshot that judged.
+    /// `true` if the team is on plain HTTP, in the snapshot of the decision.
     pub(crate) plain_http: bool,
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Rewritten {
     pub(crate) host: Option<HeaderValue>,
 }
 
-/// A request that is no [`RequestView`], for its refusal.
+/// The parts of a request that cannot become a [`RequestView`], for its refusal.
 pub(crate) struct Malformed<'a> {
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
@@ -83,24 +85,24 @@ impl Gate {
     /// Checks a request without waiting.
     ///
     /// # Errors
-    /// If the engine has to learn something first; [`Gate::check_after`] goes on from there.
+    /// If the engine needs a fact first. [`Gate::check_after`] fetches it and continues.
     pub(crate) fn check(&self, request: &RequestView<'_>, now: UnixTime) -> Result<Reply, Need> {
         self.attempt(request, now, &[])
     }
 
-    /// Learns what [`Gate::check`] needs, and checks the request again.
+    /// Fetches the fact that [`Gate::check`] needs, and checks the request again.
     pub(crate) async fn check_after(
         &self,
         need: Need,
         request: &RequestView<'_>,
         now: UnixTime,
     ) -> Reply {
-        let (mut need, mut learned) = (need, Vec::new());
-        // It ends: `attempt` needs nothing twice, and no more than `MAX_NEEDS` things.
+        let (mut need, mut fetched) = (need, Vec::new());
+        // This ends: `attempt` needs no fact twice, and at most `MAX_NEEDS` facts.
         loop {
-            learned.push(need.clone());
+            fetched.push(need.clone());
             self.access.resolve(need).await;
-            match self.attempt(request, now, &learned) {
+            match self.attempt(request, now, &fetched) {
                 Ok(reply) => return reply,
                 Err(next) => need = next,
             }
@@ -111,12 +113,12 @@ impl Gate {
         &self,
         request: &RequestView<'_>,
         now: UnixTime,
-        learned: &[Need],
+        fetched: &[Need],
     ) -> Result<Reply, Need> {
         let snapshot = self.access.running.load();
         Ok(match decide(&snapshot, request, now) {
             Decision::Forward(permit) => self.forward(&snapshot, request, permit),
-            Decision::Resolve(need) if learned.len() < MAX_NEEDS && !learned.contains(&need) => {
+            Decision::Resolve(need) if fetched.len() < MAX_NEEDS && !fetched.contains(&need) => {
                 return Err(need);
             }
             Decision::Handle { endpoint, on_team } => Reply::Portal(Box::new(PortalRequest {
@@ -149,7 +151,7 @@ impl Gate {
             }
             decision => {
                 let id = RequestId::random();
-                Reply::Respond(self.answer_to(&snapshot, request, decision, id, now), id)
+                Reply::Respond(self.respond(&snapshot, request, decision, id, now), id)
             }
         })
     }
@@ -172,8 +174,8 @@ impl Gate {
         }
     }
 
-    /// Everything that is neither forwarded nor handled.
-    fn answer_to(
+    /// Returns the response to a request that is neither forwarded nor handled.
+    fn respond(
         &self,
         snapshot: &Snapshot,
         request: &RequestView<'_>,
@@ -221,7 +223,7 @@ impl Gate {
                 audit::rejected(snapshot, reason, request, id);
                 self.refused(reason, style, id)
             }
-            // It was to be learned and is still missing.
+            // The fact was fetched and is still missing.
             Decision::Resolve(_) => {
                 audit::unresolved(snapshot, request, id);
                 responses::unavailable(Reason::IdentityUnavailable, request, team, id)
@@ -232,7 +234,7 @@ impl Gate {
         }
     }
 
-    /// Refuses a request that could not be read.
+    /// Refuses a request that cannot be read.
     pub(crate) fn reject(&self, reason: Reason, request: &Malformed<'_>) -> Reply {
         let id = RequestId::random();
         audit::malformed(&self.access.running.load(), reason, request, id);
@@ -240,10 +242,10 @@ impl Gate {
         Reply::Respond(self.refused(reason, style, id), id)
     }
 
-    /// Refuses after all what was forwarded: counts and audits it under the id that the request
-    /// has, or a new one.
+    /// Records that a forwarded request is refused after all, under its id or a new one. Returns
+    /// that id.
     ///
-    /// `request` is what the front reads of it now, if it still can.
+    /// `request` is the request as the front reads it now, if it still can.
     pub(crate) fn refuse(
         &self,
         forwarded: Option<&Forwarded>,
@@ -263,8 +265,8 @@ impl Gate {
         portal::max_body(&self.access, request)
     }
 
-    /// Answers a request to one of our endpoints, on the control runtime, and counts it: a refusal
-    /// by policy has its reason in the response's extensions.
+    /// Answers a request to one of our endpoints on the control runtime, and counts it. A refusal
+    /// by policy carries its reason in the response's extensions.
     pub(crate) async fn handle(&self, request: PortalRequest) -> Response<Bytes> {
         let (id, style) = (
             request.id,
@@ -295,13 +297,13 @@ impl Gate {
         responses::refused(reason, style, id, self.access.running.load().team())
     }
 
-    /// Returns the response that tells of an error, with the team's support.
-    pub(crate) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        responses::told(page, style, self.access.running.load().team())
+    /// Returns the response for an error, with the team's support.
+    pub(crate) fn error(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
+        responses::error(page, style, self.access.running.load().team())
     }
 }
 
-/// Returns the judged target and host, if they differ from those that were sent.
+/// Returns the target and host of the decision, if they differ from those that were sent.
 fn rewritten(
     request: &RequestView<'_>,
     default_port: bool,
@@ -318,7 +320,7 @@ fn rewritten(
             .map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         rewritten.target = Some(target.parse().map_err(|_| Reason::PathAmbiguous)?);
     }
-    // A target that is a path alone carries no authority: HTTP/2 takes it from the header then.
+    // A target without an authority needs the header: HTTP/2 makes its `:authority` of it.
     let host = host.or_else(|| {
         rewritten
             .target
@@ -331,7 +333,7 @@ fn rewritten(
     Ok(Some(rewritten))
 }
 
-/// The login of the page that the user may not see.
+/// Returns the URL of a new login for a denied page.
 fn login_again(
     snapshot: &Snapshot,
     refusal: &Refusal,
@@ -354,5 +356,5 @@ fn login_again(
     .build(now)
 }
 
-/// Keys, an assertion, and the records of a few logins.
+/// Limits the fetches for one request: keys, an assertion, and the records of a few logins.
 const MAX_NEEDS: usize = 6;

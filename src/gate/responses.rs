@@ -1,4 +1,4 @@
-//! Responses to requests that go to no origin, in the form that each client understands.
+//! Responses to requests that reach no origin, in a format that the client understands.
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, Uri, header};
@@ -8,13 +8,13 @@ use crate::login::ReturnTo;
 use crate::model::{Reason, RequestId, RequestView};
 use crate::pages::{Denied, ErrorPage, Link, TRY_AGAIN, answer};
 
-/// The one table from refusals to status codes, told in that style.
+/// Returns the response to a refused request. [`error_page`] is the one table of status codes.
 pub(super) fn refused(reason: Reason, style: Style, id: RequestId, team: &Team) -> Response<Bytes> {
     let id = id.to_string();
     answered(error_page(reason, &id), reason, style, team)
 }
 
-/// The same for a request that could not be decided, with a way to try again.
+/// Returns the response to a request that could not be decided, with a way to try again.
 pub(super) fn unavailable(
     reason: Reason,
     request: &RequestView<'_>,
@@ -39,14 +39,15 @@ pub(super) fn unavailable(
     )
 }
 
-/// The page that a request failed on, for a button that tries again: only what can be sent again by
-/// following a link, and may then have another answer.
+/// Returns the path and query of a failed request for a "try again" button.
+///
+/// `None` if a link cannot repeat the request, or if a second attempt would fail alike.
 pub(crate) fn retry(method: &Method, target: &Uri, status: StatusCode) -> Option<String> {
-    let passes = matches!(
+    let is_temporary = matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
     );
-    let here = target.path_and_query().filter(|_| passes)?;
+    let here = target.path_and_query().filter(|_| is_temporary)?;
     link_to(method, here.as_str())
 }
 
@@ -104,7 +105,7 @@ fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
 }
 
 fn answered(page: ErrorPage<'_>, reason: Reason, style: Style, team: &Team) -> Response<Bytes> {
-    let mut response = told(page.with_reason(reason.id()), style, team);
+    let mut response = error(page.with_reason(reason.id()), style, team);
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
         response
@@ -121,9 +122,10 @@ fn answered(page: ErrorPage<'_>, reason: Reason, style: Style, team: &Team) -> R
     response
 }
 
-/// An error in the form that the client reads: people a page, scripts JSON, gRPC its own status.
-pub(super) fn told(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<Bytes> {
-    let error = || {
+/// Returns an error in the format of the client: a page for browsers, JSON for scripts, a status of
+/// its own for gRPC.
+pub(super) fn error(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<Bytes> {
+    let code = || {
         page.status
             .canonical_reason()
             .unwrap_or("Error")
@@ -133,7 +135,7 @@ pub(super) fn told(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<B
     let mut response = match style {
         Style::Grpc => answer::grpc(page.status, page.reason.unwrap_or_default()),
         Style::Json => {
-            let body = serde_json::json!({"error": error(), "reason": page.reason, "request_id": page.request_id});
+            let body = serde_json::json!({"error": code(), "reason": page.reason, "request_id": page.request_id});
             answer::json(page.status, &body)
         }
         Style::Redirect | Style::Page | Style::Upgrade => {

@@ -1,4 +1,4 @@
-//! Running requests, which are allowed only for as long as a new one would be.
+//! Running requests, which are allowed only as long as a new request would be.
 
 use super::{Gate, MAX_NEEDS, audit};
 use crate::engine::{Decision, Need, Permit, Refusal, decide};
@@ -16,14 +16,14 @@ pub(crate) enum Standing {
 }
 
 impl Gate {
-    /// Judges a running request as a new one, and learns what is missing for that.
+    /// Evaluates a running request as a new one, and fetches the facts that this needs.
     pub(crate) async fn judge(&self, request: &RequestView<'_>, permit: &Permit) -> Standing {
-        let mut learned = Vec::new();
+        let mut fetched = Vec::new();
         loop {
             match self.judge_now(request, permit) {
                 Ok(standing) => return standing,
-                Err(need) if learned.len() < MAX_NEEDS && !learned.contains(&need) => {
-                    learned.push(need.clone());
+                Err(need) if fetched.len() < MAX_NEEDS && !fetched.contains(&need) => {
+                    fetched.push(need.clone());
                     self.access.resolve(need).await;
                 }
                 Err(_) => return Standing::Unknown,
@@ -31,10 +31,10 @@ impl Gate {
         }
     }
 
-    /// Judges a running request as a new one.
+    /// Evaluates a running request as a new one.
     ///
     /// # Errors
-    /// If something has to be learned first.
+    /// If the engine needs a fact first.
     pub(crate) fn judge_now(
         &self,
         request: &RequestView<'_>,
@@ -46,7 +46,7 @@ impl Gate {
                     Standing::Allowed
                 }
                 Decision::Resolve(need) => return Err(need),
-                // Both have been out of reach for longer than a new request may rely on them.
+                // Keys or revocations are stale beyond the bound that a new request is held to.
                 Decision::Unavailable(Refusal {
                     reason: reason @ (Reason::KeysUnavailable | Reason::RevocationsUnavailable),
                     ..
@@ -62,8 +62,7 @@ impl Gate {
         )
     }
 
-    /// Records that a running request is cut, under the id that it has or a new one. Returns that
-    /// id.
+    /// Records that a running request is cut, under its id or a new one. Returns that id.
     pub(crate) fn record_cut(
         &self,
         request: Option<&RequestView<'_>>,

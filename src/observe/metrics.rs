@@ -506,21 +506,19 @@ mod tests {
     #[test]
     fn all_counters_are_exported_once() {
         let metrics = metrics();
-        metrics.request(Decision::Deny, Some(Reason::PreflightRefused));
-        metrics.request(Decision::Deny, Some(Reason::PreflightRefused));
+        // Tests of this process share the metrics. No other test counts these.
+        metrics.request(Decision::Deny, Some(Reason::TargetTooLong));
+        metrics.request(Decision::Deny, Some(Reason::TargetTooLong));
         metrics.login(Login::Invalid, Some("state"));
         metrics.store_error(&StoreError::Malformed { what: "identity" });
         metrics.reload(Reload::Rejected);
-        metrics.generation(7);
-        metrics.revocations_followed(UnixTime(1_700_000_000));
         metrics.upstream_error(UpstreamError::NoPeer);
-        assert_eq!(
-            sample(r#"portcullis_requests_total{decision="allow",reason="none"}"#),
-            Some(0),
+        assert!(
+            sample(r#"portcullis_requests_total{decision="allow",reason="none"}"#).is_some(),
             "there from the start"
         );
         assert_eq!(
-            sample(r#"portcullis_requests_total{decision="deny",reason="preflight_refused"}"#),
+            sample(r#"portcullis_requests_total{decision="deny",reason="target_too_long"}"#),
             Some(2)
         );
         assert_eq!(
@@ -539,11 +537,15 @@ mod tests {
             sample(r#"portcullis_config_reloads_total{outcome="rejected"}"#),
             Some(1)
         );
-        assert_eq!(sample("portcullis_config_generation"), Some(7));
-        assert_eq!(
-            sample("portcullis_revocations_followed_timestamp_seconds"),
-            Some(1_700_000_000)
-        );
+        // Other tests set these gauges, too.
+        assert!((0..100).any(|_| {
+            metrics.generation(7);
+            sample("portcullis_config_generation") == Some(7)
+        }));
+        assert!((0..100).any(|_| {
+            metrics.revocations_followed(UnixTime(1_700_000_000));
+            sample("portcullis_revocations_followed_timestamp_seconds") == Some(1_700_000_000)
+        }));
         assert_eq!(
             sample(r#"portcullis_upstream_errors_total{kind="no_peer"}"#),
             Some(1)

@@ -1,9 +1,9 @@
 // The part of Okta's management API that logins and refreshes use: `GET /api/v1/users/{id}` and `/groups` under it, with
-// pages, rate limits and faults. What is answered without a fault is what Okta publishes, or the answer is a 500.
+// pages, rate limits and faults. Answers without a fault conform to Okta's published schema; others become a 500.
 
 import { randomBytes } from 'node:crypto';
 import { mistake } from './openapi.mjs';
-import { byId, groupsOf, people } from './people.mjs';
+import { byId, groupsOf } from './people.mjs';
 
 const PAGE = 200;
 const WINDOW = 60;
@@ -11,7 +11,7 @@ const OWNER = 'zero@example.com';
 const tokens = { '00example-read-only-token': 'read', '00example-token-without-rights': 'none' };
 
 export class GroupsApi {
-  /** What the next calls meet, first in first out: `reset`, `html`, `429`, `500`, `503`, `hang`, `foreign-next`. */
+  /** Faults of the next calls, first in first out: `reset`, `html`, `429`, `500`, `503`, `hang`, `foreign-next`. */
   faults = [];
   pageSize = PAGE;
   limit = 600;
@@ -19,8 +19,11 @@ export class GroupsApi {
   #used = 0;
   #reset = 0;
 
-  constructor(org) {
+  /** `disabled` holds the logins of deactivated users. */
+  constructor(org, people, disabled) {
     this.org = org;
+    this.people = people;
+    this.disabled = disabled;
   }
 
   configure({ faults, pageSize, limit, resetWindow }) {
@@ -29,9 +32,6 @@ export class GroupsApi {
     this.limit = limit ?? this.limit;
     if (resetWindow) this.#used = this.#reset = 0;
   }
-
-  /** Logins of people who are deactivated. */
-  disabled = new Set();
 
   handle(request, response, url) {
     response.method = request.method;
@@ -63,9 +63,10 @@ export class GroupsApi {
     }
 
     const [, reference, groups] = url.pathname.match(/^\/api\/v1\/users\/([^/]+)(\/groups)?$/) ?? [];
-    // Whose the token is; of themselves people may read who they are, whatever else they may not.
+    // Every user may read their own entry, also with a token without rights.
     const login = reference === 'me' ? OWNER : reference && decodeURIComponent(reference);
-    const person = login && (byId(login) ?? (people[login] && { login, ...people[login] }));
+    const { people } = this;
+    const person = login && (byId(people, login) ?? (people[login] && { login, ...people[login] }));
     if (request.method !== 'GET' || !person) {
       return refuse(response, 404, 'E0000007', `Not found: Resource not found: ${login} (User)`);
     }
@@ -114,7 +115,7 @@ export class GroupsApi {
       lastMembershipUpdated: date,
       objectClass: ['okta:user_group'],
       type: name === 'Everyone' ? 'BUILT_IN' : 'OKTA_GROUP',
-      profile: { name, description: `Everybody in ${name}` },
+      profile: { name, description: `Members of ${name}` },
       _links: {
         users: { href: `${this.org}/api/v1/groups/${id}/users` },
         apps: { href: `${this.org}/api/v1/groups/${id}/apps` },

@@ -1,9 +1,9 @@
-// The people of the example organisation, one per interesting case. Ids look like Okta's (`00u…` people, `00g…` groups).
+// The users of an example organisation, one per case of interest. Ids look like Okta's (`00u…` users, `00g…` groups).
 
 const crowd = (count, prefix) => Array.from({ length: count }, (_, i) => `${prefix}-${String(i + 1).padStart(3, '0')}`);
 
-/** Login → person. `email` and `emailVerified` are given only where they differ from the ordinary. */
-export const people = {
+/** The users of a new organisation: login → user. `email` and `emailVerified` are given only if they are unusual. */
+export const newPeople = () => ({
   'zero@example.com': { id: '00u0zero00000000d7', name: 'Zed Zero', groups: [] },
   'alice@example.com': {
     id: '00u1alice0000000d7',
@@ -34,15 +34,15 @@ export const people = {
     groups: ['Everyone', 'Engineering'],
     email: 'Ulla.Upper@EXAMPLE.com',
   },
-};
+});
 
 export const password = 'correct horse';
 
-export const byId = (id) => {
+export const byId = (people, id) => {
   const found = Object.entries(people).find(([, person]) => person.id === id);
   return found && { login: found[0], ...found[1] };
 };
 
-/** The group objects of one person, in Okta's order: by id. */
+/** Returns the groups of a user as Okta lists them: by id. */
 export const groupsOf = (person) =>
   person.groups.map((name, i) => ({ id: `00g${String(i).padStart(8, '0')}example`, name }));

@@ -15,6 +15,8 @@ use crate::token::SigningKey;
 mod cases;
 mod changes;
 mod cookies;
+#[path = "../../../tests/keys/mod.rs"]
+mod keys;
 mod property;
 mod service_clients;
 mod table;
@@ -24,14 +26,11 @@ use cases::{App, LEEWAY, Mint, Person, Record, World, aud, key_set, team};
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
 static WORLD: LazyLock<World> = LazyLock::new(cases::world);
-static MINT: LazyLock<Mint> = LazyLock::new(|| {
-    let key = || SigningKey::generate().unwrap();
-    Mint {
-        now: NOW,
-        issuer: format!("https://{}", cases::TEAM_DOMAIN),
-        key: key(),
-        stranger: key(),
-    }
+static MINT: LazyLock<Mint> = LazyLock::new(|| Mint {
+    now: NOW,
+    issuer: format!("https://{}", cases::TEAM_DOMAIN),
+    key: keys::signing_key(keys::TEAM),
+    stranger: keys::signing_key(keys::STRANGER),
 });
 
 fn after(seconds: u64) -> UnixTime {

@@ -14,7 +14,7 @@ use super::watch::{Judge, WatchState};
 use crate::config::Config;
 use crate::control::Access;
 use crate::engine::{Need, Permit, Style};
-use crate::gate::{self, Forwarded, Gate, Malformed, Reply, Standing};
+use crate::gate::{Downstream, Forwarded, Gate, HeaderEdits, Malformed, Reply, Standing};
 use crate::model::{ClientTls, Reason, RequestId, RequestView, UnixTime};
 use crate::pages::ErrorPage;
 
@@ -270,8 +270,13 @@ impl AccessFilter {
             .is_some_and(|digest| digest.ssl_digest.is_some());
         let (none, ()) = http::Request::new(()).into_parts();
         let mut parts: http::request::Parts = std::mem::replace(request, none.into()).into();
-        let authority = parts.uri.authority().map(http::uri::Authority::as_str);
-        let edited = gate::edit(&mut parts.headers, authority, forwarded, ctx.client, is_tls);
+        let downstream = Downstream {
+            authority: parts.uri.authority().map(http::uri::Authority::as_str),
+            client: ctx.client,
+            is_tls,
+        };
+        let edits = HeaderEdits::new(&parts.headers, forwarded, downstream);
+        let edited = edits.map(|edits| edits.apply(&mut parts.headers));
         *request = parts.into();
         edited.or_err(InvalidHTTPHeader, "a header for the origin")
     }
@@ -283,7 +288,7 @@ impl AccessFilter {
 
     /// Returns the answer that tells of an error, with the team's support.
     pub(super) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        self.gate.told(page, style)
+        self.gate.error(page, style)
     }
 
     /// Copies what a request is judged by, for its watch.

@@ -1,5 +1,5 @@
-//! Identity comes from us and forwarding headers decide nothing. What arrives at the origin is in
-//! `headers.rs`.
+//! Forged identity and forwarding headers, which must decide nothing. `headers.rs` tests the
+//! headers that reach the origin.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use super::{cookie_line, member};
 use crate::support::{World, assert_refused, idp, leads_to_login, raw};
 
 #[tokio::test]
-async fn h01_a_forwarded_uri_is_not_the_uri() {
+async fn h01_forwarded_uri_is_ignored() {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);
     let names = [
@@ -73,7 +73,7 @@ async fn h04_redirects_are_built_from_the_configuration() {
 }
 
 #[tokio::test]
-async fn h05_a_forwarded_host_does_not_choose_the_application() {
+async fn h05_forwarded_host_does_not_choose_the_application() {
     let world = World::start().await;
     for name in ["X-Forwarded-Host", "X-Host", "X-Original-Host", "Forwarded"] {
         let line = if name == "Forwarded" {
@@ -91,7 +91,7 @@ async fn h05_a_forwarded_host_does_not_choose_the_application() {
 }
 
 #[tokio::test]
-async fn h08_our_own_header_names_are_no_credentials() {
+async fn h08_identity_headers_are_not_credentials() {
     let world = World::start().await;
     let forged = idp::forged(
         &json!({ "alg": "RS256", "typ": "JWT", "kid": "0".repeat(64) }),
@@ -119,7 +119,7 @@ async fn h08_our_own_header_names_are_no_credentials() {
 }
 
 #[tokio::test]
-async fn h08_a_stolen_assertion_header_is_no_credential_either() {
+async fn h08_stolen_assertion_header_is_not_a_credential() {
     let world = World::start().await;
     let browser = member(&world).await;
     let token = browser.cookie("app.localhost", "CF_Authorization").unwrap();
@@ -168,7 +168,7 @@ async fn h13_malformed_header_lines_are_refused() {
 }
 
 #[tokio::test]
-async fn h17_the_name_of_the_certificate_is_the_host_of_the_request() {
+async fn h17_request_is_decided_by_its_host_and_not_by_the_sni() {
     let world = World::with(crate::support::APPLICATIONS, |config| config.tls = true).await;
     let mut connection = world.proxy.connect("open.test").await;
     connection

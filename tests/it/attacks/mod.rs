@@ -5,7 +5,10 @@
 
 mod flow;
 mod forwarding;
+mod hand_over;
 mod paths;
+mod provider;
+mod requests;
 mod sessions;
 mod tokens;
 mod tossed;
@@ -31,8 +34,8 @@ fn cookie_line(browser: &Browser) -> String {
 }
 
 /// Sends a target to `app.localhost` over HTTP/2 and returns the status. `None` if the stream was
-/// reset, or if the client's library does not send the target as it is: it drops fragments and
-/// takes only what it can parse.
+/// reset, or if the client's library cannot send the target unchanged: it drops fragments, and some
+/// targets do not parse.
 async fn over_http2(world: &World, target: &[u8], cookie: Option<&str>) -> Option<u16> {
     let path = http::uri::PathAndQuery::try_from(target)
         .ok()

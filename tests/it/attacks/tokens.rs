@@ -43,7 +43,7 @@ async fn good(world: &World) -> (String, Value, Value, String) {
 }
 
 #[tokio::test]
-async fn j01_a_token_without_a_signature_is_none() {
+async fn j01_unsigned_token_is_refused() {
     let world = World::start().await;
     let (token, header, claims, signature) = good(&world).await;
     for alg in ["none", "None", "nOnE", "NONE", ""] {
@@ -77,17 +77,12 @@ async fn j01_a_token_without_a_signature_is_none() {
 }
 
 #[tokio::test]
-async fn j02_a_public_key_is_no_shared_secret() {
+async fn j02_public_key_is_not_a_shared_secret() {
     let world = World::start().await;
     let (_, mut header, claims, _) = good(&world).await;
     let certs = world
         .browser()
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/certs",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/certs")
         .await
         .json();
     header["alg"] = json!("HS256");
@@ -112,7 +107,7 @@ async fn j02_a_public_key_is_no_shared_secret() {
 }
 
 #[tokio::test]
-async fn j04_headers_that_ask_for_more_are_refused() {
+async fn j04_critical_token_headers_are_refused() {
     let world = World::start().await;
     let (_, header, claims, signature) = good(&world).await;
     let more = [
@@ -161,7 +156,7 @@ async fn j04_headers_that_ask_for_more_are_refused() {
 }
 
 #[tokio::test]
-async fn j04_what_is_too_long_is_refused_before_any_work() {
+async fn j04_token_that_is_too_long_is_refused_unread() {
     let world = World::start().await;
     let (_, header, _, signature) = good(&world).await;
     for size in [17 * 1024, 60 * 1024] {
@@ -184,7 +179,7 @@ async fn j04_what_is_too_long_is_refused_before_any_work() {
 }
 
 #[tokio::test]
-async fn j05_every_kind_of_token_is_good_for_one_thing() {
+async fn j05_each_kind_of_token_has_one_use() {
     let world = World::start().await;
     let mut browser = world
         .signed_in(Person::alice(), "http://wiki.localhost/")
@@ -258,7 +253,7 @@ async fn j05_claims_cannot_be_changed() {
 }
 
 #[tokio::test]
-async fn j08_a_forgers_key_under_a_published_name_is_refused() {
+async fn j08_foreign_key_under_a_published_kid_is_refused() {
     let world = World::start().await;
     let (_, header, claims, _) = good(&world).await;
     refused(
@@ -278,7 +273,7 @@ async fn j08_a_forgers_key_under_a_published_name_is_refused() {
 }
 
 #[tokio::test]
-async fn j11_a_key_rotated_between_two_logins_is_learned() {
+async fn j11_key_rotated_between_two_logins_is_fetched() {
     let okta = crate::support::Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
     let (proxy, _origin) = crate::support::start(&okta.issuer, |_| ()).await;
     for rotate in [json!({}), json!({ "rotate": "drop" })] {
@@ -292,7 +287,7 @@ async fn j11_a_key_rotated_between_two_logins_is_learned() {
 }
 
 #[tokio::test]
-async fn j14_a_token_in_the_address_is_no_credential() {
+async fn j14_token_in_the_url_is_not_a_credential() {
     let world = World::start().await;
     let (token, ..) = good(&world).await;
     for name in [

@@ -19,7 +19,7 @@ async fn mallorys(world: &World) -> String {
         .to_owned()
 }
 
-/// Tokens of that login that only a look at the signature tells from valid ones, each another one.
+/// Different tokens of that login with forged signatures.
 fn forgeries(token: &str, number: usize) -> Vec<String> {
     let (message, _) = token.rsplit_once('.').unwrap();
     (0..number)
@@ -66,7 +66,7 @@ fn told(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn s05_a_tossed_session_is_expired_and_the_login_begins_anew() {
+async fn s05_tossed_session_is_expired_and_the_login_restarts() {
     let world = World::start().await;
     let planted = mallorys(&world).await;
     for (domain, path) in [
@@ -89,14 +89,14 @@ async fn s05_a_tossed_session_is_expired_and_the_login_begins_anew() {
             bob.cookies.iter().all(|cookie| !cookie.is_domain),
             "{domain} {path}"
         );
-        let answer = bob.fetch("GET", PAGE, &[], b"").await;
+        let answer = bob.get(PAGE).await;
         assert_eq!(answer.status, 200, "{domain} {path}");
         world.origin.forget();
     }
 }
 
 #[tokio::test]
-async fn s05_a_tossed_session_that_returns_ends_on_a_page_that_names_the_cookie() {
+async fn s05_returning_tossed_session_ends_on_a_page_about_it() {
     let world = World::start().await;
     let planted = mallorys(&world).await;
     let mut bob = member(&world).await;
@@ -129,7 +129,7 @@ async fn s05_a_tossed_session_that_returns_ends_on_a_page_that_names_the_cookie(
 }
 
 #[tokio::test]
-async fn s05_scripts_are_told_of_a_conflict_in_json() {
+async fn s05_script_gets_a_conflict_as_json() {
     let world = World::start().await;
     let planted = mallorys(&world).await;
     let bob = member(&world).await;
@@ -189,7 +189,7 @@ async fn s05_scripts_are_told_of_a_conflict_in_json() {
 }
 
 #[tokio::test]
-async fn s05_a_tossed_organisation_session_signs_nobody_in() {
+async fn s05_tossed_organisation_session_is_not_accepted() {
     let world = World::start().await;
     let mallory = world
         .signed_in(Person::alice(), "http://app.localhost/")
@@ -226,7 +226,7 @@ async fn s05_a_tossed_organisation_session_signs_nobody_in() {
 }
 
 #[tokio::test]
-async fn s05_a_planted_hand_over_with_its_cookie_is_not_redeemed() {
+async fn s05_planted_hand_over_with_its_cookie_is_refused() {
     let world = World::start().await;
     // Mallory's own login, up to the hand-over, which is bound to the cookie that comes along with
     // it.
@@ -252,7 +252,7 @@ async fn s05_a_planted_hand_over_with_its_cookie_is_not_redeemed() {
 }
 
 #[tokio::test]
-async fn s05_junk_beside_a_session_locks_nobody_out() {
+async fn s05_junk_cookie_does_not_lock_the_user_out() {
     let world = World::start().await;
     let mut bob = member(&world).await;
     for i in 0..40 {
@@ -274,7 +274,7 @@ async fn s05_junk_beside_a_session_locks_nobody_out() {
 }
 
 #[tokio::test]
-async fn s05_a_logout_ends_every_session_that_the_browser_shows() {
+async fn s05_logout_revokes_every_session_that_is_sent() {
     let world = World::start().await;
     let mallory = world
         .signed_in(Person::alice(), "http://app.localhost/")
@@ -304,7 +304,7 @@ async fn s05_a_logout_ends_every_session_that_the_browser_shows() {
 }
 
 #[tokio::test]
-async fn s05_a_tossed_count_of_logins_locks_nobody_out() {
+async fn s05_tossed_login_counter_does_not_lock_the_user_out() {
     let world = World::start().await;
     let later = looping(&world, "99999999999").await;
     for own in [true, false] {
@@ -367,7 +367,7 @@ async fn s05_a_tossed_count_of_logins_locks_nobody_out() {
 }
 
 #[tokio::test]
-async fn s05_a_tossed_binding_that_returns_is_no_endless_loop() {
+async fn s05_returning_tossed_binding_causes_no_loop() {
     let world = World::start().await;
     let mut bob = member(&world).await;
     let authorized = "http://app.localhost/cdn-cgi/access/authorized";
@@ -417,7 +417,7 @@ async fn s05_two_tossed_cookies_are_both_expired() {
 }
 
 #[tokio::test]
-async fn s05_forged_tokens_keep_no_logout_from_its_session() {
+async fn s05_forged_tokens_do_not_prevent_a_logout() {
     let world = World::start().await;
     let bob = member(&world).await;
     let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap();
@@ -453,7 +453,7 @@ async fn s05_forged_tokens_keep_no_logout_from_its_session() {
 }
 
 #[tokio::test]
-async fn s05_a_logout_that_cannot_find_the_session_is_no_success() {
+async fn s05_logout_that_misses_the_session_fails() {
     let limits = "[limits]\nheader_bytes = \"1MiB\"\n";
     let world = World::with(&format!("{APPLICATIONS}\n{limits}"), |_| ()).await;
     let bob = member(&world).await;

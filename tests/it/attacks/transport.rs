@@ -7,7 +7,7 @@ use crate::support::raw::{self, Connection};
 use crate::support::{APPLICATIONS, World, assert_refused};
 
 #[tokio::test]
-async fn t03_the_body_of_a_refused_request_is_no_request() {
+async fn t03_body_of_a_refused_request_is_not_read_as_a_request() {
     let world = World::start().await;
     let smuggled = raw::request("GET", "open.localhost", "/smuggled", &[]);
     let heads = [
@@ -46,7 +46,7 @@ async fn t03_the_body_of_a_refused_request_is_no_request() {
 }
 
 #[tokio::test]
-async fn t03_framings_that_disagree_are_refused_or_mended() {
+async fn t03_conflicting_framings_are_refused_or_corrected() {
     let world = World::start().await;
     let smuggled = raw::request("GET", "wiki.localhost", "/smuggled", &[]);
     let length = smuggled.len();
@@ -100,7 +100,7 @@ async fn t03_framings_that_disagree_are_refused_or_mended() {
 }
 
 #[tokio::test]
-async fn t05_an_upgrade_to_http2_is_not_forwarded() {
+async fn t05_upgrade_to_http2_is_not_forwarded() {
     let world = World::start().await;
     let lines = [
         "Upgrade: h2c",
@@ -181,7 +181,7 @@ async fn t09_headers_beyond_the_limits_get_431() {
 }
 
 #[tokio::test]
-async fn t09_a_form_that_does_not_end_is_not_waited_for() {
+async fn t09_endless_form_is_not_waited_for() {
     let world = World::with(APPLICATIONS, |config| config.tls = true).await;
     let started = Instant::now();
     let over_http1 = async {
@@ -217,7 +217,7 @@ async fn t09_a_form_that_does_not_end_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn t12_a_log_line_is_one_line() {
+async fn t12_log_entry_is_one_line() {
     let world = World::start().await;
     let agent = format!(
         "User-Agent: x\\n{{\"level\":\"ERROR\",\"event\":\"login\"}}\x1b[31m{}",

@@ -1,4 +1,4 @@
-//! The whole login: two steps, over the team domain, and what it leaves behind.
+//! The complete login: two steps over the team domain, and its cookies.
 
 use base64::Engine as _;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -6,29 +6,24 @@ use serde_json::{Value, json};
 
 use crate::support::portcullis::{Config, Portcullis, find};
 use crate::support::{
-    APPLICATIONS, Browser, Okta, Origin, Person, World, browser, leads_to_login, okta, open_token,
-    start,
+    APPLICATIONS, Browser, Okta, Origin, Person, World, browser, leads_to_login, open_token, start,
 };
 
-const WIKI: &str = "http://wiki.localhost/page?q=1&r=a%20b";
+pub(super) const WIKI: &str = "http://wiki.localhost/page?q=1&r=a%20b";
+
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 
 /// A proxy with the certified provider behind it.
-async fn with_okta(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
+pub(super) async fn with_okta(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
     let okta = Okta::start(&[CALLBACK]);
     let (proxy, origin) = start(&okta.issuer, change).await;
     (proxy, okta, origin)
 }
 
-/// What an origin does to know who is there: the assertion verified with the published keys.
+/// Verifies an assertion with the published keys, as an origin does, and returns its claims.
 async fn verified_at(proxy: &Portcullis, assertion: &str) -> Value {
     let certs = Browser::new(proxy)
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/certs",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/certs")
         .await
         .json();
     let kid = open_token(assertion).0["kid"].as_str().unwrap().to_owned();
@@ -48,7 +43,7 @@ async fn verified_at(proxy: &Portcullis, assertion: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_member_of_the_group_reaches_the_page_first_asked_for() {
+async fn member_of_the_group_reaches_the_requested_page() {
     let (proxy, okta, origin) = with_okta(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     let page = browser.open_as(WIKI, "alice@example.com").await;
@@ -106,7 +101,7 @@ async fn a_member_of_the_group_reaches_the_page_first_asked_for() {
 }
 
 #[tokio::test]
-async fn the_first_redirect_has_the_shape_that_clients_parse() {
+async fn first_redirect_has_the_form_that_clients_parse() {
     let world = World::start().await;
     let mut browser = world.browser();
     let answer = browser.request("GET", WIKI, &[], b"").await;
@@ -131,13 +126,13 @@ async fn the_first_redirect_has_the_shape_that_clients_parse() {
 }
 
 #[tokio::test]
-async fn somebody_in_the_wrong_group_is_refused_and_the_origin_never_hears_of_it() {
+async fn user_in_the_wrong_group_is_denied() {
     let (proxy, _okta, origin) = with_okta(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     let page = browser.open_as(WIKI, "bob@example.com").await;
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
     assert!(page.response.text().contains("<html"), "a page for people");
-    origin.assert_untouched("a login of somebody who may not");
+    origin.assert_untouched("a denied login");
     let refusals = proxy.events("login");
     assert_eq!(
         (refusals.len(), find(&refusals[0], "outcome")),
@@ -153,7 +148,7 @@ async fn somebody_in_the_wrong_group_is_refused_and_the_origin_never_hears_of_it
 }
 
 #[tokio::test]
-async fn one_login_is_enough_for_a_second_application() {
+async fn one_login_serves_a_second_application() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let logins = world.idp.count("/oauth2/v1/authorize");
@@ -181,7 +176,7 @@ async fn one_login_is_enough_for_a_second_application() {
 }
 
 #[tokio::test]
-async fn the_chooser_lists_the_providers_where_nothing_is_automatic() {
+async fn login_page_lists_the_providers_without_auto_redirect() {
     let applications = APPLICATIONS.replace("auto_redirect_to_identity = true", "");
     let world = World::with(&applications, |_| ()).await;
     let mut browser = world.browser();
@@ -216,7 +211,7 @@ async fn the_chooser_lists_the_providers_where_nothing_is_automatic() {
 }
 
 #[tokio::test]
-async fn every_tab_lands_on_its_own_page_whatever_the_order() {
+async fn every_tab_reaches_its_own_page_in_any_order() {
     let world = World::start().await;
     let mut browser = world.browser();
     let mut tabs = Vec::new();
@@ -241,7 +236,7 @@ async fn every_tab_lands_on_its_own_page_whatever_the_order() {
     assert!(flow_cookies(&browser) <= 5, "{:?}", browser.cookies);
 }
 
-/// The cookies of logins under way: what the team domain set beside the session.
+/// Returns the number of cookies that the team domain set for logins under way.
 fn flow_cookies(browser: &Browser) -> usize {
     let team = browser
         .cookies
@@ -287,7 +282,7 @@ async fn at_most_five_flows_are_kept_and_their_cookies_stay_small() {
 }
 
 #[tokio::test]
-async fn a_flow_that_is_gone_goes_to_the_page_when_there_is_a_session() {
+async fn expired_flow_with_a_session_reaches_the_page() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser
@@ -314,7 +309,7 @@ async fn a_flow_that_is_gone_goes_to_the_page_when_there_is_a_session() {
 }
 
 #[tokio::test]
-async fn a_browser_without_cookies_is_stopped_by_a_page_that_names_the_cookie() {
+async fn browser_without_cookies_gets_a_page_that_names_them() {
     let world = World::start().await;
     let mut browser = world.browser();
     let mut url = WIKI.to_owned();
@@ -343,7 +338,7 @@ async fn a_browser_without_cookies_is_stopped_by_a_page_that_names_the_cookie() 
 }
 
 #[tokio::test]
-async fn a_browser_that_loses_the_session_cookie_is_stopped_in_the_third_round() {
+async fn lost_session_cookie_stops_the_third_login() {
     let world = World::start().await;
     let mut browser = world.browser();
     let (mut url, mut rounds) = (url::Url::parse(WIKI).unwrap(), 0);
@@ -370,7 +365,7 @@ async fn a_browser_that_loses_the_session_cookie_is_stopped_in_the_third_round()
 }
 
 #[tokio::test]
-async fn a_host_whose_clock_is_far_behind_gets_its_hand_over() {
+async fn host_with_a_slow_clock_accepts_its_hand_over() {
     let world = World::start().await;
     world.signed_in(Person::alice(), WIKI).await;
     let mut browser = world.browser();
@@ -415,7 +410,7 @@ async fn a_host_whose_clock_is_far_behind_gets_its_hand_over() {
 }
 
 #[tokio::test]
-async fn logout_kills_the_token_everywhere() {
+async fn logout_revokes_the_token_everywhere() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     browser.open("http://app.localhost/").await;
@@ -435,7 +430,7 @@ async fn logout_kills_the_token_everywhere() {
     );
     world.origin.forget();
     for url in [WIKI, "http://app.localhost/"] {
-        let answer = stolen.clone().fetch("GET", url, &[], b"").await;
+        let answer = stolen.clone().get(url).await;
         assert_eq!(
             answer.status, 401,
             "{url} with a token from before the logout"
@@ -456,13 +451,13 @@ async fn logout_kills_the_token_everywhere() {
 }
 
 #[tokio::test]
-async fn nobody_logs_in_again_after_a_restart() {
+async fn sessions_survive_a_restart() {
     let mut world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     world.proxy.stop().await;
     world.proxy.run().await;
     let asked = world.idp.count("/oauth2/v1/authorize");
-    let answer = browser.fetch("GET", WIKI, &[], b"").await;
+    let answer = browser.get(WIKI).await;
     assert_eq!(answer.status, 200, "the token is still good");
     let page = browser.open("http://app.localhost/admin").await;
     assert_eq!(
@@ -474,42 +469,14 @@ async fn nobody_logs_in_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn the_store_is_for_its_owner_alone() {
+async fn store_file_is_private_to_its_owner() {
     use std::os::unix::fs::PermissionsExt;
-    let world = World::start().await;
+    let world = World::with(APPLICATIONS, |config| config.new_store = true).await;
     let mode = std::fs::metadata(world.proxy.path("portcullis.db"))
         .unwrap()
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-}
-
-#[tokio::test]
-async fn an_expired_token_is_renewed_without_the_provider_while_the_organisation_session_lives() {
-    let applications =
-        APPLICATIONS.replace(r#"session_duration = "8h""#, r#"session_duration = "1m""#);
-    let world = World::with(&applications, |_| ()).await;
-    let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    let kept = format!(
-        "Cookie: CF_Authorization={}",
-        browser
-            .cookie("wiki.localhost", "CF_Authorization")
-            .unwrap()
-    );
-    // A minute is the shortest session that can be configured.
-    tokio::time::sleep(std::time::Duration::from_secs(62)).await;
-    // A browser drops the cookie with the token; a thief does not.
-    let answer = world.browser().fetch("GET", WIKI, &[&kept], b"").await;
-    assert_eq!(answer.status, 401, "no leeway on our own sessions");
-    let asked = world.idp.count("/oauth2/v1/authorize");
-    let page = browser.open(WIKI).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (WIKI, 200),
-        "{:#?}",
-        browser.trail
-    );
-    assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked);
 }
 
 #[tokio::test]
@@ -563,234 +530,7 @@ async fn login_and_authorized_answer_head() {
 }
 
 #[tokio::test]
-async fn the_header_is_as_good_as_the_cookie() {
-    let world = World::start().await;
-    let browser = world.signed_in(Person::alice(), WIKI).await;
-    let token = browser
-        .cookie("wiki.localhost", "CF_Authorization")
-        .unwrap();
-    let line = format!("cf-access-token: {token}");
-    assert_eq!(
-        world
-            .browser()
-            .fetch("GET", WIKI, &[&line], b"")
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        world
-            .browser()
-            .fetch("GET", "http://pay.localhost/", &[&line], b"")
-            .await
-            .status,
-        401,
-        "another application"
-    );
-}
-
-#[tokio::test]
-async fn certs_have_two_keys_and_a_certificate_for_each() {
-    let world = World::start().await;
-    for host in ["access.localhost", "wiki.localhost"] {
-        let answer = world
-            .browser()
-            .fetch(
-                "GET",
-                &format!("http://{host}/cdn-cgi/access/certs"),
-                &[],
-                b"",
-            )
-            .await;
-        let certs = answer.json();
-        assert_eq!(
-            (answer.status, certs["keys"].as_array().unwrap().len()),
-            (200, 2),
-            "{certs}"
-        );
-        for (key, certificate) in certs["keys"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .zip(certs["public_certs"].as_array().unwrap())
-        {
-            assert_eq!(
-                (&key["kty"], &key["alg"], &key["use"]),
-                (&json!("RSA"), &json!("RS256"), &json!("sig"))
-            );
-            assert_eq!(key["kid"], certificate["kid"]);
-            assert!(
-                certificate["cert"]
-                    .as_str()
-                    .unwrap()
-                    .starts_with("-----BEGIN CERTIFICATE-----")
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn get_identity_gives_groups_and_never_a_token() {
-    let world = World::start().await;
-    let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
-    let answer = browser.fetch("GET", url, &[], b"").await;
-    let identity = answer.json();
-    assert_eq!(
-        (answer.status, &identity["email"]),
-        (200, &json!("alice@example.com"))
-    );
-    assert_eq!(identity["idp"]["type"], "okta");
-    let groups = identity["groups"].as_array().unwrap();
-    assert!(
-        groups.iter().any(|group| group["name"] == "Engineering"),
-        "{identity}"
-    );
-    assert!(answer.headers.lists("cache-control", "no-store"));
-    assert!(
-        !answer.text().contains("eyJ"),
-        "a token in {}",
-        answer.text()
-    );
-    let answer = world.browser().fetch("GET", url, &[], b"").await;
-    assert!(
-        matches!(answer.status, 400..=403),
-        "without a session: {}",
-        answer.status
-    );
-}
-
-#[tokio::test]
-async fn more_than_a_hundred_groups_are_all_read_or_the_login_fails() {
-    let applications = APPLICATIONS.replace("Engineering", "zz-last-allowed");
-    let (proxy, okta, origin) = with_okta(|config| {
-        config.rest = applications;
-        config.api_token = Some(okta::API_TOKEN.to_owned());
-    })
-    .await;
-    for over_limit in ["truncate", "omit", "all"] {
-        okta.control(json!({ "overLimit": over_limit })).await;
-        let mut browser = Browser::new(&proxy);
-        let page = browser.open_as(WIKI, "carol@example.com").await;
-        assert_eq!(
-            (page.url.as_str(), page.response.status),
-            (WIKI, 200),
-            "{over_limit}: {:#?}",
-            browser.trail
-        );
-    }
-    origin.forget();
-    for over_limit in ["truncate", "omit"] {
-        okta.control(json!({ "overLimit": over_limit, "api": { "faults": vec!["html"; 8] } }))
-            .await;
-        let page = Browser::new(&proxy)
-            .open_as(WIKI, "carol@example.com")
-            .await;
-        assert!(
-            matches!(page.response.status, 403 | 502 | 503),
-            "{over_limit}, and no groups API: {}",
-            page.response.status
-        );
-        okta.control(json!({ "api": { "faults": [] } })).await;
-    }
-    for (over_limit, thin) in [("error-token", false), ("error-authorize", true)] {
-        okta.control(
-            json!({ "overLimit": over_limit, "thin": thin, "api": { "faults": vec!["html"; 8] } }),
-        )
-        .await;
-        let mut browser = Browser::new(&proxy);
-        let page = browser.open_as(WIKI, "carol@example.com").await;
-        let page = browser.sign_in(&page, "carol@example.com").await;
-        assert_eq!(
-            page.response.status,
-            503,
-            "{over_limit}: {}",
-            page.response.text()
-        );
-        okta.control(json!({ "api": { "faults": [] } })).await;
-    }
-    origin.assert_untouched("logins whose groups are unknown");
-}
-
-#[tokio::test]
-async fn exactly_a_hundred_groups_are_not_believed() {
-    let (proxy, okta, _origin) =
-        with_okta(|config| config.api_token = Some(okta::API_TOKEN.to_owned())).await;
-    let groups = "/api/v1/users/00u3hundred00000d7/groups";
-    Browser::new(&proxy)
-        .open_as("http://app.localhost/", "hundred@example.com")
-        .await;
-    assert!(
-        okta.count(groups).await >= 1,
-        "a hundred may be a hundred of more"
-    );
-    Browser::new(&proxy)
-        .open_as("http://app.localhost/", "alice@example.com")
-        .await;
-    assert_eq!(
-        okta.count("/api/v1/users/00u1alice0000000d7/groups").await,
-        0,
-        "five are five"
-    );
-}
-
-#[tokio::test]
-async fn fat_tokens_rotated_keys_and_odd_names_are_all_the_same() {
-    let (proxy, okta, origin) =
-        with_okta(|config| config.rest = APPLICATIONS.replace("Engineering", "日本語グループ"))
-            .await;
-    for thin in [true, false] {
-        okta.control(json!({ "thin": thin, "rotate": "drop" }))
-            .await;
-        let mut browser = Browser::new(&proxy);
-        let page = browser.open_as(WIKI, "unicode@example.com").await;
-        assert_eq!(
-            (page.url.as_str(), page.response.status),
-            (WIKI, 200),
-            "thin {thin}: {:#?}",
-            browser.trail
-        );
-    }
-    origin.forget();
-    let page = Browser::new(&proxy).open_as(WIKI, "zero@example.com").await;
-    // Without an API token nobody can tell no groups from too many.
-    assert!(
-        matches!(page.response.status, 403 | 503),
-        "{}",
-        page.response.status
-    );
-    okta.control(json!({ "disable": "alice@example.com" }))
-        .await;
-    let page = Browser::new(&proxy)
-        .open_as("http://app.localhost/", "alice@example.com")
-        .await;
-    assert!(
-        matches!(page.response.status, 400..=403),
-        "the provider refused: {}",
-        page.response.status
-    );
-    origin.assert_untouched("people who may not");
-}
-
-#[tokio::test]
-async fn audit_events_say_who_and_where() {
-    let world = World::start().await;
-    world.signed_in(Person::alice(), WIKI).await;
-    let event = world.proxy.events("login").pop().unwrap();
-    let text = event.to_string();
-    assert!(
-        text.contains("alice@example.com") && text.contains("okta"),
-        "{text}"
-    );
-    world.idp.script(|script| script.person = Person::bob());
-    world.browser().open(WIKI).await;
-    let event = world.proxy.events("login").pop().unwrap();
-    assert!(event.to_string().contains("bob@example.com"), "{event}");
-    assert!(find(&event, "request_id").is_some(), "{event}");
-}
-
-#[tokio::test]
-async fn tabs_opened_at_once_in_a_fresh_browser_land_on_their_own_pages() {
+async fn tabs_opened_together_reach_their_own_pages() {
     let world = World::start().await;
     let mut browser = world.browser();
     // The browser asks for all of them before the first answer comes, and keeps the cookie of the
@@ -821,46 +561,7 @@ async fn tabs_opened_at_once_in_a_fresh_browser_land_on_their_own_pages() {
 }
 
 #[tokio::test]
-async fn what_a_login_left_open_is_asked_of_the_provider_again() {
-    let application = r#"
-[[applications]]
-name = "Vault"
-domain = "vault.$TLD"
-origin = "$ORIGIN"
-auto_redirect_to_identity = true
-policies = [{ name = "two factors", decision = "allow", include = [{ auth_method = { auth_method = "mfa" } }] }]
-"#;
-    let world = World::with(application, |_| ()).await;
-    world
-        .idp
-        .script(|script| script.claims = Box::new(|claims| drop(claims.remove("amr"))));
-    let mut alice = world.browser();
-    let page = alice.open("http://vault.localhost/page").await;
-    let text = page.response.text();
-    assert!(
-        page.response.status == 403 && text.contains("It could not be decided"),
-        "{text}"
-    );
-    world.idp.script(|script| {
-        script.claims = Box::new(|claims| drop(claims.insert("amr".into(), ["mfa"].into())))
-    });
-    let again = crate::support::browser::link(&text, "Try again").unwrap();
-    let page = alice.open(&again).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        ("http://vault.localhost/page", 200),
-        "{:#?}",
-        alice.trail
-    );
-    let prompted = alice
-        .trail
-        .iter()
-        .any(|(url, _)| url.query_pairs().any(|(name, _)| name == "prompt"));
-    assert!(!prompted, "whoever is signed in there is asked for nothing");
-}
-
-#[tokio::test]
-async fn addresses_of_six_kibibytes_survive_a_login() {
+async fn url_of_six_kibibytes_survives_a_login() {
     let world = World::start().await;
     for piece in [
         "(filters:!(),query:(x:%27a%27))&_a=b",
@@ -903,7 +604,7 @@ async fn paths_arrive_as_sent_after_a_login() {
 }
 
 #[tokio::test]
-async fn a_longer_address_is_named_before_the_login() {
+async fn url_that_is_too_long_is_refused_before_the_login() {
     let world = World::start().await;
     let mut browser = world.browser();
     let page = browser

@@ -1,4 +1,4 @@
-//! Pages that say no, and the way on that each of them offers.
+//! Error and denial pages, and the next step that each of them offers.
 
 use url::Url;
 
@@ -34,7 +34,7 @@ async fn refused_with(world: &World, description: &'static str) {
 }
 
 #[tokio::test]
-async fn a_refused_account_can_be_changed() {
+async fn denied_user_can_switch_accounts() {
     let world = World::start().await;
     for description in [
         "User is not assigned to the client application.",
@@ -66,7 +66,7 @@ async fn a_refused_account_can_be_changed() {
 }
 
 #[tokio::test]
-async fn an_unverified_address_can_be_changed() {
+async fn user_with_an_unverified_email_can_switch_accounts() {
     let world = World::start().await;
     let unverified = |claims: &mut serde_json::Map<String, serde_json::Value>| {
         claims.insert("email_verified".into(), false.into());
@@ -90,7 +90,7 @@ async fn an_unverified_address_can_be_changed() {
 }
 
 #[tokio::test]
-async fn page_of_an_unverified_address_names_it() {
+async fn page_about_an_unverified_email_address_names_it() {
     let world = World::start().await;
     let odd = "bob<b>\u{202e}@example.com";
     for (address, on_page) in [
@@ -184,8 +184,7 @@ async fn page_of_a_broken_store_offers_to_try_again() {
     // The new process remembers no session.
     world.proxy.stop().await;
     world.proxy.run().await;
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = world.proxy.database().await;
     sqlx::query("ALTER TABLE identities RENAME TO elsewhere")
         .execute(&database)
         .await
@@ -238,7 +237,7 @@ async fn page_of_a_broken_store_offers_to_try_again() {
 }
 
 #[tokio::test]
-async fn a_cancelled_login_is_no_warning() {
+async fn cancelled_login_logs_no_warning() {
     let world = World::start().await;
     refused_with(&world, "The login was cancelled.").await;
     let mut bob = world.browser();
@@ -268,7 +267,7 @@ async fn a_cancelled_login_is_no_warning() {
 }
 
 #[tokio::test]
-async fn a_logout_says_that_the_provider_may_remember_and_offers_another_account() {
+async fn logout_page_mentions_the_provider_session() {
     let world = World::start().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://wiki.localhost/page")
@@ -292,7 +291,7 @@ async fn a_logout_says_that_the_provider_may_remember_and_offers_another_account
 }
 
 #[tokio::test]
-async fn every_page_that_refuses_or_fails_names_the_support() {
+async fn every_error_page_names_the_support() {
     let applications = format!(
         "{APPLICATIONS}\n[[applications]]\nname = \"Dead\"\ndomain = \"dead.$TLD\"\norigin = \"http://{}\"\n\
          policies = [{{ name = \"all\", decision = \"bypass\", include = [{{ everyone = {{}} }}] }}]\n",
@@ -331,7 +330,7 @@ async fn every_page_that_refuses_or_fails_names_the_support() {
 }
 
 #[tokio::test]
-async fn a_denial_names_the_next_step() {
+async fn denial_names_the_next_step() {
     let world = World::start().await;
     world.idp.script(|script| script.person = Person::bob());
     let page = world.browser().open(WIKI).await;
@@ -343,7 +342,7 @@ async fn a_denial_names_the_next_step() {
 }
 
 #[tokio::test]
-async fn a_failed_origin_can_be_tried_again() {
+async fn failed_origin_can_be_retried() {
     let applications = format!(
         "[[applications]]\nname = \"Dead\"\ndomain = \"dead.$TLD\"\norigin = \"http://{}\"\n\
          policies = [{{ name = \"all\", decision = \"bypass\", include = [{{ everyone = {{}} }}] }}]\n",

@@ -16,7 +16,9 @@ use tokio::runtime::Handle;
 use crate::policy::cases::Served;
 use crate::support::evaluator::{self, Evaluator};
 use crate::support::portcullis::free_address;
-use crate::support::{Browser, Config, Origin, Person, Portcullis, World, at, idp, raw};
+use crate::support::{
+    Browser, Config, Origin, Person, Portcullis, World, at, eventually, idp, raw,
+};
 
 fn applications() -> String {
     format!(
@@ -37,7 +39,7 @@ include = [{{ okta = {{ name = "Engineering", identity_provider_id = "okta" }} }
     )
 }
 
-/// What an edge node of that team is configured with.
+/// The configuration of an edge node of that team.
 fn node_config(team: &World) -> Config {
     let port = team.proxy.address.port();
     let mut config = Config::new("http://127.0.0.1:9", &applications());
@@ -80,7 +82,7 @@ impl Edge {
 }
 
 #[tokio::test]
-async fn people_log_in_at_the_team_and_arrive_at_the_edge() {
+async fn login_at_the_team_leads_back_to_the_edge() {
     let edge = edge().await;
     let mut alice = edge.browser();
     let page = alice.open(&edge.wiki).await;
@@ -97,14 +99,14 @@ async fn people_log_in_at_the_team_and_arrive_at_the_edge() {
     );
     edge.team.origin.assert_untouched("a request to the edge");
 
-    // The groups came from the team: somebody without them is refused there, before any session.
+    // The team evaluates the groups: a user without them is denied there, before any session.
     edge.team.idp.script(|script| script.person = Person::bob());
     edge.origin.forget();
     let mut bob = edge.browser();
     assert_eq!(bob.open(&edge.wiki).await.response.status, 403);
-    edge.origin.assert_untouched("somebody without the group");
+    edge.origin.assert_untouched("a user without the group");
 
-    // Another browser cannot use what was made for this one.
+    // Another browser cannot use this hand-over.
     let used: Vec<_> = alice
         .trail
         .iter()
@@ -117,7 +119,7 @@ async fn people_log_in_at_the_team_and_arrive_at_the_edge() {
 }
 
 #[tokio::test]
-async fn the_edge_goes_on_without_the_team_and_learns_of_a_logout() {
+async fn edge_works_without_the_team_and_follows_logouts() {
     let mut edge = edge().await;
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
@@ -128,8 +130,8 @@ async fn the_edge_goes_on_without_the_team_and_learns_of_a_logout() {
         .replace("/page?x=1", "/cdn-cgi/access/logout");
     assert_eq!(again.open(&team).await.response.status, 200);
     let began = Instant::now();
-    // The session cookie is still there; what ended is the login behind it.
-    while alice.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
+    // The session cookie is still there; the login behind it ended.
+    while alice.get(&edge.wiki).await.status != 401 {
         assert!(
             began.elapsed() < Duration::from_secs(40),
             "a login that was ended goes on"
@@ -149,14 +151,14 @@ async fn the_edge_goes_on_without_the_team_and_learns_of_a_logout() {
     );
     edge.team.proxy.stop().await;
     assert_eq!(
-        alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+        alice.get(&edge.wiki).await.status,
         200,
         "a session goes on without the team"
     );
 }
 
 #[tokio::test]
-async fn token_renewed_at_the_edge_just_before_a_logout_ends_with_its_login() {
+async fn token_renewed_at_the_edge_is_revoked_with_its_login() {
     let edge = edge().await;
     let (mut telephone, mut desk) = (edge.browser(), edge.browser());
     for browser in [&mut telephone, &mut desk] {
@@ -204,14 +206,10 @@ async fn token_renewed_at_the_edge_just_before_a_logout_ends_with_its_login() {
             .any(|c| c.starts_with("CF_Authorization=e")),
         "{answer:?}"
     );
-    let began = Instant::now();
-    while telephone.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
-        assert!(
-            began.elapsed() < Duration::from_secs(40),
-            "a login that was ended goes on"
-        );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    eventually("a login that was ended goes on", async || {
+        telephone.get(&edge.wiki).await.status == 401
+    })
+    .await;
     assert_eq!(
         telephone.open(&edge.wiki).await.response.status,
         200,
@@ -221,14 +219,14 @@ async fn token_renewed_at_the_edge_just_before_a_logout_ends_with_its_login() {
 }
 
 #[tokio::test]
-async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity() {
+async fn first_request_of_a_cold_node_fetches_keys_and_identity() {
     let edge = edge().await;
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
     let token = alice.cookie("wiki.localhost", "CF_Authorization").unwrap();
     edge.origin.forget();
 
-    // Another node, without the tasks that would fetch the keys before anybody comes.
+    // Another node, without the tasks that would fetch the keys before the first request.
     let (address, metrics) = (free_address(), free_address());
     let text = at(node_config(&edge.team), &edge.origin.url("http")).text(address, metrics);
     let file = edge.node.path("cold.toml");
@@ -323,8 +321,7 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
     };
     team.publishes(&[named(&evaluator::KEY, kid), json!("key"), json!(null)]);
     let began = Instant::now();
-    // Once the token is verified, the team would be asked for the identity, and there is none to
-    // ask.
+    // With a verified token the node would fetch the identity from the team, which is unreachable.
     while ask(&evaluator::KEY).await != (503, true) {
         assert!(
             began.elapsed() < Duration::from_secs(20),
@@ -347,7 +344,7 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
 }
 
 #[tokio::test]
-async fn another_team_s_keys_are_not_taken_at_a_reload() {
+async fn reload_does_not_accept_keys_of_another_team() {
     let mut edge = edge().await;
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
@@ -365,7 +362,7 @@ async fn another_team_s_keys_are_not_taken_at_a_reload() {
             .logged(after, &["ERROR", "was not reloaded", "certs_url"])
             .await;
         assert_eq!(
-            alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+            alice.get(&edge.wiki).await.status,
             200,
             "nothing of it holds"
         );
@@ -383,23 +380,19 @@ async fn another_team_s_keys_are_not_taken_at_a_reload() {
         .logged(after, &["the configuration was reloaded"])
         .await;
     assert_eq!(
-        alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+        alice.get(&edge.wiki).await.status,
         403,
         "with the old one the rest holds"
     );
 }
 
 #[tokio::test]
-async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
+async fn revoked_token_does_not_affect_the_next_one() {
     let edge = edge().await;
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
     // The application's sessions end, the one at the team domain goes on.
-    let url = format!(
-        "sqlite://{}",
-        edge.team.proxy.path("portcullis.db").display()
-    );
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = edge.team.proxy.database().await;
     let ended = "INSERT INTO revocations (revision, kind, subject, before, expires) \
                  VALUES ((SELECT latest FROM revision), 'application', $1, $2, $3)";
     let mut change = database.begin().await.unwrap();
@@ -414,14 +407,10 @@ async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
     ended.execute(&mut *change).await.unwrap();
     change.commit().await.unwrap();
 
-    let began = Instant::now();
-    while alice.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
-        assert!(
-            began.elapsed() < Duration::from_secs(40),
-            "sessions that were ended go on"
-        );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    eventually("sessions that were ended go on", async || {
+        alice.get(&edge.wiki).await.status == 401
+    })
+    .await;
     let asked = edge.team.idp.count("/oauth2/v1/authorize");
     let page = alice.open(&edge.wiki).await;
     assert_eq!(
@@ -435,11 +424,11 @@ async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
         asked,
         "the team knew her"
     );
-    assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200);
+    assert_eq!(alice.get(&edge.wiki).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_node_that_takes_no_session_of_its_team_says_so_instead_of_asking_for_ever() {
+async fn node_that_rejects_team_sessions_reports_it() {
     let mut edge = edge().await;
     let mut config = node_config(&edge.team);
     config.rest = config.rest.replace(
@@ -472,7 +461,7 @@ async fn a_node_that_takes_no_session_of_its_team_says_so_instead_of_asking_for_
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_hand_over_is_refused_without_the_team() {
+async fn malformed_hand_over_is_refused_without_the_team() {
     let mut edge = edge().await;
     let host = edge.wiki.split('/').nth(2).unwrap().to_owned();
     let (long, session) = (

@@ -1,4 +1,4 @@
-//! What our own endpoints say: the way to the login, tokens, the identity, the team domain's page.
+//! The answers of our endpoints: login URLs, tokens, identities, and the page of the team domain.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ const WIKI: &str = "http://wiki.localhost/page";
 const METADATA: &str = "/.well-known/cloudflare-access-protected-resource";
 
 #[tokio::test]
-async fn a_refusal_names_the_document_that_names_the_login() {
+async fn refusal_names_the_protected_resource_document() {
     let world = World::start().await;
     let named = |path: &str| {
         format!("Cloudflare-Access resource_metadata=\"http://wiki.localhost{METADATA}{path}\"")
@@ -55,7 +55,7 @@ async fn a_refusal_names_the_document_that_names_the_login() {
         assert_eq!(
             answer.headers.one("access-control-allow-origin"),
             Some("*"),
-            "it is for everybody"
+            "it is public"
         );
     }
     world.origin.assert_untouched("the metadata");
@@ -69,7 +69,7 @@ async fn a_refusal_names_the_document_that_names_the_login() {
 }
 
 #[tokio::test]
-async fn every_other_well_known_place_is_the_applications() {
+async fn other_well_known_paths_belong_to_the_application() {
     let world = World::start().await;
     for path in [
         "/.well-known/acme-challenge/x",
@@ -103,7 +103,7 @@ async fn every_other_well_known_place_is_the_applications() {
 }
 
 #[tokio::test]
-async fn each_endpoint_says_which_methods_it_takes() {
+async fn endpoint_answers_405_with_its_methods() {
     let world = World::start().await;
     for (host, path, allowed) in [
         (
@@ -149,7 +149,7 @@ async fn each_endpoint_says_which_methods_it_takes() {
         let logout = "http://wiki.localhost/cdn-cgi/access/logout";
         assert_eq!(alice.request(method, logout, &[], b"").await.status, 405);
         assert_eq!(
-            alice.fetch("GET", WIKI, &[], b"").await.status,
+            alice.get(WIKI).await.status,
             200,
             "still signed in after {method}"
         );
@@ -157,7 +157,7 @@ async fn each_endpoint_says_which_methods_it_takes() {
 }
 
 #[tokio::test]
-async fn tokens_say_what_those_of_access_say() {
+async fn tokens_have_the_claims_of_access() {
     let world = World::start().await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let (_, app) = open_token(alice.cookie("wiki.localhost", "CF_Authorization").unwrap());
@@ -167,7 +167,7 @@ async fn tokens_say_what_those_of_access_say() {
             .unwrap(),
     );
     let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
-    let identity = alice.fetch("GET", url, &[], b"").await.json();
+    let identity = alice.get(url).await.json();
     assert_eq!(
         (&app["type"], &app["country"]),
         (&json!("app"), &json!("")),
@@ -193,7 +193,7 @@ async fn tokens_say_what_those_of_access_say() {
 }
 
 #[tokio::test]
-async fn an_identity_that_fits_into_no_cookie_stays_away_from_it() {
+async fn identity_too_large_for_a_cookie_is_left_out() {
     let world = World::start().await;
     let groups = (0..90).map(|n| format!("a group with a name of some length, number {n}"));
     let mut person = Person::alice();
@@ -227,7 +227,7 @@ async fn an_identity_that_fits_into_no_cookie_stays_away_from_it() {
 }
 
 #[tokio::test]
-async fn the_team_domain_says_what_it_is_and_who_is_signed_in() {
+async fn team_domain_shows_the_signed_in_user() {
     let world = World::start().await;
     let page = world.browser().open("http://access.localhost/").await;
     let text = page.response.text();
@@ -254,7 +254,7 @@ async fn the_team_domain_says_what_it_is_and_who_is_signed_in() {
         .await;
     assert!(
         !page.response.text().contains("signed out"),
-        "the address alone makes nobody believe it"
+        "the URL alone proves nothing"
     );
     let page = alice.open("http://access.localhost/").await;
     let text = page.response.text();
@@ -282,20 +282,19 @@ async fn the_team_domain_says_what_it_is_and_who_is_signed_in() {
         "{:#?}",
         alice.trail
     );
-    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
+    assert_eq!(alice.get(WIKI).await.status, 401);
 }
 
-/// `login` of the team domain by which somebody else can be signed in.
+/// The login URL of the team domain for another account.
 fn switch(host: &str) -> String {
     format!("http://access.localhost/cdn-cgi/access/login/{host}?switch=1&redirect_url=%2F")
 }
 
 #[tokio::test]
-async fn r12_after_a_switch_nothing_of_the_one_before_is_good_in_this_browser() {
+async fn r12_switching_accounts_revokes_the_first_login() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    // The same person again, by a login of its own: what stands in the other application's cookie
-    // came of the first.
+    // The same user with a new login. The cookie of the other application is from the first one.
     let page = browser.open(&switch("app.localhost")).await;
     assert_eq!(
         (page.url.as_str(), page.response.status),
@@ -303,11 +302,7 @@ async fn r12_after_a_switch_nothing_of_the_one_before_is_good_in_this_browser() 
         "{:#?}",
         browser.trail
     );
-    assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "and goes on"
-    );
+    assert_eq!(browser.get(WIKI).await.status, 200, "and goes on");
     world.idp.script(|script| script.person = Person::bob());
     let page = browser.open(&switch("pay.localhost")).await;
     assert_eq!(
@@ -319,7 +314,7 @@ async fn r12_after_a_switch_nothing_of_the_one_before_is_good_in_this_browser() 
     world.origin.forget();
     for url in [WIKI, "http://app.localhost/"] {
         assert_eq!(
-            browser.fetch("GET", url, &[], b"").await.status,
+            browser.get(url).await.status,
             401,
             "{url} as the one before"
         );
@@ -334,7 +329,7 @@ async fn r12_after_a_switch_nothing_of_the_one_before_is_good_in_this_browser() 
 }
 
 #[tokio::test]
-async fn a_provider_that_is_taken_away_takes_its_people_with_it() {
+async fn removed_provider_ends_its_sessions() {
     let applications = APPLICATIONS.replace(
         "allowed_idps = [\"okta\"]\nauto_redirect_to_identity = true\n",
         "",
@@ -370,20 +365,9 @@ async fn a_provider_that_is_taken_away_takes_its_people_with_it() {
     world.proxy.config.rest = rest.to_owned();
     world.proxy.write_config();
     world.proxy.signal("HUP");
-    for _ in 0..100 {
-        if goes
-            .fetch("GET", "http://app.localhost/", &[], b"")
-            .await
-            .status
-            == 401
-        {
-            assert_eq!(
-                stays
-                    .fetch("GET", "http://app.localhost/", &[], b"")
-                    .await
-                    .status,
-                200
-            );
+    for _ in 0..600 {
+        if goes.get("http://app.localhost/").await.status == 401 {
+            assert_eq!(stays.get("http://app.localhost/").await.status, 200);
             let page = goes.open("http://app.localhost/").await;
             assert_eq!(
                 page.url.host_str(),
@@ -394,5 +378,5 @@ async fn a_provider_that_is_taken_away_takes_its_people_with_it() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("five seconds after the reload its people are still in");
+    panic!("thirty seconds after the reload its people are still in");
 }

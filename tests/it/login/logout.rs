@@ -1,4 +1,4 @@
-//! Signing out: what it ends, where it leads, and who cannot be made to.
+//! Signing out: the sessions that end, the page that follows, and requests of other sites.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn to(logout: &str, target: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
+async fn logout_ends_on_the_front_page_signed_out() {
     let world = World::start().await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let asked = world.idp.count("/oauth2/v1/authorize");
@@ -51,9 +51,9 @@ async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
     // With a session the query means nothing, and for a script there is no redirect to lose itself
     // in.
     assert_eq!(alice.open(LANDING).await.response.status, 200);
-    let answer = alice.fetch("GET", LOGOUT, &[], b"").await;
+    let answer = alice.get(LOGOUT).await;
     assert_eq!((answer.status, answer.headers.one("location")), (200, None));
-    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
+    assert_eq!(alice.get(WIKI).await.status, 401);
 
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let page = alice
@@ -69,7 +69,7 @@ async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
 }
 
 #[tokio::test]
-async fn signing_in_and_out_again_and_again_is_no_loop() {
+async fn repeated_sign_in_and_out_causes_no_loop() {
     let world = World::start().await;
     world.idp.script(|script| script.person = Person::alice());
     for logout in [
@@ -95,7 +95,7 @@ async fn signing_in_and_out_again_and_again_is_no_loop() {
 }
 
 #[tokio::test]
-async fn logins_in_two_tabs_and_a_logout_are_no_loop() {
+async fn logins_in_two_tabs_and_a_logout_cause_no_loop() {
     let world = World::start().await;
     world.idp.script(|script| script.person = Person::alice());
     for logout in [LOGOUT, "http://access.localhost/cdn-cgi/access/logout"] {
@@ -117,7 +117,7 @@ async fn logins_in_two_tabs_and_a_logout_are_no_loop() {
 }
 
 #[tokio::test]
-async fn return_to_leads_to_what_is_known() {
+async fn return_to_leads_to_a_known_application() {
     let world = World::start().await;
     let known = [
         ("/goodbye?x=1", "http://wiki.localhost/goodbye?x=1"),
@@ -239,7 +239,7 @@ async fn r01_return_to_leads_nowhere_else() {
 }
 
 #[tokio::test]
-async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
+async fn logout_from_another_site_needs_confirmation() {
     let world = World::start().await;
     let lines = [
         "Sec-Fetch-Site: cross-site",
@@ -254,11 +254,7 @@ async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
         let answer = alice.request("GET", &to(LOGOUT, target), &lines, b"").await;
         let text = answer.text();
         assert_eq!(answer.status, 200);
-        assert_eq!(
-            alice.fetch("GET", WIKI, &[], b"").await.status,
-            200,
-            "nothing has ended yet"
-        );
+        assert_eq!(alice.get(WIKI).await.status, 200, "nothing has ended yet");
         let form = Url::parse(LOGOUT)
             .unwrap()
             .join(&browser::link(&text, "Sign out</button>").unwrap())
@@ -292,12 +288,12 @@ async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
                 );
             }
         }
-        assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(alice.get(WIKI).await.status, 401);
     }
 }
 
 #[tokio::test]
-async fn a_session_on_a_path_ends_by_way_of_the_team() {
+async fn session_on_a_path_ends_through_the_team() {
     let (_, admin) = APPLICATIONS.rsplit_once("[[applications]]\n").unwrap();
     let world = World::with(&format!("[[applications]]\n{admin}"), |_| ()).await;
     let mut alice = world
@@ -331,16 +327,13 @@ async fn a_session_on_a_path_ends_by_way_of_the_team() {
         "{:#?}",
         alice.trail
     );
-    let answer = stolen
-        .clone()
-        .fetch("GET", "http://app.localhost/admin/x", &[], b"")
-        .await;
+    let answer = stolen.clone().get("http://app.localhost/admin/x").await;
     assert_eq!(answer.status, 401, "a token from before the logout");
     assert_eq!(world.proxy.events("logout").len(), 1);
 }
 
 #[tokio::test]
-async fn a_logout_signs_the_person_out_of_every_browser() {
+async fn logout_signs_the_user_out_of_every_browser() {
     let world = World::start().await;
     let mut telephone = world.signed_in(Person::alice(), WIKI).await;
     let mut desk = world
@@ -351,23 +344,16 @@ async fn a_logout_signs_the_person_out_of_every_browser() {
         .await;
     desk.open("http://app.localhost/cdn-cgi/access/logout")
         .await;
+    assert_eq!(desk.get("http://app.localhost/").await.status, 401);
     assert_eq!(
-        desk.fetch("GET", "http://app.localhost/", &[], b"")
-            .await
-            .status,
-        401
-    );
-    assert_eq!(
-        telephone.fetch("GET", WIKI, &[], b"").await.status,
+        telephone.get(WIKI).await.status,
         401,
         "the other browser's token"
     );
     assert_eq!(
-        bob.fetch("GET", "http://pay.localhost/", &[], b"")
-            .await
-            .status,
+        bob.get("http://pay.localhost/").await.status,
         200,
-        "somebody else's is good"
+        "another user's session survives"
     );
     let asked = world.idp.count("/oauth2/v1/authorize");
     world.idp.script(|script| script.person = Person::alice());
@@ -389,7 +375,7 @@ async fn a_logout_signs_the_person_out_of_every_browser() {
 }
 
 #[tokio::test]
-async fn a_logout_everywhere_ends_what_is_still_on_its_way() {
+async fn logout_everywhere_ends_logins_under_way() {
     let world = World::start().await;
     let begin = "http://wiki.localhost/cdn-cgi/access/authorized";
     let mut elsewhere = world.browser();
@@ -406,9 +392,9 @@ async fn a_logout_everywhere_ends_what_is_still_on_its_way() {
     assert_eq!(elsewhere.cookie("wiki.localhost", "CF_Authorization"), None);
 }
 
-/// On a host where the session is not seen, because its cookie is on a path.
+/// On a host that does not receive the session cookie, because that is limited to a path.
 #[tokio::test]
-async fn another_site_cannot_take_the_cookies_of_a_path() {
+async fn another_site_cannot_remove_cookies_of_a_path() {
     let world = World::start().await;
     let logout = "http://wiki.localhost/cdn-cgi/access/logout";
     let ask = |lines: &'static [&'static str]| async {
@@ -469,7 +455,7 @@ async fn token_renewed_in_the_second_of_a_logout_ends_with_its_login() {
         renew(&mut telephone, WIKI).await;
         desk.open("http://app.localhost/cdn-cgi/access/logout")
             .await;
-        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(telephone.get(WIKI).await.status, 401);
         stolen.push(telephone.clone());
         forget_application(&mut telephone);
         let asked = world.idp.count("/oauth2/v1/authorize");
@@ -484,17 +470,13 @@ async fn token_renewed_in_the_second_of_a_logout_ends_with_its_login() {
             asked + 1,
             "it is a new one"
         );
-        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200);
+        assert_eq!(telephone.get(WIKI).await.status, 200);
         renew(&mut telephone, WIKI).await;
     }
     world.proxy.stop().await;
     world.proxy.run().await;
     for mut telephone in stolen {
-        assert_eq!(
-            telephone.fetch("GET", WIKI, &[], b"").await.status,
-            401,
-            "after a restart"
-        );
+        assert_eq!(telephone.get(WIKI).await.status, 401, "after a restart");
     }
 }
 
@@ -519,7 +501,7 @@ async fn login_over_a_session_is_ended_by_later_logouts_alone() {
     );
     let before = telephone.clone();
     assert_eq!(
-        telephone.fetch("GET", WIKI, &[], b"").await.status,
+        telephone.get(WIKI).await.status,
         200,
         "no earlier logout ends it"
     );
@@ -527,7 +509,7 @@ async fn login_over_a_session_is_ended_by_later_logouts_alone() {
     renew(&mut telephone, WIKI).await;
     desk.open(LOGOUT).await;
     for mut browser in [telephone, before] {
-        assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(browser.get(WIKI).await.status, 401);
     }
 }
 
@@ -541,14 +523,14 @@ async fn two_processes(world: &World) -> Portcullis {
 /// Waits until the browser's session is over, as it must be soon.
 async fn until_signed_out(browser: &mut Browser, why: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while browser.fetch("GET", WIKI, &[], b"").await.status != 401 {
+    while browser.get(WIKI).await.status != 401 {
         assert!(Instant::now() < deadline, "{why}: the session goes on");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test]
-async fn renewal_at_a_process_that_has_not_heard_of_the_logout_ends_too() {
+async fn token_renewed_at_a_process_that_lags_is_revoked() {
     let world = World::start().await;
     let other = two_processes(&world).await;
     let mut renewals = 0;
@@ -582,7 +564,7 @@ async fn renewal_at_a_process_that_has_not_heard_of_the_logout_ends_too() {
         }
         renewals += 1;
         assert_eq!(
-            here.fetch("GET", WIKI, &[], b"").await.status,
+            here.get(WIKI).await.status,
             401,
             "at the process of the logout"
         );
@@ -618,8 +600,8 @@ async fn new_login_at_another_process_survives_the_logout_before_it() {
     let mut here = telephone.clone();
     here.leads_to("wiki.localhost", world.proxy.address);
     for _ in 0..20 {
-        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200);
-        assert_eq!(here.fetch("GET", WIKI, &[], b"").await.status, 200);
+        assert_eq!(telephone.get(WIKI).await.status, 200);
+        assert_eq!(here.get(WIKI).await.status, 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -5,6 +5,7 @@ mod begin;
 mod dead_ends;
 mod edge;
 mod endpoints;
+mod identity;
 mod logout;
 mod once;
 mod provider_errors;

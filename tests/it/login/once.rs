@@ -72,7 +72,7 @@ async fn hand_over_is_used_up_at_every_process() {
     let (_world, other, mut here) = two_processes().await;
     let authorized = here.open_until(WIKI, AUTHORIZED).await;
     let mut there = at(&here, other.address);
-    let granted = here.fetch("GET", authorized.as_str(), &[], b"").await;
+    let granted = here.get(authorized.as_str()).await;
     assert_eq!(
         (
             granted.status,
@@ -80,7 +80,7 @@ async fn hand_over_is_used_up_at_every_process() {
         ),
         (302, true)
     );
-    let refused = there.fetch("GET", authorized.as_str(), &[], b"").await;
+    let refused = there.get(authorized.as_str()).await;
     assert_eq!(
         (refused.status, refused.headers.one("location")),
         (302, Some(WIKI))

@@ -86,7 +86,7 @@ async fn sign_in_that_keeps_expiring_ends_on_a_page() {
 }
 
 #[tokio::test]
-async fn outage_is_not_tried_again() {
+async fn provider_outage_is_not_retried() {
     let world = World::start().await;
     for description in ["", "authentication_expired "] {
         let logins = fail_first(&world, usize::MAX, "temporarily_unavailable", description);
@@ -148,10 +148,7 @@ async fn error_without_state_keeps_its_reason() {
             "{query}: {text}"
         );
         for words in ["0800", "locked", "not assigned", "forged"] {
-            assert!(
-                !text.contains(words),
-                "a page shows no text that anybody can write: {text}"
-            );
+            assert!(!text.contains(words), "a page repeats foreign text: {text}");
         }
         world
             .proxy
@@ -175,7 +172,7 @@ async fn error_without_state_keeps_its_reason() {
 }
 
 #[tokio::test]
-async fn error_for_a_login_whose_cookie_is_lost_keeps_its_reason() {
+async fn error_after_a_lost_cookie_keeps_its_reason() {
     let world = World::start().await;
     fail_first(&world, usize::MAX, "access_denied", "User is not assigned.");
     let mut browser = world.browser();

@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::groups::key_pair;
+use super::variants::key_pair;
 use crate::support::Idp;
 use crate::support::certs::Certificate;
 use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
@@ -16,7 +16,7 @@ use crate::support::saml::{ISSUER, file, provider_at};
 
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 
-/// One that needs no group of anybody's.
+/// A policy that needs no groups.
 const APPLICATION: &str = r#"
 [[applications]]
 name = "Wiki"
@@ -68,7 +68,7 @@ fn run(config: &str, files: &[(&str, &str)], arguments: &[&str]) -> Said {
 }
 
 impl Said {
-    /// The mark of a step, and all that is said of it.
+    /// Returns the mark of a step and its text.
     #[track_caller]
     fn step(&self, name: &str) -> (char, String) {
         let mut lines = self.text.lines().skip_while(|line| {
@@ -107,7 +107,7 @@ impl Said {
 }
 
 #[test]
-fn all_is_good() {
+fn valid_provider_passes() {
     let okta = Okta::start(&[CALLBACK]);
     let good = config(&okta.issuer, |config| {
         config.api_token = Some(API_TOKEN.to_owned());
@@ -188,7 +188,7 @@ fn all_is_good() {
 }
 
 #[test]
-fn without_an_api_token_it_says_who_cannot_log_in() {
+fn missing_api_token_is_reported_with_its_effect() {
     let okta = Okta::start(&[CALLBACK]);
     let said = run(&config(&okta.issuer, |_| ()), &[], &[]);
     let (mark, text) = said.step("API token");
@@ -201,7 +201,7 @@ fn without_an_api_token_it_says_who_cannot_log_in() {
 }
 
 #[test]
-fn another_secret() {
+fn wrong_secret_is_reported() {
     let okta = Okta::start(&[CALLBACK]);
     let wrong = config(&okta.issuer, |config| {
         config.credentials = r#"client_secret = "another""#.to_owned()
@@ -220,7 +220,7 @@ fn another_secret() {
 }
 
 #[test]
-fn another_issuer() {
+fn wrong_issuer_is_reported() {
     let okta = Okta::start(&[CALLBACK]);
     // The same server under another name, as an account is under its custom domain.
     let account = okta.issuer.replace("127.0.0.1", "localhost");
@@ -253,7 +253,7 @@ fn another_issuer() {
 }
 
 #[test]
-fn another_authorization_server() {
+fn wrong_authorization_server_is_reported() {
     let org = Okta::start(&[CALLBACK]);
     let no_such = |config: &mut Config| {
         config.provider = r#", authorization_server_id = "nosuch""#.to_owned()
@@ -273,7 +273,7 @@ fn another_authorization_server() {
 }
 
 #[test]
-fn a_redirect_uri_that_is_not_registered() {
+fn unregistered_redirect_uri_is_reported() {
     let okta = Okta::start(&["http://elsewhere.localhost/cdn-cgi/access/callback"]);
     for provider in ["", ", pushed_requests = true"] {
         let said = run(
@@ -287,13 +287,13 @@ fn a_redirect_uri_that_is_not_registered() {
         );
         said.ended('✓', &["signing keys"]);
     }
-    // What was wrong with the request was not the credentials.
+    // The credentials are not the mistake in this request.
     let said = run(&config(&okta.issuer, |_| ()), &[], &[]);
     said.ended('✓', &["client credentials"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_sent_back_with_a_refusal() {
+async fn refused_authorization_request_is_reported() {
     let idp = Idp::start().await;
     idp.script(|script| {
         script.callback = Box::new(|back| {
@@ -310,7 +310,7 @@ async fn a_request_that_is_sent_back_with_a_refusal() {
 }
 
 #[test]
-fn nobody_answers() {
+fn unreachable_provider_is_reported() {
     let dead = format!("http://127.0.0.1:{}", free_address().port());
     let said = run(
         &config(&dead, |config| {
@@ -345,7 +345,7 @@ fn nobody_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_is_not_trusted() {
+async fn untrusted_certificate_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let account = format!(
         "https://localhost:{}",
@@ -366,7 +366,7 @@ async fn a_certificate_that_is_not_trusted() {
 }
 
 #[test]
-fn an_api_token_that_is_bad_or_may_not_read() {
+fn invalid_or_powerless_api_token_is_reported() {
     let okta = Okta::start(&[CALLBACK]);
     let with = |token: &str| {
         run(
@@ -390,7 +390,7 @@ fn an_api_token_that_is_bad_or_may_not_read() {
 }
 
 #[test]
-fn a_key_instead_of_a_secret() {
+fn private_key_jwt_passes() {
     let (pem, jwk) = key_pair();
     let okta = Okta::start_with(&[CALLBACK], &["--client-key", &jwk]);
     let text = config(&okta.issuer, |config| {
@@ -414,7 +414,7 @@ fn a_key_instead_of_a_secret() {
 }
 
 #[test]
-fn saml_with_an_expired_certificate() {
+fn expired_saml_certificate_is_reported() {
     let okta = Okta::start(&[CALLBACK]);
     let key = KeyPair::from_pem(&file("idp.key")).unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -455,7 +455,7 @@ fn saml_with_an_expired_certificate() {
     there.ended('✓', &["connection", "answer"]);
     assert!(
         !said.text.contains("Example Okta"),
-        "nobody asked for that one: {}",
+        "an unselected provider was checked: {}",
         said.text
     );
     assert!(
@@ -489,7 +489,7 @@ fn saml_with_an_expired_certificate() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_said() {
+fn unchecked_facts_are_listed() {
     let text = config("http://127.0.0.1:9", |_| ());
     let said = run(&text, &[], &["okto"]);
     assert_eq!((said.code, said.text.as_str()), (Some(2), ""));

@@ -2,6 +2,9 @@
 
 mod check;
 mod groups;
+mod groups_refresh;
+mod logout;
 mod outgoing;
 mod provider_trial;
 mod sessions;
+mod variants;

@@ -12,7 +12,7 @@ use crate::support::{APPLICATIONS, Browser, Config, Portcullis, World, start};
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 const ALICE: &str = "alice@example.com";
 
-/// What `portcullis idp test` says in the proxy's folder.
+/// Runs `portcullis idp test` in the proxy's folder and returns its output.
 fn idp_test(proxy: &Portcullis, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     let output = command
@@ -58,7 +58,7 @@ fn assert_nobody(browser: &Browser) {
 }
 
 #[tokio::test]
-async fn a_login_shows_what_policies_will_see_and_makes_no_session() {
+async fn trial_shows_the_identity_and_makes_no_session() {
     let okta = Okta::start(&[CALLBACK]);
     let claims =
         |config: &mut Config| config.provider = r#", claims = ["name", "cost_center"]"#.to_owned();
@@ -87,7 +87,7 @@ async fn a_login_shows_what_policies_will_see_and_makes_no_session() {
     }
     assert_nobody(&browser);
     origin.assert_untouched("a test");
-    assert!(proxy.events("login").is_empty(), "nobody logged in");
+    assert!(proxy.events("login").is_empty(), "there was no login");
     let events = proxy.events("idp_test");
     assert!(
         events.len() == 1 && events[0].to_string().contains(ALICE),
@@ -97,7 +97,7 @@ async fn a_login_shows_what_policies_will_see_and_makes_no_session() {
 }
 
 #[tokio::test]
-async fn groups_beyond_the_claim_are_said_to_be_from_the_api() {
+async fn trial_names_the_api_as_source_of_groups() {
     let okta = Okta::start(&[CALLBACK]);
     let (proxy, _origin) = start(&okta.issuer, |config| {
         config.api_token = Some(API_TOKEN.to_owned())
@@ -121,7 +121,7 @@ async fn groups_beyond_the_claim_are_said_to_be_from_the_api() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_with_its_step_and_what_to_change() {
+async fn failed_trial_names_its_step_and_the_remedy() {
     let okta = Okta::start(&[CALLBACK]);
     let (proxy, origin) = start(&okta.issuer, |config| {
         config.api_token = Some("00nobodys".to_owned())
@@ -172,14 +172,14 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
         assert!(text.contains(words), "{words}: {text}");
     }
 
-    // Nobody listens at port 9.
+    // Port 9 has no listener.
     let gone = |config: &mut Config| config.issuer = "http://127.0.0.1:9".to_owned();
     let (proxy, _origin) = start(&okta.issuer, gone).await;
     let page = Browser::new(&proxy).open(&link(&proxy, "okta")).await;
     let text = page.response.text();
     for words in [
         "Your connection does not work",
-        "reading the provider's discovery document",
+        "discovery document",
         "cannot be reached",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -188,7 +188,7 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
 }
 
 #[tokio::test]
-async fn without_a_good_link_nobody_is_sent_anywhere() {
+async fn invalid_trial_link_starts_no_login() {
     let okta = Okta::start(&[CALLBACK]);
     let (proxy, _origin) = start(&okta.issuer, |_| ()).await;
     let good = link(&proxy, "okta");
@@ -252,7 +252,7 @@ async fn without_a_good_link_nobody_is_sent_anywhere() {
 }
 
 #[tokio::test]
-async fn mistakes_with_the_command_are_explained() {
+async fn trial_command_explains_its_mistakes() {
     let okta = Okta::start(&[CALLBACK]);
     let (mut proxy, _origin) = start(&okta.issuer, |_| ()).await;
     let (code, _, complaint) = idp_test(&proxy, &["octa"]);
@@ -289,7 +289,7 @@ policies = [{ name = "everyone", decision = "allow", include = [{ everyone = {} 
 }
 
 #[tokio::test]
-async fn a_saml_provider_is_tried_out_likewise() {
+async fn trial_works_with_saml() {
     let world = with_saml().await;
     let url = link(&world.proxy, "saml");
     let mut browser = world.browser();
@@ -324,7 +324,7 @@ async fn a_saml_provider_is_tried_out_likewise() {
 }
 
 #[tokio::test]
-async fn an_identity_of_saml_is_refreshed_over_saml() {
+async fn saml_identity_is_refreshed_over_saml() {
     let world = with_saml().await;
     let mut browser = world.browser();
     let chooser = browser.open("http://either.localhost/").await;
@@ -345,12 +345,7 @@ async fn an_identity_of_saml_is_refreshed_over_saml() {
         browser.trail
     );
     let identity = browser
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(

@@ -1,5 +1,4 @@
-//! What becomes of sessions: logins that are refreshed, ended and taken back while something else
-//! happens.
+//! Sessions over time: logins that are refreshed, linked and revoked while other events happen.
 
 use std::time::Duration;
 
@@ -26,23 +25,22 @@ async fn with(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
     (proxy, okta, origin)
 }
 
-async fn database(proxy: &Portcullis) -> SqlitePool {
-    SqlitePool::connect(&format!(
-        "sqlite://{}",
-        proxy.path("portcullis.db").display()
-    ))
-    .await
-    .unwrap()
-}
-
 /// From now on the store takes no revocation, until the trigger `full` is dropped.
 async fn fill_up(database: &SqlitePool) {
     let full = "CREATE TRIGGER full BEFORE INSERT ON revocations BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END";
     sqlx::query(full).execute(database).await.unwrap();
 }
 
+/// Makes the groups from Okta's API an hour older in the store of a stopped proxy.
+async fn age_groups(database: &SqlitePool) {
+    let older = "UPDATE identities SET identity = json_set(identity, '$.groups_seen.at', \
+        json_extract(identity, '$.groups_seen.at') - 3600) WHERE json_extract(identity, '$.idp.id') = 'okta'";
+    let aged = sqlx::query(older).execute(database).await.unwrap();
+    assert_eq!(aged.rows_affected(), 1);
+}
+
 async fn status(browser: &mut Browser, url: &str) -> u16 {
-    browser.fetch("GET", url, &[], b"").await.status
+    browser.get(url).await.status
 }
 
 /// Waits until a request of the browser's ends with that status.
@@ -56,13 +54,13 @@ async fn until(browser: &mut Browser, url: &str, wanted: u16) {
     panic!("{url} is not {wanted}, but {}", status(browser, url).await);
 }
 
-/// Forgets what the provider knows of the browser.
+/// Removes the provider's cookies from the browser.
 fn leave_okta(browser: &mut Browser) {
     browser.cookies.retain(|cookie| cookie.host != "127.0.0.1");
 }
 
 #[tokio::test]
-async fn a_refresh_that_comes_back_after_a_logout_begins_no_session() {
+async fn refresh_that_ends_after_a_logout_starts_no_session() {
     let (proxy, okta, _origin) = with(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
@@ -78,7 +76,7 @@ async fn a_refresh_that_comes_back_after_a_logout_begins_no_session() {
     );
     assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None);
     assert_eq!(status(&mut browser, IDENTITY).await, 401);
-    // The same where it was ended elsewhere, and the cookie is still there.
+    // The same if another browser revoked it, and the cookie is still there.
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     let back = browser.open_until(REFRESH, CALLBACK).await;
@@ -90,7 +88,7 @@ async fn a_refresh_that_comes_back_after_a_logout_begins_no_session() {
 }
 
 #[tokio::test]
-async fn a_refresh_as_somebody_else_ends_the_first_ones_session() {
+async fn refresh_as_another_user_revokes_the_first_session() {
     let (proxy, _okta, origin) = with(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
@@ -107,14 +105,11 @@ async fn a_refresh_as_somebody_else_ends_the_first_ones_session() {
         assert_eq!(
             status(&mut browser, WIKI).await,
             401,
-            "the first one's session, by whatever cookie"
+            "the first one's session, by any cookie"
         );
     }
     origin.assert_untouched("a session that is over");
-    assert_eq!(
-        browser.fetch("GET", IDENTITY, &[], b"").await.json()["email"],
-        BOB
-    );
+    assert_eq!(browser.get(IDENTITY).await.json()["email"], BOB);
     assert_eq!(
         browser.open(WIKI).await.response.status,
         403,
@@ -127,11 +122,11 @@ async fn a_refresh_as_somebody_else_ends_the_first_ones_session() {
 }
 
 #[tokio::test]
-async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
+async fn deactivated_user_is_signed_out_while_the_store_is_full() {
     let (mut proxy, okta, origin) = with(|config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "4s""#.to_owned();
-        // Whoever the provider knows.
+        // The user that the provider remembers.
         config.rest = config.rest.replace(
             r#"include = [{ okta = { name = "Engineering", identity_provider_id = "okta" } }]"#,
             r#"include = [{ login_method = { id = "okta" } }]"#,
@@ -140,14 +135,14 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
     .await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
-    let database = database(&proxy).await;
+    let database = proxy.database().await;
     fill_up(&database).await;
     okta.control(json!({ "disable": ALICE })).await;
     until(&mut browser, WIKI, 401).await;
     let events = proxy.events("logout");
     assert_eq!(events.len(), 1, "said once: {events:?}");
     proxy.logged(0, &["the store did not answer"]).await;
-    // As soon as the store takes it, no restart brings anybody back.
+    // As soon as the store accepts the revocation, it survives restarts.
     sqlx::query("DROP TRIGGER full")
         .execute(&database)
         .await
@@ -164,11 +159,11 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
     proxy.run().await;
     origin.forget();
     assert_eq!(status(&mut browser, WIKI).await, 401);
-    origin.assert_untouched("somebody who is gone");
+    origin.assert_untouched("a deactivated user");
 }
 
 #[tokio::test]
-async fn groups_are_unknown_from_their_bound_on_however_long_the_api_takes() {
+async fn slow_groups_api_does_not_extend_the_bound() {
     let (proxy, okta, _origin) = with(|config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "5s""#.to_owned();
@@ -195,9 +190,9 @@ async fn groups_are_unknown_from_their_bound_on_however_long_the_api_takes() {
     until(&mut browser, WIKI, 200).await;
 }
 
-/// Somebody who is known, and whose groups nobody needed to watch since.
+/// The user is known, but no session has needed the groups since.
 #[tokio::test]
-async fn groups_that_nobody_watched_are_read_again_when_they_are_used() {
+async fn unwatched_groups_are_fetched_when_used() {
     let (proxy, okta, origin) = with(|config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "2s""#.to_owned();
@@ -211,7 +206,8 @@ async fn groups_that_nobody_watched_are_read_again_when_they_are_used() {
     );
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } }))
         .await;
-    sleep(Duration::from_secs(4)).await;
+    // Longer than `groups_max_stale`, in whole seconds.
+    sleep(Duration::from_secs(3)).await;
     origin.forget();
     assert_eq!(
         browser.open(WIKI).await.response.status,
@@ -223,7 +219,7 @@ async fn groups_that_nobody_watched_are_read_again_when_they_are_used() {
     assert_eq!(
         okta.count("/oauth2/v1/token").await,
         1,
-        "nobody logged in anew"
+        "there was no new login"
     );
 }
 
@@ -241,7 +237,7 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
 
 const ENGINEERS: &str = r#"{ okta = { name = "Engineering", identity_provider_id = "okta" } }"#;
 
-/// `wiki` for engineers of Okta, `other` and `thirds` for anybody of two other providers.
+/// `wiki` for engineers of Okta, `other` and `thirds` for every user of two other providers.
 async fn three(provider: &str) -> (Portcullis, Okta, Origin) {
     let (okta, origin) = (Okta::start(&[CALLBACK]), Origin::start().await);
     let issuer = &okta.issuer;
@@ -267,7 +263,7 @@ const THIRDS: &str = "http://thirds.localhost/";
 
 /// A record that a login beside it changes is no younger for that.
 #[tokio::test]
-async fn a_login_beside_another_one_makes_nothing_younger() {
+async fn linked_login_does_not_renew_old_groups() {
     let (mut proxy, okta, origin) =
         three(r#", groups_refresh = "10m", groups_max_stale = "20m""#).await;
     let mut browser = Browser::new(&proxy);
@@ -280,16 +276,7 @@ async fn a_login_beside_another_one_makes_nothing_younger() {
         );
     }
     proxy.stop().await;
-    let older = "UPDATE identities SET identity = json_set(identity, '$.groups_seen.at', \
-        json_extract(identity, '$.groups_seen.at') - 3600) WHERE json_extract(identity, '$.idp.id') = 'okta'";
-    assert_eq!(
-        sqlx::query(older)
-            .execute(&database(&proxy).await)
-            .await
-            .unwrap()
-            .rows_affected(),
-        1
-    );
+    age_groups(&proxy.database().await).await;
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } }))
         .await;
     proxy.run().await;
@@ -308,10 +295,9 @@ async fn a_login_beside_another_one_makes_nothing_younger() {
     }
 }
 
-/// Whoever is gone is out with all that stands beside, also after a restart and where the store
-/// takes nothing.
+/// A deactivated user loses all linked sessions, also after a restart and with a full store.
 #[tokio::test]
-async fn who_is_gone_is_out_of_what_stands_beside_though_the_store_takes_nothing() {
+async fn deactivated_user_loses_linked_sessions_on_a_full_store() {
     let (mut proxy, okta, origin) =
         three(r#", groups_refresh = "1s", groups_max_stale = "4s""#).await;
     let mut browser = Browser::new(&proxy);
@@ -324,20 +310,21 @@ async fn who_is_gone_is_out_of_what_stands_beside_though_the_store_takes_nothing
         );
     }
     proxy.stop().await;
-    fill_up(&database(&proxy).await).await;
+    let database = proxy.database().await;
+    age_groups(&database).await;
+    fill_up(&database).await;
     okta.control(json!({ "disable": ALICE })).await;
-    sleep(Duration::from_secs(5)).await;
     proxy.run().await;
     origin.forget();
     for url in [WIKI, OTHER] {
         assert_eq!(status(&mut browser, url).await, 401, "{url}");
     }
-    origin.assert_untouched("somebody who is gone");
+    origin.assert_untouched("a deactivated user");
 }
 
-/// Whose logins stand beside each other, and for how long.
+/// Logins are linked only if they are of one user, and as long as they are live.
 #[tokio::test]
-async fn only_one_persons_living_logins_stand_beside_each_other() {
+async fn only_live_logins_of_one_user_are_linked() {
     let (proxy, _okta, _origin) = three("").await;
     let mut browser = Browser::new(&proxy);
     for url in [WIKI, OTHER] {
@@ -351,7 +338,7 @@ async fn only_one_persons_living_logins_stand_beside_each_other() {
     for url in [WIKI, OTHER] {
         assert_eq!(status(&mut browser, url).await, 401, "{url}");
     }
-    // What is over stays over, also where the cookie is still there when somebody logs in anew.
+    // A revoked login stays revoked, also if its cookie is sent with a new login.
     assert_eq!(browser.open_as(THIRDS, ALICE).await.response.status, 200);
     for url in [WIKI, OTHER] {
         assert_eq!(status(&mut browser, url).await, 401, "{url}");
@@ -374,7 +361,7 @@ async fn only_one_persons_living_logins_stand_beside_each_other() {
 
 /// A login that was ended elsewhere begins anew, beside one that goes on.
 #[tokio::test]
-async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
+async fn revoked_login_restarts_beside_a_linked_one() {
     let (proxy, okta, _origin) = three("").await;
     let mut browser = Browser::new(&proxy);
     for url in [WIKI, OTHER] {
@@ -383,7 +370,7 @@ async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
     let mut second = Browser::new(&proxy);
     assert_eq!(second.open_as(WIKI, ALICE).await.response.status, 200);
     // A logout everywhere is up to the second before.
-    sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_millis(1100)).await;
     second.open(LOGOUT).await;
     assert_eq!(status(&mut browser, WIKI).await, 401, "everywhere");
     assert_eq!(
@@ -402,21 +389,21 @@ async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
         assert_eq!(status(&mut browser, OTHER).await, 200);
     }
     assert_eq!(okta.count("/oauth2/v1/token").await, before + 1);
-    // What is over stands beside nothing.
+    // A revoked login is linked to no other.
     let most = "SELECT MAX(json_array_length(identity, '$.beside')) FROM identities";
     assert_eq!(
         sqlx::query_scalar::<_, i64>(most)
-            .fetch_one(&database(&proxy).await)
+            .fetch_one(&proxy.database().await)
             .await
             .unwrap(),
         1
     );
 }
 
-/// Over SAML a browser may show no session on its way back, and what it had when it left may be
-/// over since.
+/// Over SAML a browser may send no session on its way back. The session that it had before may be
+/// revoked by then.
 #[tokio::test]
-async fn what_was_signed_out_on_the_way_over_saml_stays_so() {
+async fn login_revoked_during_a_saml_login_stays_revoked() {
     let everybody = r#"
 [[applications.policies]]
 name = "everybody"
@@ -460,21 +447,15 @@ include = [{ everyone = {} }]
     assert_eq!(status(&mut browser, WIKI).await, 200);
 }
 
-/// Where a script signs out, it is told where the provider's session ends, and nothing that the
-/// provider said.
+/// A script that signs out receives the provider's logout URL, without any token of the provider.
 #[tokio::test]
-async fn a_script_that_signs_out_sees_no_token_of_the_provider() {
+async fn logout_by_script_reveals_no_provider_token() {
     let (proxy, okta, _origin) =
         with(|config| config.provider = ", okta_logout = true".to_owned()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     let answer = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/logout",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/logout")
         .await;
     let text = answer.text();
     assert!(
@@ -500,7 +481,7 @@ async fn a_script_that_signs_out_sees_no_token_of_the_provider() {
         (page.url.path(), page.response.status),
         ("/cdn-cgi/access/logged-out", 200)
     );
-    // Nobody else can make such a link.
+    // Such a link cannot be forged.
     for forged in ["http%3A%2F%2Fevil.example", ""] {
         let page = browser
             .open(&format!(
@@ -514,20 +495,20 @@ async fn a_script_that_signs_out_sees_no_token_of_the_provider() {
     }
 }
 
-/// A link to where the provider ends its session leads on from here where there is no such place.
+/// If the provider has no logout endpoint, the link leads to the page that the user asked for.
 #[tokio::test]
-async fn a_way_to_the_provider_that_is_not_there_leads_to_where_was_asked_for() {
+async fn missing_provider_logout_leads_to_return_to() {
     let (proxy, _okta, _origin) =
         with(|config| config.provider = ", okta_logout = true".to_owned()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     sqlx::query("DELETE FROM logout_hints")
-        .execute(&database(&proxy).await)
+        .execute(&proxy.database().await)
         .await
         .unwrap();
     let logout =
         "http://wiki.localhost/cdn-cgi/access/logout?returnTo=http%3A%2F%2Fpay.localhost%2F";
-    let text = browser.fetch("GET", logout, &[], b"").await.text();
+    let text = browser.get(logout).await.text();
     let way = link(&text, "Sign out of Example Okta too").unwrap_or_else(|| panic!("{text}"));
     let page = browser.open(&way).await;
     assert_eq!(
@@ -536,10 +517,10 @@ async fn a_way_to_the_provider_that_is_not_there_leads_to_where_was_asked_for() 
     );
 }
 
-/// People whose requests all go to an edge node: the team watches over their groups, too.
+/// The team also refreshes groups of users whose requests all go to an edge node.
 #[tokio::test]
-async fn changes_of_groups_reach_people_at_an_edge_node() {
-    // What both call it.
+async fn group_changes_reach_an_edge_node() {
+    // The name that both use.
     let aud = format!("aud = \"{}\"\norigin =", "e".repeat(64));
     let apps = application("wiki", "okta", ENGINEERS).replace("origin =", &aud);
     let origin = Origin::start().await;

@@ -1,5 +1,5 @@
-//! The provider is down, slow, wrong or elsewhere in time: sessions go on, logins say so, nothing
-//! is allowed by mistake.
+//! Providers that are down, slow, wrong or have another time: sessions survive, logins fail with a
+//! reason, and nothing is allowed by mistake.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::support::{
 const WIKI: &str = "http://wiki.localhost/page";
 
 #[tokio::test]
-async fn with_the_provider_down_at_start_the_proxy_starts_and_logins_say_so() {
+async fn proxy_starts_while_the_provider_is_down() {
     let nobody = free_address();
     let (proxy, _origin) = start(&format!("http://{nobody}"), |_| ()).await;
     let mut browser = Browser::new(&proxy);
@@ -45,7 +45,7 @@ async fn with_the_provider_down_at_start_the_proxy_starts_and_logins_say_so() {
 }
 
 #[tokio::test]
-async fn with_the_provider_gone_sessions_go_on() {
+async fn sessions_survive_a_provider_outage() {
     let mut world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let everything = [
@@ -57,14 +57,10 @@ async fn with_the_provider_gone_sessions_go_on() {
     for set in everything {
         world.idp.script(|script| set(script, Answer::Close));
     }
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
+    assert_eq!(browser.get(WIKI).await.status, 200);
     world.proxy.stop().await;
     world.proxy.run().await;
-    assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "after a restart too"
-    );
+    assert_eq!(browser.get(WIKI).await.status, 200, "after a restart too");
     let page = browser.open("http://app.localhost/").await;
     assert_eq!(
         page.response.status, 200,
@@ -79,7 +75,7 @@ async fn with_the_provider_gone_sessions_go_on() {
     );
 }
 
-/// What a JWKS endpoint answers on its bad days.
+/// Wrong answers of a JWKS endpoint.
 fn bad_key_sets() -> Vec<Answer> {
     vec![
         Answer::Html,
@@ -110,13 +106,13 @@ fn bad_key_sets() -> Vec<Answer> {
 }
 
 #[tokio::test]
-async fn a_bad_key_set_keeps_the_last_good_one() {
+async fn malformed_key_set_keeps_the_last_valid_one() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     for answer in bad_key_sets() {
         let name = format!("{answer:.60?}");
         world.idp.script(|script| script.keys = answer);
-        // A kid that nobody knows makes the proxy ask for the set again.
+        // An unknown `kid` makes the proxy fetch the set again.
         world.idp.script(|script| {
             script.header = Box::new(|header| {
                 header.insert("kid".into(), json!("of-tomorrow"));
@@ -140,16 +136,12 @@ async fn a_bad_key_set_keeps_the_last_good_one() {
             page.response.status, 200,
             "{name}: the last good set is still good"
         );
-        assert_eq!(
-            browser.fetch("GET", WIKI, &[], b"").await.status,
-            200,
-            "{name}"
-        );
+        assert_eq!(browser.get(WIKI).await.status, 200, "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_key_set_that_was_never_good_lets_nobody_in() {
+async fn key_set_that_was_never_valid_fails_every_login() {
     for answer in bad_key_sets() {
         let name = format!("{answer:.60?}");
         let provider = Idp::start().await;
@@ -168,7 +160,7 @@ async fn a_key_set_that_was_never_good_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn discovery_that_is_none_is_a_503() {
+async fn malformed_discovery_document_gets_503() {
     let provider = Idp::start().await;
     let elsewhere = json!({
         "issuer": "http://127.0.0.1:1", "authorization_endpoint": format!("{}/oauth2/v1/authorize", provider.issuer),
@@ -202,12 +194,12 @@ async fn discovery_that_is_none_is_a_503() {
     assert_eq!(
         provider.count("/oauth2/v1/authorize"),
         0,
-        "nobody is sent to a provider that is not itself"
+        "no browser is sent to a provider with another issuer"
     );
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_keys_is_one_fetch() {
+async fn many_unknown_keys_cause_one_fetch() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let before = (
@@ -245,7 +237,7 @@ async fn a_flood_of_unknown_keys_is_one_fetch() {
     );
     assert!(world.idp.count("/.well-known/openid-configuration") <= before.1 + 1);
     assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
+        browser.get(WIKI).await.status,
         200,
         "in {:?}",
         started.elapsed()
@@ -253,13 +245,13 @@ async fn a_flood_of_unknown_keys_is_one_fetch() {
 }
 
 #[tokio::test]
-async fn unknown_keys_in_logins_are_one_fetch_per_cooldown() {
+async fn unknown_keys_cause_one_fetch_per_cooldown() {
     let world = World::start().await;
     world.signed_in(Person::alice(), WIKI).await;
     let before = world.idp.count("/oauth2/v1/keys");
     world.idp.script(|script| {
         script.header = Box::new(|header| {
-            header.insert("kid".into(), json!("of-nobody"));
+            header.insert("kid".into(), json!("unknown"));
         });
     });
     for _ in 0..10 {
@@ -278,7 +270,7 @@ async fn unknown_keys_in_logins_are_one_fetch_per_cooldown() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_by_less_than_the_leeway_is_forgiven_and_five_minutes_are_not() {
+async fn clock_skew_is_accepted_up_to_the_leeway() {
     let okta = Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
     let (proxy, origin) = start(&okta.issuer, |_| ()).await;
     // An hour of lifetime makes a slow clock harmless; a fast one issues tokens from the future.
@@ -305,7 +297,7 @@ async fn a_clock_that_is_off_by_less_than_the_leeway_is_forgiven_and_five_minute
 }
 
 #[tokio::test]
-async fn malformed_callbacks_are_refusals() {
+async fn malformed_callbacks_are_refused() {
     let world = World::start().await;
     let huge = "a".repeat(30_000);
     let queries = [
@@ -366,15 +358,14 @@ async fn malformed_callbacks_are_refusals() {
 }
 
 #[tokio::test]
-async fn while_nobody_can_say_what_was_revoked_sessions_wait() {
+async fn sessions_wait_while_revocations_are_unknown() {
     let world = World::with(APPLICATIONS, |config| config.store = "max_stale = \"10s\"").await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = world.proxy.database().await;
     let until = async |alice: &mut Browser, status: u16| {
         let began = Instant::now();
         loop {
-            let answer = alice.fetch("GET", WIKI, &[], b"").await;
+            let answer = alice.get(WIKI).await;
             if answer.status == status {
                 return answer;
             }
@@ -390,11 +381,7 @@ async fn while_nobody_can_say_what_was_revoked_sessions_wait() {
         .execute(&database)
         .await
         .unwrap();
-    assert_eq!(
-        alice.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "not at once"
-    );
+    assert_eq!(alice.get(WIKI).await.status, 200, "not at once");
     let answer = until(&mut alice, 503).await;
     assert!(
         answer.text().contains("revocations_unavailable"),

@@ -1,4 +1,4 @@
-//! What an operator is told about a configuration file.
+//! Reports about a configuration file.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::support::certs::Certificate;
 use crate::support::portcullis::{Config, free_address};
 use crate::support::{APPLICATIONS, World, at};
 
-/// `portcullis check` on a file: its exit code and everything it says.
+/// Runs `portcullis check` on a file. Returns its exit code and its output.
 fn check(text: &str) -> (Option<i32>, String) {
     check_with(text, &[])
 }
@@ -35,7 +35,7 @@ fn good() -> String {
 }
 
 #[test]
-fn a_good_file_is_good_and_every_weakening_is_named() {
+fn valid_file_passes_and_every_weakening_is_named() {
     let (code, said) = check(&good());
     assert_eq!(code, Some(0), "{said}");
     for switch in [
@@ -146,7 +146,7 @@ fn stated_email_verification_passes_a_strict_check() {
 }
 
 #[test]
-fn every_mistake_is_told_at_once_with_its_place() {
+fn every_mistake_is_reported_with_its_line() {
     let text = good()
         .replace("[metrics]", "[metrics]\ncolour = 3")
         .replacen(
@@ -174,7 +174,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
 }
 
 #[test]
-fn a_secret_in_clear_is_refused_and_not_repeated() {
+fn inline_secret_is_rejected_and_not_printed() {
     let (code, said) = check(&good().replace("inline_secrets = true", "inline_secrets = false"));
     assert_eq!(code, Some(2), "{said}");
     assert!(
@@ -184,7 +184,7 @@ fn a_secret_in_clear_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn p26_a_missing_file_and_a_missing_secret_are_mistakes() {
+fn p26_missing_file_or_secret_is_an_error() {
     let (code, said) = check(&good().replace(
         crate::support::okta::CLIENT_SECRET,
         "env:PORTCULLIS_TEST_NOT_SET",
@@ -206,7 +206,7 @@ fn p26_a_missing_file_and_a_missing_secret_are_mistakes() {
 }
 
 #[test]
-fn a_file_in_which_nobody_gets_anywhere_says_so() {
+fn file_that_admits_no_user_is_reported() {
     let (start, _) = good()
         .split_once("[[applications]]")
         .map(|(a, b)| (a.to_owned(), b.to_owned()))
@@ -230,7 +230,7 @@ fn a_file_in_which_nobody_gets_anywhere_says_so() {
 }
 
 #[tokio::test]
-async fn what_a_reload_cannot_change_is_named_in_the_log() {
+async fn reload_logs_settings_that_need_a_restart() {
     let mut world = World::start().await;
     world.proxy.config.listen = "trusted_proxies = [\"10.0.0.0/8\"]".to_owned();
     world.proxy.config.rest += "\n[limits]\nheader_count = 100\n";

@@ -29,8 +29,7 @@ fn front_page_of_the_library_has_the_documented_lines() {
 fn crate_outside_the_repository_builds_and_runs() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
-    // The real path instead of a link: then what is compiled is the same in every run, and compiled
-    // once.
+    // The real path instead of a link, so that every run compiles the same crate, and only once.
     let lines = documented_lines().replace("../portcullis", repository.to_str().unwrap());
     assert_eq!(
         lines.matches(repository.to_str().unwrap()).count(),

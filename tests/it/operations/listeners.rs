@@ -1,5 +1,4 @@
-//! Connections before there is a request, between requests, and in the middle of one; what
-//! listeners do beside serving.
+//! Connections before, between and during requests, and listeners with other tasks.
 
 use std::fs;
 use std::time::Duration;
@@ -56,8 +55,8 @@ async fn plain_connections_end_by_themselves() {
 async fn head_that_drips_is_not_waited_for() {
     let world = impatient(false).await;
     let mut connection = world.proxy.connect("open.localhost").await;
-    // Each byte comes in time; the whole does not. The origin must not see the request, whose end
-    // comes much later.
+    // Each byte comes in time, but not the whole head. The origin must not see the request, which
+    // ends much later.
     for byte in "GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n".bytes() {
         connection.send([byte]).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -102,7 +101,7 @@ async fn tls_connections_end_by_themselves() {
 }
 
 #[tokio::test]
-async fn client_that_leaves_before_the_handshake_is_no_news() {
+async fn disconnect_before_the_handshake_is_not_logged() {
     let world = World::with(APPLICATIONS, |config| config.tls = true).await;
     let after = world.proxy.log().len();
     drop(Connection::plain(world.proxy.address).await);
@@ -155,7 +154,7 @@ async fn http2_connections_end_by_themselves() {
 }
 
 #[tokio::test]
-async fn body_with_a_gap_is_given_up() {
+async fn body_with_a_gap_is_abandoned() {
     let world = impatient(false).await;
     let head =
         "POST /origin/upload HTTP/1.1\r\nHost: open.localhost\r\nContent-Length: 100\r\n\r\nhello";
@@ -512,7 +511,7 @@ async fn proxy_protocol_comes_before_tls() {
 
 #[tokio::test]
 async fn forwarded_for_behind_proxy_protocol_is_ignored() {
-    // The balancer is in the middle of a network whose other machines are clients.
+    // The balancer is in a network with clients.
     let world = behind_a_balancer(false, "127.0.0.0/8\", \"10.0.0.0/8\", \"2001:db8::/32").await;
     let local = [
         b"\r\n\r\n\0\r\nQUIT\n".as_slice(),
@@ -547,7 +546,7 @@ async fn forwarded_for_behind_proxy_protocol_is_ignored() {
     world.origin.assert_untouched("forged addresses");
 }
 
-/// An HTTP/2 connection whose streams never have room for a body.
+/// Opens an HTTP/2 connection with streams that never have room for a body.
 async fn without_window(
     address: std::net::SocketAddr,
 ) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
@@ -607,7 +606,7 @@ async fn client_that_takes_no_body_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn upload_is_no_gap_while_the_proxy_connects() {
+async fn upload_while_the_proxy_connects_is_not_a_gap() {
     let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0))
         .await
         .unwrap();

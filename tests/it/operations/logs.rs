@@ -4,7 +4,7 @@ use crate::support::portcullis::find;
 use crate::support::{APPLICATIONS, Person, World, okta, raw};
 
 #[tokio::test]
-async fn j18_the_whole_log_of_everything_holds_no_secret() {
+async fn j18_complete_log_holds_no_secret() {
     let mut world = World::with(APPLICATIONS, |config| config.log = "trace").await;
     let mut secrets = vec![okta::CLIENT_SECRET.to_owned()];
 
@@ -13,12 +13,7 @@ async fn j18_the_whole_log_of_everything_holds_no_secret() {
         .await;
     alice.open("http://app.localhost/admin").await;
     alice
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await;
     let token = alice
         .cookie("wiki.localhost", "CF_Authorization")
@@ -79,7 +74,7 @@ async fn j18_the_whole_log_of_everything_holds_no_secret() {
     let metrics = world.proxy.metrics().await;
     world.proxy.stop().await;
     let log = world.proxy.log() + &world.proxy.complaints();
-    // The harness asks for everything; what other crates would say below INFO, requests and all,
+    // The harness enables every level. Messages of other crates below INFO, which contain requests,
     // must not be there.
     assert!(
         log.contains("\"level\":\"INFO\"") && !log.contains("\"target\":\"hyper"),
@@ -96,7 +91,7 @@ async fn j18_the_whole_log_of_everything_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn a_refusal_at_login_is_no_success() {
+async fn refused_login_is_audited_as_a_refusal() {
     let world = World::start().await;
     world.idp.script(|script| script.person = Person::bob());
     let mut bob = world.browser();
@@ -147,7 +142,7 @@ async fn a_refusal_at_login_is_no_success() {
 }
 
 #[tokio::test]
-async fn a_login_that_asks_nobody_is_a_login_too() {
+async fn login_without_the_provider_is_audited() {
     let world = World::start().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://wiki.localhost/")
@@ -191,8 +186,8 @@ async fn a_login_that_asks_nobody_is_a_login_too() {
     }
 }
 
-/// At `open` a shadow policy would let everybody in, at `strict` nobody, at `closed` those whom no
-/// policy lets in.
+/// The shadow policy of `open` would allow every user, that of `strict` no user, and that of
+/// `closed` the users that no policy allows.
 const SHADOWS: &str = r#"
 [[applications]]
 name = "Open"
@@ -226,7 +221,7 @@ policies = [
 "#;
 
 #[tokio::test]
-async fn what_shadow_policies_would_have_done_is_told_without_a_session_and_at_login() {
+async fn shadow_outcomes_are_audited_before_and_at_login() {
     let world = World::with(SHADOWS, |_| ()).await;
     let answer = world
         .raw(raw::request("GET", "open.localhost", "/", &[]))

@@ -6,4 +6,5 @@ mod embedding;
 mod lifecycle;
 mod listeners;
 mod logs;
+mod stop;
 mod store;

@@ -1,12 +1,12 @@
-//! The store on its bad days: full, deleted, new. Sessions go on, logins and logouts say so, and
-//! all recover.
+//! A store that is full, deleted or new: sessions survive, logins and logouts fail with a reason,
+//! and all recover.
 
 use std::time::{Duration, Instant};
 
 use sqlx::SqlitePool;
 
 use crate::support::portcullis::find;
-use crate::support::{APPLICATIONS, Person, Portcullis, World};
+use crate::support::{APPLICATIONS, Person, Portcullis, World, eventually};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const LOGOUT: &str = "http://wiki.localhost/cdn-cgi/access/logout";
@@ -15,15 +15,6 @@ const NAVIGATION: &[&str] = &[
     "Sec-Fetch-Mode: navigate",
     "Sec-Fetch-Dest: document",
 ];
-
-async fn database(proxy: &Portcullis) -> SqlitePool {
-    SqlitePool::connect(&format!(
-        "sqlite://{}",
-        proxy.path("portcullis.db").display()
-    ))
-    .await
-    .unwrap()
-}
 
 const WRITTEN: [&str; 3] = ["identities", "revocations", "probe"];
 
@@ -69,7 +60,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
     let world = World::start().await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let mut bob = world.signed_in(Person::alice(), WIKI).await;
-    let database = database(&world.proxy).await;
+    let database = world.proxy.database().await;
     assert_eq!(world.proxy.readiness().await, (200, "ready\n".to_owned()));
     fill_up(&database).await;
     for _ in 0..2 {
@@ -79,11 +70,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
         );
     }
     assert_eq!(world.browser().open(WIKI).await.response.status, 503);
-    assert_eq!(
-        alice.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "sessions go on"
-    );
+    assert_eq!(alice.get(WIKI).await.status, 200, "sessions go on");
     let (status, body) = world.proxy.readiness().await;
     assert_eq!(status, 200);
     assert!(
@@ -148,7 +135,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
         "the first logout after that"
     );
     for browser in [&mut alice, &mut bob] {
-        assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 401);
+        assert_eq!(browser.get(WIKI).await.status, 401);
     }
     until_readiness(&world.proxy, |body| body == "ready\n").await;
     let metrics = world.proxy.metrics().await;
@@ -195,11 +182,7 @@ async fn store_that_is_deleted_while_in_use_is_reported() {
             ],
         )
         .await;
-    assert_eq!(
-        alice.fetch("GET", WIKI, &[], b"").await.status,
-        200,
-        "sessions go on"
-    );
+    assert_eq!(alice.get(WIKI).await.status, 200, "sessions go on");
     let answer = alice.request("GET", LOGOUT, NAVIGATION, b"").await;
     assert_eq!(
         answer.status, 503,
@@ -218,10 +201,10 @@ async fn session_ends_after_the_store_file_is_replaced() {
     let world = World::with(APPLICATIONS, |config| config.store = "max_stale = \"10s\"").await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let file = world.proxy.path("portcullis.db");
-    // A backup, which another process would use from here on: what it revokes is never seen in the
+    // A backup, which another process would use from now on. Its revocations never appear in the
     // old file.
     let backup = world.proxy.path("backup");
-    let database = database(&world.proxy).await;
+    let database = world.proxy.database().await;
     sqlx::query(sqlx::AssertSqlSafe(format!(
         "VACUUM INTO '{}'",
         backup.display()
@@ -232,14 +215,10 @@ async fn session_ends_after_the_store_file_is_replaced() {
     database.close().await;
     std::fs::set_permissions(&backup, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::rename(&backup, &file).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while alice.fetch("GET", WIKI, &[], b"").await.status != 503 {
-        assert!(
-            Instant::now() < deadline,
-            "the session goes on, whatever was revoked in the new store"
-        );
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    eventually("the session survives a replaced store", async || {
+        alice.get(WIKI).await.status == 503
+    })
+    .await;
     assert_eq!(world.proxy.readiness().await.0, 503);
     world
         .proxy
@@ -249,7 +228,7 @@ async fn session_ends_after_the_store_file_is_replaced() {
 
 #[tokio::test]
 async fn new_store_is_reported_once() {
-    let mut world = World::start().await;
+    let mut world = World::with(APPLICATIONS, |config| config.new_store = true).await;
     let created = |log: &str| {
         log.lines()
             .filter(|line| line.contains("created a new store at "))

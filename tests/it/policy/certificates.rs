@@ -70,7 +70,7 @@ fn assert_said(outcome: &(Option<i32>, Vec<String>), code: i32, begins: &str, wo
 }
 
 #[test]
-fn good_certificate_is_silent() {
+fn valid_certificate_logs_nothing() {
     let good = Certificate::valid(&HOSTS, -DAY, 15 * DAY);
     assert_eq!(check(&good.pem, &good.key_pem), (Some(0), vec![]));
     // A byte order mark and line ends of other systems.
@@ -164,7 +164,7 @@ fn certificate_must_fit_its_key() {
 }
 
 #[test]
-fn unusable_certificate_ends_the_start_before_anything_is_made() {
+fn unusable_certificate_ends_the_start_first() {
     let [one, two] = [(); 2].map(|()| Certificate::valid(&HOSTS, -DAY, 365 * DAY));
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::new("http://127.0.0.1:9", APPLICATIONS);
@@ -235,7 +235,7 @@ origin_settings = {{ ca = "origins.pem" }}
 }
 
 #[test]
-fn end_of_certificate_authorities_is_a_warning_wherever_they_are() {
+fn expiring_certificate_authority_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let listener = Certificate::valid(&HOSTS, -DAY, 365 * DAY);
     let authority = |start, end| Certificate::valid(&["Example CA"], start, end).pem;
@@ -387,7 +387,7 @@ async fn start_reload_and_renewal_report_what_check_reports() {
     };
     assert!(gauge(&proxy).await > now());
 
-    // A renewal whose names are others, and that ends soon.
+    // A renewal with other names, which expires soon.
     let renewed = Certificate::valid(&["wiki.test"], -DAY, 5 * DAY);
     let after = proxy.log().len();
     std::fs::write(proxy.path("key.pem"), &renewed.key_pem).unwrap();

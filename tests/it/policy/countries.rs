@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::portcullis::find;
-use crate::support::{APPLICATIONS, Person, World, leads_to_login, open_token, raw};
+use crate::support::{APPLICATIONS, Person, World, eventually, leads_to_login, open_token, raw};
 
 const SWISS: &str = r#"
 [[applications]]
@@ -35,7 +35,7 @@ fn database(name: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_new_database_is_taken_without_a_restart_and_a_bad_one_is_not() {
+async fn valid_country_database_is_loaded_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("countries.mmdb");
     fs::copy(database("countries.mmdb"), &file).unwrap();
@@ -73,32 +73,23 @@ async fn a_new_database_is_taken_without_a_restart_and_a_bad_one_is_not() {
 
     fs::copy(database("moved.mmdb"), folder.path().join("new")).unwrap();
     fs::rename(folder.path().join("new"), &file).unwrap();
-    let began = Instant::now();
-    while swiss().await.status != 200 {
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "a new database is not taken"
-        );
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    eventually("a new database is not taken", async || {
+        swiss().await.status == 200
+    })
+    .await;
     let metrics = world.proxy.metrics().await;
     for outcome in ["applied", "rejected"] {
         let line = format!(r#"portcullis_country_database_reads_total{{outcome="{outcome}"}} 1"#);
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }
 
-    // From now on it is known where people are: their tokens say so, and so does the audit trail.
+    // From now on countries are known: tokens and audit events name them.
     let mut alice = world
         .signed_in(Person::alice(), "http://wiki.localhost/page")
         .await;
     let (_, app) = open_token(alice.cookie("wiki.localhost", "CF_Authorization").unwrap());
     let identity = alice
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(

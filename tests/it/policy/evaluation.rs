@@ -1,4 +1,4 @@
-//! `external_evaluation`: a service of one's own says at login whether somebody may.
+//! `external_evaluation`: a service of the operator allows or denies each login.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::support::evaluator::{Evaluator, KEY, Reply, STRANGER, answer};
 use crate::support::idp::now;
-use crate::support::{Browser, Person, World, at, open_token, raw};
+use crate::support::{Browser, Person, World, eventually, open_token, raw};
 
-/// `in` lets those in of whom the service says yes, `out` everybody else, `deny` likewise and by a
-/// policy that denies.
+/// `in` allows users that the service allows, `out` all others. `deny` does the same as `out` with
+/// a policy that denies.
 const APPLICATIONS: &str = r#"
 [[groups]]
 id = "asked"
@@ -52,16 +52,18 @@ policies = [{ name = "members", decision = "allow", include = [{ everyone = {} }
 "#;
 
 const NO: &str = "reason <code>no_policy_applied</code>";
-const DENIED: &str = "reason <code>policy_denied</code>";
-const UNKNOWN: &str = "reason <code>identity_incomplete</code>";
 
-async fn world() -> (World, Evaluator) {
+const DENIED: &str = "reason <code>policy_denied</code>";
+
+pub(super) const UNKNOWN: &str = "reason <code>identity_incomplete</code>";
+
+pub(super) async fn world() -> (World, Evaluator) {
     let service = Evaluator::start().await;
     let world = World::with(&APPLICATIONS.replace("$SERVICE", &service.url), |_| ()).await;
     (world, service)
 }
 
-/// What somebody new meets at the three applications: nothing, or the reason on the page.
+/// Returns the answers to a new user at the three applications: empty, or the reason on the page.
 async fn meets(world: &World) -> [String; 3] {
     let mut browser = world.browser();
     let mut found = [const { String::new() }; 3];
@@ -94,13 +96,13 @@ fn part(value: &Value) -> String {
 }
 
 #[tokio::test]
-async fn yes_lets_in_and_no_keeps_out() {
+async fn answer_of_the_service_allows_or_denies() {
     let (world, service) = world().await;
     assert_eq!(meets(&world).await, ["", NO, DENIED]);
     assert_eq!(
         service.questions().len(),
         1,
-        "one answer for one person, whatever it is asked for"
+        "one answer for one user, for every application"
     );
     service.answers(|question| Reply::signed(&answer(question, false)));
     assert_eq!(meets(&world).await, [NO, "", ""]);
@@ -113,7 +115,7 @@ async fn yes_lets_in_and_no_keeps_out() {
 }
 
 #[tokio::test]
-async fn the_question_says_who_it_is_and_opens_nothing() {
+async fn question_names_the_user_and_is_not_a_credential() {
     let (world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://in.localhost/page")
@@ -134,25 +136,15 @@ async fn the_question_says_who_it_is_and_opens_nothing() {
     );
     assert_eq!(claims["nonce"].as_str().unwrap().len(), 32);
     let identity = alice
-        .fetch(
-            "GET",
-            "http://in.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://in.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(claims["identity"], identity);
     assert_eq!(identity["email"], "alice@example.com");
 
-    // It is signed with what `certs` publishes.
+    // It is signed with a key that `certs` publishes.
     let certs = alice
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/certs",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/certs")
         .await
         .json();
     let jwk = certs["keys"]
@@ -188,19 +180,13 @@ async fn the_question_says_who_it_is_and_opens_nothing() {
 }
 
 #[tokio::test]
-async fn requests_ask_nobody() {
+async fn requests_do_not_call_the_service() {
     let (mut world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://in.localhost/page")
         .await;
     for _ in 0..100 {
-        assert_eq!(
-            alice
-                .fetch("GET", "http://in.localhost/page", &[], b"")
-                .await
-                .status,
-            200
-        );
+        assert_eq!(alice.get("http://in.localhost/page").await.status, 200);
     }
     let mut free = world
         .signed_in(Person::bob(), "http://free.localhost/page")
@@ -208,31 +194,20 @@ async fn requests_ask_nobody() {
     assert_eq!(
         service.questions().len(),
         1,
-        "who goes where nobody is asked is not asked about"
+        "no question about users of applications without the rule"
     );
 
-    // The answer is in the record: a new process has it, too, and asks nobody.
+    // The answer is in the identity record: a new process reads it, and does not call the service.
     service.answers(|_| Reply::Hang);
     world.proxy.stop().await;
     world.proxy.run().await;
-    assert_eq!(
-        alice
-            .fetch("GET", "http://in.localhost/page", &[], b"")
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        free.fetch("GET", "http://free.localhost/page", &[], b"")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(alice.get("http://in.localhost/page").await.status, 200);
+    assert_eq!(free.get("http://free.localhost/page").await.status, 200);
     assert_eq!(service.questions().len(), 1);
 }
 
 #[tokio::test]
-async fn whatever_is_no_answer_helps_nobody() {
+async fn malformed_answer_never_allows() {
     let (world, service) = world().await;
     let with = |name: &'static str, value: Value| {
         move |question: &Value| {
@@ -344,7 +319,7 @@ async fn whatever_is_no_answer_helps_nobody() {
             Box::new(|q| Reply::json(500, &json!({"token": KEY.sign(&answer(q, true)).unwrap()}))),
             "status 500",
         ),
-        // What the well-known example answers where something failed in it.
+        // The answer of Cloudflare's example after an error in it.
         (
             "403",
             Box::new(|_| Reply::json(403, &json!({"success": false, "error": "expired token"}))),
@@ -413,12 +388,12 @@ async fn whatever_is_no_answer_helps_nobody() {
     );
     assert!(
         service.key_fetches() <= 3,
-        "a stranger's key makes nobody fetch keys again and again"
+        "an unknown key does not repeat fetches"
     );
 }
 
 #[tokio::test]
-async fn a_service_that_hangs_costs_five_seconds_and_trying_again_is_possible() {
+async fn hanging_service_fails_the_login_within_seconds() {
     let (world, service) = world().await;
     service.answers(|_| Reply::Hang);
     let mut alice = world.browser();
@@ -429,29 +404,25 @@ async fn a_service_that_hangs_costs_five_seconds_and_trying_again_is_possible() 
         "{:?}",
         began.elapsed()
     );
-    // For a moment nobody asks again.
+    // For a moment the service is not called again.
     assert_eq!(reason(&mut alice, "out").await, UNKNOWN);
     assert_eq!(service.questions().len(), 1);
 
     service.answers(|question| Reply::signed(&answer(question, true)));
-    let began = Instant::now();
-    while !reason(&mut alice, "in").await.is_empty() {
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "the service answers again, and nobody asks it"
-        );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    eventually("the service answers again, and is not called", async || {
+        reason(&mut alice, "in").await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn keys_that_were_changed_are_fetched_again() {
+async fn changed_keys_are_fetched_again() {
     let (world, service) = world().await;
     assert_eq!(meets(&world).await, ["", NO, DENIED]);
     service.publishes(&[KEY.to_jwk(), STRANGER.to_jwk()]);
     service.answers(|question| Reply::token(&STRANGER.sign(&answer(question, true)).unwrap()));
     let began = Instant::now();
-    // Not at once: what was fetched a moment ago is not fetched again for a name that nobody knows.
+    // Not at once: an unknown key name does not repeat a fetch that was just made.
     while reason(&mut world.browser(), "in").await == UNKNOWN {
         assert!(
             began.elapsed() < Duration::from_secs(30),
@@ -475,19 +446,15 @@ async fn new_key_under_the_old_name_is_fetched() {
         "what does not verify is worth a second look"
     );
     service.publishes(&[json!(7), KEY.to_jwk()]);
-    let began = Instant::now();
-    while reason(&mut world.browser(), "in").await == UNKNOWN {
-        assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "the new key is not taken"
-        );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    eventually("the new key is not taken", async || {
+        reason(&mut world.browser(), "in").await != UNKNOWN
+    })
+    .await;
     assert!(service.key_fetches() <= 4, "{}", service.key_fetches());
 }
 
 #[tokio::test]
-async fn what_was_said_under_other_keys_counts_no_longer() {
+async fn answer_under_replaced_keys_is_discarded() {
     let (mut world, service) = world().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://in.localhost/page")
@@ -514,273 +481,4 @@ async fn what_was_said_under_other_keys_counts_no_longer() {
         alice.trail
     );
     assert_eq!((service.questions().len(), service.key_fetches()), (2, 2));
-}
-
-#[tokio::test]
-async fn a_missing_answer_stays_missing_where_a_certificate_is_asked_for_too() {
-    let service = Evaluator::start().await;
-    let application = r#"
-[[applications]]
-name = "Both"
-domain = "both.$TLD"
-origin = "$ORIGIN"
-auto_redirect_to_identity = true
-policies = [{ name = "asked", decision = "allow", include = [{ everyone = {} }], require = [
-  { external_evaluation = { evaluate_url = "$SERVICE/evaluate?tenant=1", keys_url = "$SERVICE/keys" } },
-  { certificate = {} },
-] }]
-"#;
-    let world = World::with(&application.replace("$SERVICE", &service.url), |_| ()).await;
-    // Nobody here has a certificate: the application's host refuses everybody who gets so far.
-    for (success, ends) in [
-        (Some(true), "both.localhost"),
-        (Some(false), "access.localhost"),
-        (None, "access.localhost"),
-    ] {
-        service.answers(move |question| match success {
-            Some(success) => Reply::signed(&answer(question, success)),
-            None => Reply::json(500, &json!({})),
-        });
-        let mut browser = world.browser();
-        let page = browser.open("http://both.localhost/page").await;
-        assert_eq!(
-            (page.url.host_str(), page.response.status),
-            (Some(ends), 403),
-            "{success:?} {:#?}",
-            browser.trail
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_rule_that_is_added_is_asked_about_on_the_way_back() {
-    let (mut world, service) = world().await;
-    let mut alice = world
-        .signed_in(Person::alice(), "http://free.localhost/page")
-        .await;
-    assert_eq!(service.questions().len(), 0);
-    let rule = format!(
-        r#"{{ external_evaluation = {{ evaluate_url = "{0}/evaluate?tenant=1", keys_url = "{0}/keys" }} }}"#,
-        service.url
-    );
-    let (before, free) = world
-        .proxy
-        .config
-        .rest
-        .rsplit_once("{ everyone = {} }")
-        .unwrap();
-    world.proxy.config.rest = format!("{before}{rule}{free}");
-    let after = world.proxy.log().len();
-    world.proxy.write_config();
-    world
-        .proxy
-        .logged(after, &["the configuration was reloaded"])
-        .await;
-
-    // The session that there is says nothing about it; the page's button leads over the login.
-    let page = alice.open("http://free.localhost/page").await;
-    let text = page.response.text();
-    assert!(
-        page.response.status == 403 && text.contains(UNKNOWN),
-        "{text}"
-    );
-    let again = crate::support::browser::link(&text, "Try again").unwrap();
-    let page = alice.open(&again).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        ("http://free.localhost/page", 200),
-        "{:#?}",
-        alice.trail
-    );
-    assert_eq!(service.questions().len(), 1);
-}
-
-#[tokio::test]
-async fn a_new_answer_counts_for_the_sessions_that_there_are() {
-    let (world, service) = world().await;
-    let mut alice = world
-        .signed_in(Person::alice(), "http://in.localhost/page")
-        .await;
-    let log_in_again = |host: &str| {
-        format!(
-            "http://access.localhost/cdn-cgi/access/login/{host}.localhost?switch=1&redirect_url=%2F"
-        )
-    };
-    // Logins are told apart by the second.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    service.answers(|question| Reply::signed(&answer(question, false)));
-    assert_eq!(
-        alice.open(&log_in_again("free")).await.response.status,
-        200,
-        "{:#?}",
-        alice.trail
-    );
-    assert_eq!(
-        alice
-            .fetch("GET", "http://in.localhost/page", &[], b"")
-            .await
-            .status,
-        200,
-        "nobody was asked"
-    );
-    assert_eq!(service.questions().len(), 1);
-    assert_eq!(
-        alice.open(&log_in_again("out")).await.response.status,
-        200,
-        "{:#?}",
-        alice.trail
-    );
-    assert_eq!(service.questions().len(), 2);
-    assert_eq!(
-        alice
-            .fetch("GET", "http://in.localhost/page", &[], b"")
-            .await
-            .status,
-        403,
-        "the answer is another now"
-    );
-
-    // No answer is none for what is to come, and takes nothing back of what was.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    service.answers(|_| Reply::json(500, &json!({})));
-    let page = alice.open(&log_in_again("deny")).await;
-    assert!(page.response.text().contains(UNKNOWN), "{:#?}", alice.trail);
-    assert_eq!(
-        alice
-            .fetch("GET", "http://out.localhost/page", &[], b"")
-            .await
-            .status,
-        200
-    );
-}
-
-#[tokio::test]
-async fn answers_of_several_services_stand_beside_each_other() {
-    let services = [
-        Evaluator::start().await,
-        Evaluator::start().await,
-        Evaluator::start().await,
-    ];
-    let application = |host: &str, asked: &[&Evaluator]| {
-        let rule = |service: &&Evaluator| {
-            format!(
-                r#"{{ external_evaluation = {{ evaluate_url = "{0}/evaluate?tenant=1", keys_url = "{0}/keys" }} }}"#,
-                service.url
-            )
-        };
-        let rules = asked.iter().map(rule).collect::<Vec<_>>().join(", ");
-        format!(
-            "[[applications]]\ndomain = \"{host}.$TLD\"\norigin = \"$ORIGIN\"\nauto_redirect_to_identity = true\n\
-             policies = [{{ name = \"asked\", decision = \"allow\", include = [{{ everyone = {{}} }}], require = [{rules}] }}]\n"
-        )
-    };
-    let [a, b, c] = &services;
-    let applications = application("a", &[a])
-        + &application("b", &[b])
-        + &application("c", &[a, b, c])
-        + &application("free", &[]);
-    let world = World::with(&applications, |_| ()).await;
-    let mut alice = world
-        .signed_in(Person::alice(), "http://free.localhost/page")
-        .await;
-    // Three tabs at once.
-    let mut tabs = [alice.clone(), alice.clone(), alice.clone()];
-    let [one, two, three] = &mut tabs;
-    let pages = tokio::join!(
-        one.open("http://a.localhost/"),
-        two.open("http://b.localhost/"),
-        three.open("http://c.localhost/")
-    );
-    assert_eq!(
-        [pages.0, pages.1, pages.2].map(|page| page.response.status),
-        [200; 3]
-    );
-    for (tab, host) in tabs.iter_mut().zip(["a", "b", "c"]) {
-        assert_eq!(
-            tab.fetch("GET", &format!("http://{host}.localhost/"), &[], b"")
-                .await
-                .status,
-            200,
-            "{host}"
-        );
-    }
-    assert_eq!(
-        services.each_ref().map(|service| service.questions().len()),
-        [1; 3]
-    );
-    c.answers(|question| Reply::signed(&answer(question, false)));
-    let mut bob = world.browser();
-    for (host, expected) in [("c", 403), ("a", 200), ("b", 200)] {
-        assert_eq!(
-            bob.open(&format!("http://{host}.localhost/"))
-                .await
-                .response
-                .status,
-            expected,
-            "{host}"
-        );
-    }
-    alice.open("http://free.localhost/").await;
-}
-
-/// The edge asks nobody and knows no answer: what the team's rules say at login is all there is.
-#[tokio::test]
-async fn an_edge_node_knows_no_answer() {
-    let service = Evaluator::start().await;
-    let aud = |host: &str| {
-        format!(
-            "domain = \"{host}.$TLD\"\naud = \"{}\"\n",
-            host.chars()
-                .next()
-                .unwrap()
-                .to_string()
-                .repeat(64)
-                .replace(|c: char| !c.is_ascii_hexdigit(), "e")
-        )
-    };
-    let rule = format!(
-        r#"{{ external_evaluation = {{ evaluate_url = "{0}/evaluate?tenant=1", keys_url = "{0}/keys" }} }}"#,
-        service.url
-    );
-    let application = |host: &str, policies: &str| {
-        format!(
-            "[[applications]]\n{}origin = \"$ORIGIN\"\nauto_redirect_to_identity = true\npolicies = [{policies}]\n",
-            aud(host)
-        )
-    };
-    let free = r#"{ name = "members", decision = "allow", include = [{ everyone = {} }] }"#;
-    let asks = format!(r#"{{ name = "asked", decision = "allow", include = [{rule}] }}"#);
-    let without = format!(
-        r#"{{ name = "others", decision = "allow", include = [{{ everyone = {{}} }}], exclude = [{rule}] }}"#
-    );
-    // At the team `a` asks and `b` does not; at the edge it is the other way round, and `c`
-    // excludes.
-    let of = |a: &str, b: &str, c: &str| {
-        application("a", a) + &application("b", b) + &application("c", c)
-    };
-    let team = World::with(&of(&asks, free, free), |config| {
-        config.domain = Some("access.localhost:$PORT".to_owned())
-    })
-    .await;
-    let port = team.proxy.address.port();
-    let mut config = crate::support::Config::new("http://127.0.0.1:9", &of(free, &asks, &without));
-    config.domain = Some(format!("access.localhost:{port}"));
-    config.certs_url = Some(format!(
-        "http://access.localhost:{port}/cdn-cgi/access/certs"
-    ));
-    let node = crate::support::Portcullis::start(at(config, &team.origin.url("http"))).await;
-    assert!(
-        node.log().contains("its answer is unknown"),
-        "the node says so"
-    );
-    let mut alice = Browser::new(&team.proxy);
-    for (host, expected) in [("a", 200), ("b", 403), ("c", 403)] {
-        alice.leads_to(&format!("{host}.localhost"), node.address);
-        let page = alice
-            .open(&format!("http://{host}.localhost:{port}/page"))
-            .await;
-        assert_eq!(page.response.status, expected, "{host}: {:#?}", alice.trail);
-        assert_eq!(page.response.text().contains(UNKNOWN), expected == 403);
-    }
-    assert_eq!(service.questions().len(), 1);
 }

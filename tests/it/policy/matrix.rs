@@ -139,7 +139,7 @@ auto_redirect_to_identity = true"#;
 }
 
 #[tokio::test]
-async fn who_may_open_what() {
+async fn matrix_of_users_and_pages_matches() {
     let (okta, origin) = (
         Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]),
         Origin::start().await,

@@ -2,8 +2,10 @@
 
 pub mod cases;
 mod certificates;
+mod client_certificates;
 mod countries;
 mod evaluation;
+mod evaluation_sessions;
 mod matrix;
 mod review;
 pub mod service_clients;

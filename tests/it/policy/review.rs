@@ -32,7 +32,7 @@ fn written(folder: &Path, name: &str, change: impl Fn(String) -> String) -> Stri
 }
 
 #[test]
-fn a_decision_is_explained_without_a_secret_or_a_connection() {
+fn decision_is_explained_offline_without_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let secret =
         |text: String| text.replace(crate::support::okta::CLIENT_SECRET, "env:NOT_SET_HERE");
@@ -74,7 +74,7 @@ fn a_decision_is_explained_without_a_secret_or_a_connection() {
 }
 
 #[test]
-fn policy_tests_pass_fail_or_cannot_be_made() {
+fn policy_tests_pass_fail_or_are_invalid() {
     let folder = tempfile::tempdir().unwrap();
     written(folder.path(), "portcullis.toml", |text| text);
     let suite = |expect: &str| {
@@ -116,7 +116,7 @@ fn policy_tests_pass_fail_or_cannot_be_made() {
 }
 
 #[tokio::test]
-async fn what_was_logged_is_asked_again() {
+async fn logged_requests_are_evaluated_again() {
     let mut world = World::with(APPLICATIONS, |config| {
         config.rest.push_str("\n[audit]\nallow_sample = 1\n")
     })

@@ -1,5 +1,5 @@
-//! The tests' own parts, tested: an origin that records too little or a provider that lets
-//! everybody in would make every other test worthless.
+//! Tests of the test support: an origin that records too little, or a provider that accepts every
+//! login, would make all other tests worthless.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ const BASIC: &str =
     "Authorization: Basic MG9hZXhhbXBsZTphLWNsaWVudC1zZWNyZXQtb2YtdGhlLXRlc3RzLW9ubHk=";
 
 #[tokio::test]
-async fn the_origin_records_header_lines_in_their_order_and_case() {
+async fn origin_records_header_lines_unchanged() {
     let origin = Origin::start().await;
     let request = raw::request(
         "GET",
@@ -34,7 +34,7 @@ async fn the_origin_records_header_lines_in_their_order_and_case() {
 }
 
 #[tokio::test]
-async fn the_origin_streams_only_what_was_released() {
+async fn origin_streams_only_released_pieces() {
     let origin = Origin::start().await;
     let mut connection = Connection::plain(origin.address).await;
     connection
@@ -53,7 +53,7 @@ async fn the_origin_streams_only_what_was_released() {
 }
 
 #[tokio::test]
-async fn the_origin_speaks_grpc_over_tls() {
+async fn origin_speaks_grpc_over_tls() {
     let certificate = Certificate::new(&["origin.test"]);
     let origin = Origin::tls(&certificate).await;
     let mut connection =
@@ -73,7 +73,7 @@ async fn the_origin_speaks_grpc_over_tls() {
 }
 
 #[tokio::test]
-async fn the_provider_in_the_test_wants_pkce_the_secret_and_a_fresh_code() {
+async fn provider_requires_pkce_the_secret_and_a_new_code() {
     let idp = Idp::start().await;
     let address = idp.issuer.trim_start_matches("http://").parse().unwrap();
     let authorize = format!(
@@ -120,7 +120,7 @@ async fn the_provider_in_the_test_wants_pkce_the_secret_and_a_fresh_code() {
 }
 
 #[tokio::test]
-async fn okta_is_shaped_like_okta() {
+async fn okta_has_the_endpoints_of_okta() {
     let okta = Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
     let host = okta.issuer.trim_start_matches("http://").to_owned();
     let address = host.parse().unwrap();
@@ -176,7 +176,7 @@ async fn okta_is_shaped_like_okta() {
 }
 
 #[tokio::test]
-async fn okta_signs_people_in_with_thin_tokens_and_groups_at_userinfo() {
+async fn okta_sends_thin_tokens_and_groups_at_userinfo() {
     let okta = Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
     let callback = Origin::start().await;
     let trust = Certificate::new(&["access.test"]).client("http/1.1");
@@ -264,7 +264,7 @@ async fn okta_signs_people_in_with_thin_tokens_and_groups_at_userinfo() {
 }
 
 #[test]
-fn a_link_is_found_by_its_text() {
+fn link_is_found_by_its_text() {
     let html =
         r#"<a href="/x">Other</a><p><a class="b" href="/y?a=1&amp;b=2"><b>Example Okta</b></a>"#;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Who may know whom, as `ARCHITECTURE.md` has it: lower rows know nothing of higher ones.
+//! The layers of `ARCHITECTURE.md`: lower rows do not use higher ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ const MUTUAL: [(&str, &str, &str); 0] = [];
 /// Modules that know a higher row, and why. This list may only shrink.
 const UPWARD: [(&str, &str, &str); 0] = [];
 
-/// Who may name Pingora.
+/// Directories that may name Pingora.
 const PINGORA: [&str; 3] = ["src/front/pingora/", "src/app/", "src/demo/"];
 
 #[test]
@@ -47,7 +47,7 @@ fn every_module_has_a_row() {
 }
 
 #[test]
-fn lower_rows_know_nothing_of_higher_ones() {
+fn lower_rows_do_not_use_higher_rows() {
     let mut wrong = Vec::new();
     let mut upward: BTreeSet<_> = UPWARD.iter().map(|(from, to, _)| (*from, *to)).collect();
     let uses = uses();
@@ -68,7 +68,7 @@ fn lower_rows_know_nothing_of_higher_ones() {
 }
 
 #[test]
-fn within_a_row_knowledge_goes_one_way() {
+fn modules_of_one_row_do_not_use_each_other() {
     let uses = uses();
     let knows = |from: &str, to: &str| uses.contains_key(&(from.to_owned(), to.to_owned()));
     let mutual: Vec<_> = LAYERS
@@ -193,7 +193,7 @@ fn referred(code: &str, depth: usize) -> BTreeSet<String> {
         .collect()
 }
 
-/// What follows each `name::`.
+/// Returns the paths after each `name::`.
 fn names<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let found = code
@@ -233,7 +233,7 @@ fn heads(path: &str) -> Vec<String> {
     heads
 }
 
-/// A file's code: without comments, and without what is only there for tests.
+/// Returns the code of a file, without comments and without tests.
 fn code(file: &Path) -> String {
     let text = std::fs::read_to_string(file).unwrap();
     let text = text

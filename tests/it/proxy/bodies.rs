@@ -64,8 +64,8 @@ fn upload_request(method: &str, length: Option<usize>) -> http::Request<()> {
     request.body(()).unwrap()
 }
 
-/// The ways in which a body can end over HTTP/2, and what an HTTP/1.1 origin must receive after the
-/// head.
+/// The ends of a body over HTTP/2, each with the bytes that an HTTP/1.1 origin must receive after
+/// the head.
 const ENDINGS: [(&str, Option<usize>, &str); 11] = [
     (
         "data, then an empty DATA frame",
@@ -183,8 +183,12 @@ async fn http2_body_ends_once_at_an_http1_origin() {
         assert_eq!(answer.unwrap().head.status, 200, "after {ending}");
         expected.push(String::new());
     }
-    assert_eq!(origin.bodies(), expected);
-    // A request may begin before the connection of the last one is back in the pool.
+    // A request may begin before the connection of the last one is back in the pool. Then the record
+    // has two connections, and the order of requests is lost.
+    let mut bodies = origin.bodies();
+    bodies.sort();
+    expected.sort();
+    assert_eq!(bodies, expected);
     let connections = origin.connections().len();
     assert!(
         connections < expected.len(),
@@ -441,7 +445,7 @@ async fn answered_midway(connection: &mut Connection2, host: &str) -> (u16, Stri
 }
 
 #[tokio::test]
-async fn answer_that_comes_before_the_end_of_an_upload_is_not_lost() {
+async fn early_answer_to_an_upload_is_not_lost() {
     let early = "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 5\r\n\r\nearly";
     for when in [When::HeadAndClose, When::Head] {
         let origin = Recorder::start(early, when).await;
@@ -492,7 +496,7 @@ async fn http1_upload_gets_its_refusal() {
 }
 
 #[tokio::test]
-async fn refused_client_that_never_ends_its_upload_is_not_waited_for() {
+async fn refused_endless_upload_is_not_waited_for() {
     let origin = Recorder::start(OK, When::Complete).await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     let mut connection = proxy.connect("open.test").await;

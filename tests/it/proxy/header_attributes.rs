@@ -1,5 +1,4 @@
-//! `header_attributes`: what a provider says of a person reaches origins as headers, and nobody
-//! else can say it.
+//! `header_attributes`: attributes of users reach origins as headers, which clients cannot forge.
 
 use super::headers::{folded, spellings};
 use crate::policy::service_clients::Pair;
@@ -14,7 +13,7 @@ const HEADERS: &str = r#"header_attributes = [
   { attribute_name = "title", header_name = "X-Title" },
 ]"#;
 
-/// `wiki` for whoever logs in, `open` for everybody, `robots` for a service token.
+/// `wiki` with a login, `open` without one, `robots` with a service token.
 async fn world(pair: &Pair) -> World {
     let others = r#"
 options_preflight_bypass = true
@@ -42,7 +41,7 @@ async fn log_in(browser: &mut Browser, start: &str, statement: &Statement) -> u1
         .status
 }
 
-/// What arrived under these names, however they were spelt.
+/// Returns the values that arrived under these names, in any spelling.
 fn sent(seen: &Seen) -> Vec<(String, String)> {
     let ours = ["x-department", "x-member-of", "x-title"];
     let mut sent: Vec<_> = seen
@@ -74,7 +73,7 @@ fn alice() -> Statement {
 }
 
 #[tokio::test]
-async fn no_client_can_send_such_a_header() {
+async fn client_cannot_send_attribute_headers() {
     let pair = Pair::new("nightly build");
     let world = world(&pair).await;
     let mut browser = world.browser();
@@ -156,7 +155,7 @@ fn expected_of_alice() -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn they_change_with_the_identity_and_with_the_configuration() {
+async fn attribute_headers_follow_identity_and_configuration() {
     let mut world = world(&Pair::new("nightly build")).await;
     let mut browser = world.browser();
     assert_eq!(
@@ -171,12 +170,7 @@ async fn they_change_with_the_identity_and_with_the_configuration() {
         .unwrap()
         .to_owned();
     let identity = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .text();
     assert!(
@@ -196,7 +190,7 @@ async fn they_change_with_the_identity_and_with_the_configuration() {
         "{:#?}",
         browser.trail
     );
-    browser.fetch("GET", WIKI, &[], b"").await;
+    browser.get(WIKI).await;
     assert_eq!(sent(&world.origin.last()), expected("Sales"));
     assert_eq!(
         browser.cookie("wiki.localhost", "CF_Authorization"),
@@ -206,10 +200,10 @@ async fn they_change_with_the_identity_and_with_the_configuration() {
     // After a restart, from the store.
     world.proxy.stop().await;
     world.proxy.run().await;
-    browser.fetch("GET", WIKI, &[], b"").await;
+    browser.get(WIKI).await;
     assert_eq!(sent(&world.origin.last()), expected("Sales"));
 
-    // A name that is not configured is not ours, and so says nothing of anybody.
+    // A name that is not configured is an ordinary header of the client.
     let after = world.proxy.log().len();
     world.proxy.config.rest = world
         .proxy
@@ -219,12 +213,12 @@ async fn they_change_with_the_identity_and_with_the_configuration() {
     world.proxy.write_config();
     world.proxy.signal("HUP");
     world.proxy.logged(after, &["reloaded"]).await;
-    browser.fetch("GET", WIKI, &[], b"").await;
+    browser.get(WIKI).await;
     assert_eq!(sent(&world.origin.last()), expected("Sales")[1..]);
 }
 
 #[tokio::test]
-async fn a_value_that_no_header_can_carry_is_no_login() {
+async fn value_that_no_header_can_carry_fails_the_login() {
     let world = world(&Pair::new("nightly build")).await;
     let mut browser = world.browser();
     let split = Statement {

@@ -1,12 +1,12 @@
-//! What the origin sees: who is there from us alone, no cookie of ours, and forwarding headers that
-//! we wrote.
+//! Headers at the origin: an identity from us alone, no cookie of ours, and our own forwarding
+//! headers.
 
 use serde_json::json;
 
 use crate::support::portcullis::Config;
 use crate::support::{APPLICATIONS, Person, World, idp, raw};
 
-/// Every way to write the names of the identity headers that somebody behind us may read as ours.
+/// Every spelling of the identity headers that an origin may read as ours.
 fn spoofs() -> Vec<String> {
     let names = [
         "Cf-Access-Jwt-Assertion",
@@ -16,7 +16,7 @@ fn spoofs() -> Vec<String> {
     names.into_iter().flat_map(spellings).collect()
 }
 
-/// Every way to write a name that somebody behind us may read as that one.
+/// Every spelling of a name that an origin may read as that one.
 pub fn spellings(name: &str) -> Vec<String> {
     let mut spellings = vec![
         name.to_owned(),
@@ -27,7 +27,7 @@ pub fn spellings(name: &str) -> Vec<String> {
         name.to_uppercase().replace('-', "_"),
         name.replacen('-', ".", 1),
     ];
-    // Some of what else a header's name may hold (RFC 9110 §5.6.2) and CGI folds.
+    // Some further characters that RFC 9110 5.6.2 allows in names, and that CGI replaces.
     spellings.extend(
         "!'+|~"
             .chars()
@@ -84,7 +84,7 @@ async fn spoofed_identity_never_arrives_on_an_open_route() {
 }
 
 #[tokio::test]
-async fn spoofed_identity_never_stands_beside_the_real_one() {
+async fn spoofed_identity_never_arrives_beside_the_real_one() {
     let world = World::start().await;
     let mut browser = world
         .signed_in(Person::alice(), "http://wiki.localhost/")
@@ -168,7 +168,7 @@ async fn connection_cannot_name_our_headers_away() {
 }
 
 #[tokio::test]
-async fn our_cookies_stay_with_us_and_all_others_pass() {
+async fn our_cookies_are_removed_and_others_pass() {
     let world = World::start().await;
     let browser = world
         .signed_in(Person::alice(), "http://wiki.localhost/")
@@ -213,7 +213,7 @@ async fn our_cookies_stay_with_us_and_all_others_pass() {
 }
 
 #[tokio::test]
-async fn forwarding_headers_are_ours() {
+async fn forwarding_headers_are_replaced() {
     let world = World::start().await;
     let theirs = [
         "X-Forwarded-For: 203.0.113.9",
@@ -255,7 +255,7 @@ async fn forwarding_headers_are_ours() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_in_front_is_believed_and_only_then() {
+async fn only_a_trusted_proxy_sets_the_client_address() {
     let world = World::with(APPLICATIONS, |config| {
         config.listen = r#"trusted_proxies = ["127.0.0.1/32"]"#.into()
     })
@@ -336,7 +336,7 @@ async fn every_spelling_of_a_forwarded_address_is_read() {
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_be_read_is_nobodys() {
+async fn unreadable_forwarded_address_is_ignored() {
     let chains: &[(&[u8], &str)] = &[
         (b"\xff", "0.0.0.0"),
         (b"203.0.113.9\xff", "0.0.0.0"),
@@ -383,7 +383,7 @@ async fn an_address_that_cannot_be_read_is_nobodys() {
 }
 
 #[tokio::test]
-async fn ranges_of_ipv4_written_as_ipv6_are_ranges_of_ipv4() {
+async fn mapped_ipv4_ranges_match_ipv4_addresses() {
     let applications = format!("{APPLICATIONS}{}", near("::ffff:203.0.113.0/120"));
     let trusted = r#"trusted_proxies = ["::ffff:127.0.0.0/104"]"#;
     let world = World::with(&applications, |config| config.listen = trusted.into()).await;
@@ -413,7 +413,7 @@ async fn ranges_of_ipv4_written_as_ipv6_are_ranges_of_ipv4() {
 }
 
 #[tokio::test]
-async fn a_preflight_that_passes_unchecked_carries_nobody_and_stays_a_preflight() {
+async fn unchecked_preflight_carries_no_credentials() {
     let bypass = APPLICATIONS.replacen(
         "auto_redirect_to_identity = true",
         "options_preflight_bypass = true",
@@ -480,7 +480,7 @@ async fn a_preflight_that_passes_unchecked_carries_nobody_and_stays_a_preflight(
 }
 
 #[tokio::test]
-async fn the_origin_gets_the_id_of_the_audit_event_and_no_other() {
+async fn origin_gets_the_id_of_the_audit_event() {
     let world = World::with(
         &format!("[audit]\nallow_sample = 1\n{APPLICATIONS}"),
         |_| (),
@@ -512,9 +512,7 @@ async fn the_origin_gets_the_id_of_the_audit_event_and_no_other() {
         seen.headers
     );
 
-    let answer = browser
-        .fetch("GET", "http://wiki.localhost/origin/close", &[], b"")
-        .await;
+    let answer = browser.get("http://wiki.localhost/origin/close").await;
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     let id = id_of("/origin/close");
     assert_eq!(
@@ -528,7 +526,7 @@ async fn the_origin_gets_the_id_of_the_audit_event_and_no_other() {
         .any(|line| line.contains("not proxied to its end") && line.contains(&id));
     assert!(warned, "the warning has the same id");
 
-    // Nothing is told of a place that is open, so there is no id.
+    // An open page has no audit event, so there is no id.
     world.origin.forget();
     world
         .raw(raw::request("GET", "open.localhost", "/", &theirs))
@@ -547,7 +545,7 @@ async fn the_origin_gets_the_id_of_the_audit_event_and_no_other() {
 }
 
 #[tokio::test]
-async fn the_origin_gets_the_host_and_target_that_were_judged() {
+async fn origin_gets_the_host_and_target_of_the_decision() {
     let world = World::start().await;
     for target in [
         "/",
@@ -577,7 +575,7 @@ async fn the_origin_gets_the_host_and_target_that_were_judged() {
 }
 
 #[tokio::test]
-async fn what_the_origin_sets_reaches_the_client() {
+async fn headers_of_the_origin_reach_the_client() {
     let world = World::start().await;
     let answer = world
         .raw(raw::request(

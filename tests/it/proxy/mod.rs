@@ -3,6 +3,7 @@
 mod bodies;
 mod header_attributes;
 mod headers;
+mod origin_failures;
 mod origins;
 mod refusals;
 mod requests;

@@ -1,9 +1,8 @@
-//! What a request without a session gets: an answer that the client at hand can use, and never a
-//! lost body.
+//! Answers to requests without a session, in the format of the client. No body is lost.
 
 use crate::support::{APPLICATIONS, World, leads_to_login, raw};
 
-/// What the client is told.
+/// The answer of the client's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
     /// 302 to the login page.
@@ -25,7 +24,7 @@ const WEBSOCKET: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn each_kind_of_client_gets_what_it_can_use() {
+async fn refusal_has_the_format_of_the_client() {
     let world = World::start().await;
     let table: &[(&str, &str, &[&str], Expect)] = &[
         ("a navigation", "GET", NAVIGATION, Expect::Login),
@@ -261,7 +260,7 @@ async fn each_kind_of_client_gets_what_it_can_use() {
 }
 
 #[tokio::test]
-async fn a_form_posted_after_the_session_ended_is_not_silently_turned_into_a_get() {
+async fn posted_form_without_a_session_is_not_redirected() {
     let world = World::start().await;
     let request = raw::request(
         "POST",
@@ -276,7 +275,7 @@ async fn a_form_posted_after_the_session_ended_is_not_silently_turned_into_a_get
 }
 
 #[tokio::test]
-async fn grpc_gets_its_own_unauthenticated() {
+async fn grpc_client_gets_unauthenticated() {
     let world = World::with(APPLICATIONS, |config| config.tls = true).await;
     let mut connection = world.proxy.connect2("wiki.test").await;
     let request = http::Request::post("https://wiki.test/echo.Echo/Say")
@@ -303,7 +302,7 @@ async fn grpc_gets_its_own_unauthenticated() {
 }
 
 #[tokio::test]
-async fn a_script_on_an_allowed_origin_may_read_the_refusal() {
+async fn script_of_an_allowed_origin_can_read_the_refusal() {
     let cors = r#"allowed_idps = ["okta"]
 cors_headers = { allowed_origins = ["https://front.example.com"], allowed_methods = ["GET"], allow_credentials = true }"#;
     let world = World::with(
@@ -345,7 +344,7 @@ cors_headers = { allowed_origins = ["https://front.example.com"], allowed_method
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_served_is_told_which_are() {
+async fn refused_method_gets_405_with_allow() {
     let world = World::start().await;
     for (method, host, endpoint, allowed) in [
         ("PUT", "wiki", "logout", "GET, POST"),
@@ -384,7 +383,7 @@ async fn a_method_that_is_not_served_is_told_which_are() {
 }
 
 #[tokio::test]
-async fn an_unknown_host_is_nobodys() {
+async fn unknown_host_gets_404() {
     let world = World::start().await;
     for host in [
         "other.localhost",
@@ -402,11 +401,11 @@ async fn an_unknown_host_is_nobodys() {
             answer.status
         );
     }
-    world.origin.assert_untouched("a host of nobody");
+    world.origin.assert_untouched("an unknown host");
 }
 
 #[tokio::test]
-async fn every_refusal_has_a_request_id_and_none_shows_its_maker() {
+async fn refusals_have_a_request_id_and_no_server_name() {
     let world = World::start().await;
     world
         .idp

@@ -1,11 +1,11 @@
-//! Responses of origins: what ends at the proxy, and the framing that each client understands.
+//! Responses of origins: hop-by-hop fields, and the framing for each kind of client.
 
 use std::time::Duration;
 
 use crate::support::origin::Origin;
 use crate::support::raw;
 use crate::support::recorder::{Recorder, When};
-use crate::support::{Idp, Portcullis, before, open_application};
+use crate::support::{Idp, Portcullis, before, open_application, open_paths};
 
 /// An open application at `origin`, over TLS.
 async fn open_at(origin: &str) -> (Portcullis, Idp) {
@@ -14,6 +14,12 @@ async fn open_at(origin: &str) -> (Portcullis, Idp) {
         |config| config.tls = true,
     )
     .await
+}
+
+/// An open application over TLS for each origin, at `/0`, `/1`, ….
+async fn open_at_all(origins: &[Recorder]) -> (Portcullis, Idp) {
+    let urls: Vec<_> = origins.iter().map(Recorder::url).collect();
+    before(&open_paths(&urls, ""), |config| config.tls = true).await
 }
 
 /// A response of the origin that must arrive as this status and body, without the named fields.
@@ -154,18 +160,21 @@ const ROWS: [Row; 19] = [
 
 #[tokio::test]
 async fn hop_by_hop_fields_and_odd_framing_end_at_the_proxy() {
-    for Row {
-        from_origin,
-        status,
-        body,
-        absent,
-    } in ROWS
-    {
-        let origin = Recorder::start(from_origin, When::Complete).await;
-        let (proxy, _idp) = open_at(&origin.url()).await;
+    let mut origins = Vec::new();
+    for row in &ROWS {
+        origins.push(Recorder::start(row.from_origin, When::Complete).await);
+    }
+    let (proxy, _idp) = open_at_all(&origins).await;
+    for (index, row) in ROWS.into_iter().enumerate() {
+        let Row {
+            from_origin,
+            status,
+            body,
+            absent,
+        } = row;
         let mut connection = proxy.connect("open.test").await;
         connection
-            .send("GET / HTTP/1.1\r\nHost: open.test\r\n\r\n")
+            .send(format!("GET /{index} HTTP/1.1\r\nHost: open.test\r\n\r\n"))
             .await;
         let mut answer = connection
             .response("GET")
@@ -202,9 +211,9 @@ async fn hop_by_hop_fields_and_odd_framing_end_at_the_proxy() {
         );
 
         let mut connection = proxy.connect2("open.test").await;
-        let request = http::Request::get("https://open.test/").body(()).unwrap();
+        let request = http::Request::get(format!("https://open.test/{index}"));
         let answer = connection
-            .request(request, b"")
+            .request(request.body(()).unwrap(), b"")
             .await
             .unwrap_or_else(|e| panic!("{e}: {from_origin}"));
         assert_eq!(answer.head.status.as_u16(), status, "{from_origin}");
@@ -274,18 +283,24 @@ async fn http10_client_gets_no_chunks() {
     let interim = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let closing = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello";
     let known = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-    for (answer, when) in [
+    let answers = [
         (chunked, When::Complete),
         (interim, When::Complete),
         (closing, When::HeadAndClose),
         (known, When::Complete),
-    ] {
-        let origin = Recorder::start(answer, when).await;
-        let (proxy, _idp) = open_at(&origin.url()).await;
+    ];
+    let mut origins = Vec::new();
+    for (answer, when) in answers {
+        origins.push(Recorder::start(answer, when).await);
+    }
+    let (proxy, _idp) = open_at_all(&origins).await;
+    for (index, (answer, _)) in answers.into_iter().enumerate() {
         for lines in ["", "Connection: keep-alive\r\n", "Expect: 100-continue\r\n"] {
             let mut connection = proxy.connect("open.test").await;
             connection
-                .send(format!("GET / HTTP/1.0\r\nHost: open.test\r\n{lines}\r\n"))
+                .send(format!(
+                    "GET /{index} HTTP/1.0\r\nHost: open.test\r\n{lines}\r\n"
+                ))
                 .await;
             let received = connection.response("GET").await.unwrap();
             assert_eq!(
@@ -305,13 +320,13 @@ async fn http10_client_gets_no_chunks() {
             );
             if keeps {
                 connection
-                    .send("GET / HTTP/1.0\r\nHost: open.test\r\n\r\n")
+                    .send(format!("GET /{index} HTTP/1.0\r\nHost: open.test\r\n\r\n"))
                     .await;
                 assert_eq!(connection.response("GET").await.unwrap().text(), "hello");
             }
             assert!(connection.is_closed().await, "{answer} {lines}");
         }
-        let head = "HEAD / HTTP/1.0\r\nHost: open.test\r\n\r\n";
+        let head = format!("HEAD /{index} HTTP/1.0\r\nHost: open.test\r\n\r\n");
         let mut connection = proxy.connect("open.test").await;
         connection.send(head).await;
         let received = connection.response("HEAD").await.unwrap();
@@ -350,7 +365,7 @@ async fn http10_client_gets_no_chunks_from_an_http2_origin() {
 }
 
 #[tokio::test]
-async fn http10_client_gets_pages_of_our_own() {
+async fn http10_client_gets_our_pages() {
     let origin = Origin::start().await;
     let (proxy, _idp) = open_at(&origin.url("http")).await;
     let mut connection = proxy.connect("open.test").await;

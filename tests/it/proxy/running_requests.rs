@@ -62,7 +62,7 @@ impl Slow {
 }
 
 #[tokio::test]
-async fn slow_requests_of_any_length_end_with_the_access() {
+async fn slow_requests_end_when_access_is_revoked() {
     let world = World::start().await;
     let mut alice = world
         .signed_in(Person::alice(), "http://app.localhost/")
@@ -134,7 +134,7 @@ async fn slow_requests_of_any_length_end_with_the_access() {
 }
 
 #[tokio::test]
-async fn slow_requests_go_on_while_they_are_allowed() {
+async fn slow_requests_continue_while_allowed() {
     let world = World::start().await;
     let alice = world
         .signed_in(Person::alice(), "http://app.localhost/")
@@ -164,8 +164,7 @@ async fn stream_ends_when_revocations_are_out_of_reach() {
     let token = alice.cookie(HOST, "CF_Authorization").unwrap().to_owned();
     let mut stream = send(&world, &token, "GET /origin/stream HTTP/1.1\r\n\r\n").await;
     assert_eq!(stream.response_head().await.unwrap().status, 200);
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = world.proxy.database().await;
     sqlx::query("ALTER TABLE revocations RENAME TO elsewhere")
         .execute(&database)
         .await

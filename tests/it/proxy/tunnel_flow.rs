@@ -108,7 +108,7 @@ async fn tunnels_go_to_origins_that_speak_http1() {
 }
 
 #[tokio::test]
-async fn request_body_is_forwarded_after_an_early_answer_to_an_upgrade() {
+async fn request_body_follows_an_early_answer_to_an_upgrade() {
     let origin = Switcher::start(Manner::Early).await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     let mut connection = Connection::plain(proxy.address).await;

@@ -1,5 +1,4 @@
-//! Upgrades and other requests that go on for long: what may switch protocols, how long it rests,
-//! and when it ends.
+//! Upgrades and other long requests: their protocols, timeouts and ends.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +6,9 @@ use crate::support::origin::Origin;
 use crate::support::portcullis::{Config, Portcullis};
 use crate::support::raw::{self, Connection};
 use crate::support::switcher::{Manner, Switcher};
-use crate::support::{APPLICATIONS, Idp, Person, World, at, before, open_application};
+use crate::support::{
+    APPLICATIONS, Idp, Person, World, at, before, older, open_application, open_paths,
+};
 
 /// An open application at `origin`.
 pub(super) async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
@@ -18,6 +19,22 @@ pub(super) async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
 pub(super) async fn open_with(origin: &str, settings: &str, more: &str) -> (Portcullis, Idp) {
     let keys = format!("origin_settings = {{ {settings} }}\nmax_body = \"1KiB\"");
     before(&(open_application("Open", origin, &keys) + more), |_| ()).await
+}
+
+/// An open application for each origin of these manners, at `/0`, `/1`, ….
+async fn open_at_all(manners: &[Manner], settings: &str) -> (Portcullis, Idp, Vec<Switcher>) {
+    let mut origins = Vec::new();
+    for manner in manners {
+        origins.push(Switcher::start(manner.clone()).await);
+    }
+    let urls: Vec<_> = origins.iter().map(Switcher::url).collect();
+    let keys = format!("origin_settings = {{ {settings} }}");
+    let (proxy, idp) = before(&open_paths(&urls, &keys), |_| ()).await;
+    (proxy, idp, origins)
+}
+
+fn upgrade_at(index: usize) -> String {
+    upgrade("GET", "websocket", &[]).replacen("/exec", &format!("/{index}/exec"), 1)
 }
 
 pub(super) fn upgrade(method: &str, protocol: &str, lines: &[&str]) -> String {
@@ -116,7 +133,7 @@ async fn known_and_configured_protocols_are_tunnelled() {
 }
 
 #[tokio::test]
-async fn unsafe_and_unknown_protocols_reach_the_origin_as_ordinary_requests() {
+async fn unknown_protocols_are_forwarded_without_an_upgrade() {
     let origin = Switcher::start(Manner::Echo).await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     for protocol in [
@@ -197,7 +214,7 @@ async fn misused_upgrade_is_refused() {
 
 #[tokio::test]
 async fn answer_that_refuses_the_upgrade_is_forwarded() {
-    for (answer, status, body) in [
+    let answers = [
         (
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nKeep-Alive: timeout=5\r\n\r\nno",
             403,
@@ -218,11 +235,12 @@ async fn answer_that_refuses_the_upgrade_is_forwarded() {
             426,
             "",
         ),
-    ] {
-        let origin = Switcher::start(Manner::Fixed(answer)).await;
-        let (proxy, _idp) = open_at(&origin.url(), "").await;
+    ];
+    let manners = answers.map(|(answer, ..)| Manner::Fixed(answer));
+    let (proxy, _idp, _origins) = open_at_all(&manners, "").await;
+    for (index, (answer, status, body)) in answers.into_iter().enumerate() {
         let mut connection = Connection::plain(proxy.address).await;
-        connection.send(upgrade("GET", "websocket", &[])).await;
+        connection.send(upgrade_at(index)).await;
         let received = if status == 103 {
             assert_eq!(connection.response_head().await.unwrap().status, 103);
             connection.response("GET").await.unwrap()
@@ -250,7 +268,7 @@ async fn answer_that_refuses_the_upgrade_is_forwarded() {
 
 #[tokio::test]
 async fn broken_answer_to_an_upgrade_is_a_gateway_error() {
-    for (manner, status) in [
+    let answers = [
         (
             Manner::Fixed(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
@@ -277,11 +295,12 @@ async fn broken_answer_to_an_upgrade_is_a_gateway_error() {
         ),
         (Manner::Fixed("nonsense\r\n\r\n"), 502),
         (Manner::Silent, 504),
-    ] {
-        let origin = Switcher::start(manner.clone()).await;
-        let (proxy, _idp) = open_at(&origin.url(), r#"read_timeout = "1s""#).await;
+    ];
+    let manners = answers.clone().map(|(manner, _)| manner);
+    let (proxy, _idp, _origins) = open_at_all(&manners, r#"read_timeout = "1s""#).await;
+    for (index, (manner, status)) in answers.into_iter().enumerate() {
         let mut connection = Connection::plain(proxy.address).await;
-        connection.send(upgrade("GET", "websocket", &[])).await;
+        connection.send(upgrade_at(index)).await;
         assert_eq!(
             connection.response("GET").await.map(|answer| answer.status),
             Some(status),
@@ -291,7 +310,7 @@ async fn broken_answer_to_an_upgrade_is_a_gateway_error() {
 }
 
 #[tokio::test]
-async fn tunnel_survives_a_101_that_is_there_before_the_request_body_ends() {
+async fn tunnel_survives_a_101_before_the_request_body_ends() {
     let origin = Switcher::start(Manner::Hasty).await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     for round in 0..50 {
@@ -322,7 +341,7 @@ async fn half_of_a_tunnel_may_end_before_the_other() {
 }
 
 #[tokio::test]
-async fn tunnel_rests_for_its_own_timeout() {
+async fn tunnel_is_idle_until_its_own_timeout() {
     let origin = Switcher::start(Manner::Echo).await;
     let (proxy, _idp) = open_at(
         &origin.url(),
@@ -396,7 +415,7 @@ impl Ongoing {
 }
 
 #[tokio::test]
-async fn running_requests_end_with_logout_policy_and_session() {
+async fn running_requests_end_with_logout_policy_or_session() {
     let short = r#"
 [[applications]]
 name = "Short"
@@ -418,12 +437,9 @@ include = [{ everyone = {} }]
     let mut alice = world
         .signed_in(Person::alice(), "http://short.localhost/")
         .await;
-    let mut expiring = Ongoing::start(
-        &world,
-        "short.localhost",
-        alice.cookie("short.localhost", "CF_Authorization").unwrap(),
-    )
-    .await;
+    let token = alice.cookie("short.localhost", "CF_Authorization").unwrap();
+    // 40 of its 60 seconds are left.
+    let mut expiring = Ongoing::start(&world, "short.localhost", &older(token, 20)).await;
     let started = Instant::now();
 
     let mut bob = world
@@ -463,16 +479,16 @@ include = [{ everyone = {} }]
     world.proxy.signal("HUP");
     of_alice.assert_ends_within(limit).await;
 
-    if let Some(rest) = Duration::from_secs(50).checked_sub(started.elapsed()) {
+    if let Some(rest) = Duration::from_secs(35).checked_sub(started.elapsed()) {
         tokio::time::sleep(rest).await;
         expiring.assert_goes_on().await;
     }
     expiring
-        .assert_ends_within(limit + Duration::from_secs(60).saturating_sub(started.elapsed()))
+        .assert_ends_within(limit + Duration::from_secs(40).saturating_sub(started.elapsed()))
         .await;
     assert!(
         !anonymous.closes_within(Duration::from_millis(200)).await,
-        "nobody else is cut off"
+        "no other request is cut"
     );
     assert!(
         world

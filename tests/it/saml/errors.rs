@@ -96,10 +96,7 @@ async fn error_without_relay_state_keeps_its_reason() {
                 "{codes}: {text}"
             );
             for words in ["0800", "locked", "not assigned"] {
-                assert!(
-                    !text.contains(words),
-                    "a page shows no text that anybody can write: {text}"
-                );
+                assert!(!text.contains(words), "a page repeats foreign text: {text}");
             }
             world
                 .proxy
@@ -127,7 +124,7 @@ async fn error_without_relay_state_keeps_its_reason() {
 }
 
 #[tokio::test]
-async fn error_for_a_login_whose_cookie_is_lost_keeps_its_reason() {
+async fn error_after_a_lost_cookie_keeps_its_reason() {
     let world = world().await;
     let (to, relay_state) = begin(&mut world.browser()).await;
     let error = failed(
@@ -154,7 +151,7 @@ async fn error_for_a_login_whose_cookie_is_lost_keeps_its_reason() {
 }
 
 #[tokio::test]
-async fn cancelled_login_offers_ways_on_and_no_advice() {
+async fn cancelled_login_offers_next_steps_and_no_advice() {
     let world = world().await;
     for (inner, message) in [
         (urn("RequestDenied"), ""),
@@ -213,7 +210,7 @@ async fn cancelled_login_offers_ways_on_and_no_advice() {
 }
 
 #[tokio::test]
-async fn refusal_with_a_reason_is_no_cancelled_login() {
+async fn refusal_with_a_reason_is_not_a_cancelled_login() {
     let world = world().await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -239,7 +236,7 @@ async fn refusal_with_a_reason_is_no_cancelled_login() {
 
 /// Keycloak's answer for a tab that was left open: the next login works, without a password.
 #[tokio::test]
-async fn expired_sign_in_page_begins_the_login_once_more() {
+async fn expired_sign_in_page_restarts_the_login_once() {
     let world = world().await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;

@@ -6,15 +6,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use url::Url;
 
-use crate::support::browser;
 use crate::support::evaluator::{Evaluator, Reply, answer};
 use crate::support::saml::{self, ACS, SSO, Statement, form, id, log_in, request, response};
-use crate::support::{Browser, World};
+use crate::support::{Browser, World, browser};
 
-const WIKI: &str = "http://wiki.localhost/page?q=1";
+pub(super) const WIKI: &str = "http://wiki.localhost/page?q=1";
 
 /// The `wiki` for one department, by way of SAML alone; `more` goes into the provider's `config`.
-async fn world(more: &str) -> World {
+pub(super) async fn world(more: &str) -> World {
     let rule = r#"
 policies = [{ name = "research", decision = "allow", include = [
   { saml = { attribute_name = "department", attribute_value = "Research & Development, Köln", identity_provider_id = "saml" } },
@@ -24,12 +23,12 @@ policies = [{ name = "research", decision = "allow", include = [
 }
 
 /// Goes to the provider: the request's id, and its relay state.
-async fn begin(browser: &mut Browser) -> (String, String) {
+pub(super) async fn begin(browser: &mut Browser) -> (String, String) {
     request(&browser.open_until(WIKI, SSO).await)
 }
 
 #[tokio::test]
-async fn somebody_comes_in_over_saml() {
+async fn user_logs_in_over_saml() {
     let world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -55,12 +54,7 @@ async fn somebody_comes_in_over_saml() {
         Some("alice@example.com")
     );
     let identity = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(
@@ -86,7 +80,7 @@ async fn somebody_comes_in_over_saml() {
 }
 
 #[tokio::test]
-async fn somebody_of_another_department_does_not() {
+async fn user_of_another_department_is_denied() {
     let world = world("").await;
     let mut browser = world.browser();
     let bob = Statement {
@@ -96,172 +90,11 @@ async fn somebody_of_another_department_does_not() {
     };
     let page = log_in(&mut browser, WIKI, &bob).await;
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
-    world
-        .origin
-        .assert_untouched("a login of somebody who may not");
+    world.origin.assert_untouched("a denied login");
 }
 
 #[tokio::test]
-async fn a_response_that_was_changed_is_refused_and_the_operator_learns_why() {
-    let world = world("").await;
-    let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    let changed = response(&to, &Statement::alice()).replace("alice@", "admin@");
-    let page = browser
-        .post_from_elsewhere(ACS, &form(&changed, &relay_state))
-        .await;
-    assert_eq!(page.response.status, 403);
-    let text = page.response.text();
-    assert!(
-        text.contains("saml_signature") && !text.contains("admin@"),
-        "{text}"
-    );
-    world
-        .proxy
-        .logged(
-            0,
-            &[
-                "the SAML response was rejected at the step `signature`",
-                "the signed element was modified after signing",
-            ],
-        )
-        .await;
-    assert!(
-        browser
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    // The flow was used, so a right answer comes too late.
-    let page = browser
-        .post_from_elsewhere(
-            ACS,
-            &form(&response(&to, &Statement::alice()), &relay_state),
-        )
-        .await;
-    assert_eq!(page.response.status, 400, "{}", page.response.text());
-    world.origin.assert_untouched("a forged response");
-}
-
-#[tokio::test]
-async fn an_answer_belongs_to_the_browser_and_the_login_that_it_is_for() {
-    let world = world("").await;
-    let (mut alice, mut mallory) = (world.browser(), world.browser());
-    let (to, relay_state) = begin(&mut alice).await;
-    let (others, others_state) = begin(&mut mallory).await;
-    let answer = response(&to, &Statement::alice());
-    // Another browser, with its own login and with hers: that is not its to finish, and begins
-    // anew.
-    let page = mallory
-        .post_from_elsewhere(ACS, &form(&answer, &others_state))
-        .await;
-    assert_eq!(page.response.status, 400, "{}", page.response.text());
-    assert!(
-        page.response.text().contains("saml_response"),
-        "{}",
-        page.response.text()
-    );
-    assert!(
-        mallory
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    mallory
-        .post_until(ACS, &form(&answer, &relay_state), SSO)
-        .await;
-    assert!(
-        mallory
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    // A login that was not begun here.
-    let page = mallory
-        .post_from_elsewhere(
-            ACS,
-            &form(&response(&others, &Statement::alice()), "0123456789abcdef"),
-        )
-        .await;
-    assert_eq!(page.response.status, 400);
-    assert!(
-        page.response.text().contains("flow_cookie_missing"),
-        "{}",
-        page.response.text()
-    );
-    world.origin.assert_untouched("somebody else's answer");
-    let page = alice
-        .post_from_elsewhere(ACS, &form(&answer, &relay_state))
-        .await;
-    assert_eq!(
-        page.response.status, 200,
-        "hers is good still: {:#?}",
-        alice.trail
-    );
-}
-
-#[tokio::test]
-async fn an_answer_is_good_once() {
-    let world = world("").await;
-    let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    let answer = form(&response(&to, &Statement::alice()), &relay_state);
-    let mut copied = browser.clone();
-    assert_eq!(
-        browser
-            .post_from_elsewhere(ACS, &answer)
-            .await
-            .response
-            .status,
-        200
-    );
-    let page = copied.post_from_elsewhere(ACS, &answer).await;
-    assert_eq!(page.response.status, 400, "{:#?}", copied.trail);
-    assert!(
-        copied
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-}
-
-#[tokio::test]
-async fn nonsense_is_a_refusal() {
-    let world = world("").await;
-    let mut browser = world.browser();
-    let (_, relay_state) = begin(&mut browser).await;
-    for body in [
-        "",
-        "SAMLResponse=x",
-        "RelayState=0123456789abcdef",
-        "SAMLResponse=x&SAMLResponse=y&RelayState=0123456789abcdef",
-    ] {
-        assert_eq!(
-            browser.post_from_elsewhere(ACS, body).await.response.status,
-            400,
-            "{body}"
-        );
-    }
-    let long = format!(
-        "SAMLResponse={}&RelayState={relay_state}",
-        "A".repeat(600 * 1024)
-    );
-    assert_eq!(
-        browser
-            .post_from_elsewhere(ACS, &long)
-            .await
-            .response
-            .status,
-        413
-    );
-    let page = browser
-        .post_from_elsewhere(ACS, &format!("SAMLResponse=%3C&RelayState={relay_state}"))
-        .await;
-    assert!(
-        page.response.status == 403 && page.response.text().contains("saml_malformed"),
-        "{}",
-        page.response.text()
-    );
-}
-
-#[tokio::test]
-async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
+async fn signed_request_is_posted_and_its_certificate_published() {
     let world = world("sign_request = true\nforce_authn = true").await;
     let mut browser = world.browser();
     let page = browser.open(WIKI).await;
@@ -292,12 +125,7 @@ async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
     );
 
     let pem = browser
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/public-cert",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/public-cert")
         .await
         .text();
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
@@ -308,7 +136,7 @@ async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
         .collect();
     for path in ["saml-metadata", "saml/saml-metadata"] {
         let url = format!("http://access.localhost/cdn-cgi/access/{path}");
-        let answer = browser.fetch("GET", &url, &[], b"").await;
+        let answer = browser.get(&url).await;
         assert_eq!(
             answer.headers.one("content-type"),
             Some("application/samlmetadata+xml")
@@ -320,12 +148,7 @@ async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
         );
     }
     let other = browser
-        .fetch(
-            "GET",
-            "http://access.localhost/cdn-cgi/access/okta/saml-metadata",
-            &[],
-            b"",
-        )
+        .get("http://access.localhost/cdn-cgi/access/okta/saml-metadata")
         .await;
     assert_eq!(other.status, 404, "not of SAML");
 
@@ -347,7 +170,7 @@ async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
 }
 
 #[tokio::test]
-async fn without_groups_they_are_unknown() {
+async fn missing_groups_are_unknown() {
     let world = world("").await;
     let mut browser = world.browser();
     let silent = Statement {
@@ -361,12 +184,7 @@ async fn without_groups_they_are_unknown() {
         browser.trail
     );
     let identity = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     assert_eq!(identity["email"], "alice@example.com");
@@ -378,7 +196,7 @@ async fn without_groups_they_are_unknown() {
 }
 
 #[tokio::test]
-async fn every_tab_lands_on_its_own_page_whatever_the_order() {
+async fn every_tab_reaches_its_own_page_in_any_order() {
     let world = world("").await;
     let mut browser = world.browser();
     let mut tabs = Vec::new();
@@ -389,8 +207,7 @@ async fn every_tab_lands_on_its_own_page_whatever_the_order() {
     }
     let line = browser.cookies_for(&Url::parse(ACS).unwrap(), false);
     assert!(line.len() < 4096, "{} bytes of cookies", line.len());
-    // The last one first: with the session that it gets, even those whose cookie was given up go
-    // on.
+    // The last one first: its session lets even those continue that lost their cookie.
     for (url, (to, relay_state)) in tabs.iter().rev() {
         let page = browser
             .post_from_elsewhere(ACS, &form(&response(to, &Statement::alice()), relay_state))
@@ -405,7 +222,7 @@ async fn every_tab_lands_on_its_own_page_whatever_the_order() {
 }
 
 #[tokio::test]
-async fn without_a_session_a_lost_cookie_begins_the_login_anew_once() {
+async fn lost_cookie_restarts_the_login_once() {
     let world = world("").await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
@@ -429,7 +246,7 @@ async fn without_a_session_a_lost_cookie_begins_the_login_anew_once() {
 }
 
 #[tokio::test]
-async fn only_pages_begin_logins() {
+async fn only_navigation_starts_a_login() {
     let world = world("").await;
     let login = format!(
         "http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/{}",
@@ -469,7 +286,7 @@ async fn only_pages_begin_logins() {
 }
 
 #[tokio::test]
-async fn a_login_that_the_provider_begins_is_told_where_to_begin() {
+async fn unsolicited_response_gets_a_page_with_the_way_in() {
     let world = world("").await;
     let unsolicited = response("_nobody", &Statement::alice());
     for relay_state in ["", "https://wiki.localhost/"] {
@@ -495,83 +312,8 @@ async fn a_login_that_the_provider_begins_is_told_where_to_begin() {
         .assert_untouched("logins that the provider began");
 }
 
-/// What this process remembers of flows is gone, as on another node; what is in the store is not.
 #[tokio::test]
-async fn an_answer_is_good_once_on_all_nodes() {
-    let mut world = world("").await;
-    let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    let answer = form(&response(&to, &Statement::alice()), &relay_state);
-    let mut copied = browser.clone();
-    world.proxy.stop().await;
-    world.proxy.run().await;
-    let page = browser.post_from_elsewhere(ACS, &answer).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (WIKI, 200),
-        "{:#?}",
-        browser.trail
-    );
-    world.proxy.stop().await;
-    // The flow is used up, too. Without that the assertion itself still is.
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
-    let deleted = sqlx::query("DELETE FROM uses WHERE name LIKE 'flow %'")
-        .execute(&database)
-        .await
-        .unwrap();
-    assert_eq!(deleted.rows_affected(), 1);
-    database.close().await;
-    world.proxy.run().await;
-    let page = copied.post_from_elsewhere(ACS, &answer).await;
-    assert_eq!(page.response.status, 400, "{}", page.response.text());
-    assert!(
-        copied
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    world
-        .proxy
-        .logged(0, &["the assertion was used before"])
-        .await;
-}
-
-#[tokio::test]
-async fn nobody_comes_in_while_the_store_cannot_say_whether_it_is_the_first_time() {
-    let world = world("").await;
-    let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
-    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
-    sqlx::query("ALTER TABLE uses RENAME TO elsewhere")
-        .execute(&database)
-        .await
-        .unwrap();
-    let page = browser
-        .post_from_elsewhere(
-            ACS,
-            &form(&response(&to, &Statement::alice()), &relay_state),
-        )
-        .await;
-    assert_eq!(page.response.status, 503, "{}", page.response.text());
-    assert!(
-        browser
-            .cookie("access.localhost", "CF_Authorization")
-            .is_none()
-    );
-    world
-        .origin
-        .assert_untouched("a login that nobody remembers");
-    sqlx::query("ALTER TABLE elsewhere RENAME TO uses")
-        .execute(&database)
-        .await
-        .unwrap();
-    let page = log_in(&mut browser, WIKI, &Statement::alice()).await;
-    assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
-}
-
-#[tokio::test]
-async fn long_bodies_are_read_only_where_there_is_saml() {
+async fn long_bodies_are_read_only_with_saml() {
     let world = World::start().await;
     let body = format!("SAMLResponse={}", "A".repeat(100_000));
     assert_eq!(
@@ -588,11 +330,11 @@ async fn long_bodies_are_read_only_where_there_is_saml() {
 /// The form from the provider brings no session along, and yet it is the browser's own that is
 /// brought up to date.
 #[tokio::test]
-async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
+async fn refresh_over_saml_reaches_running_sessions() {
     let world = world("").await;
     let mut browser = world.browser();
     log_in(&mut browser, WIKI, &Statement::alice()).await;
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
+    assert_eq!(browser.get(WIKI).await.status, 200);
     let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
     let moved = Statement {
         department: "Sales",
@@ -600,14 +342,14 @@ async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
     };
     log_in(&mut browser, refresh, &moved).await;
     assert_eq!(
-        browser.fetch("GET", WIKI, &[], b"").await.status,
+        browser.get(WIKI).await.status,
         403,
         "the old session, the new department"
     );
 }
 
 #[tokio::test]
-async fn who_signs_in_as_somebody_else_over_saml_signs_the_first_out() {
+async fn saml_login_as_another_user_revokes_the_first() {
     let world = world("").await;
     let mut browser = world.browser();
     log_in(&mut browser, WIKI, &Statement::alice()).await;
@@ -620,16 +362,12 @@ async fn who_signs_in_as_somebody_else_over_saml_signs_the_first_out() {
     };
     log_in(&mut browser, switch, &bob).await;
     let mut alices = alices;
-    assert_eq!(
-        alices.fetch("GET", WIKI, &[], b"").await.status,
-        401,
-        "in another tab"
-    );
+    assert_eq!(alices.get(WIKI).await.status, 401, "in another tab");
 }
 
 /// RelayState has no room for an address, and a cookie has little.
 #[tokio::test]
-async fn long_and_odd_addresses_survive_a_login_over_saml() {
+async fn long_and_odd_urls_survive_a_saml_login() {
     let world = world("").await;
     let at = |bytes: usize, mark: &str| {
         format!(
@@ -670,7 +408,7 @@ async fn long_and_odd_addresses_survive_a_login_over_saml() {
 }
 
 #[tokio::test]
-async fn address_beyond_six_kibibytes_is_named_before_a_login_over_saml() {
+async fn url_beyond_six_kibibytes_is_refused_before_saml() {
     let world = world("").await;
     let mut browser = world.browser();
     let page = browser

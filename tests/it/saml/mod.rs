@@ -3,4 +3,5 @@
 mod errors;
 mod identity;
 mod login;
+mod responses;
 mod simplesamlphp;

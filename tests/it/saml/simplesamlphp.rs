@@ -40,11 +40,7 @@ impl Stage {
         })
         .await;
         let metadata = "http://access.localhost/cdn-cgi/access/saml/saml-metadata";
-        let metadata = world
-            .browser()
-            .fetch("GET", metadata, &[], b"")
-            .await
-            .text();
+        let metadata = world.browser().get(metadata).await.text();
         saml.knows(&metadata);
         Self {
             world,
@@ -82,7 +78,7 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn whichever_part_is_signed_the_login_goes_through() {
+async fn login_works_with_either_part_signed() {
     let stage = Stage::with("", &json!({})).await;
     for (response, assertion) in [(false, true), (true, false), (true, true)] {
         stage
@@ -107,7 +103,7 @@ async fn whichever_part_is_signed_the_login_goes_through() {
 }
 
 #[tokio::test]
-async fn an_encrypted_assertion_is_read_where_nobody_can_have_changed_it() {
+async fn encrypted_assertion_is_read_if_authenticated() {
     let keys = format!(
         r#"encryption_keys = [{{ key = "file:sp.key", certificate = """{}""" }}]"#,
         file("sp.crt")
@@ -145,7 +141,7 @@ async fn an_encrypted_assertion_is_read_where_nobody_can_have_changed_it() {
 }
 
 #[tokio::test]
-async fn a_signed_request_is_taken_by_whoever_checks_it() {
+async fn signed_request_is_accepted_by_a_strict_provider() {
     let checks = json!({ "idp": { "validate.authnrequest": true, "redirect.validate": true } });
     let stage = Stage::with("sign_request = true", &checks).await;
     let (_, visit) = stage.alice().await;
@@ -155,7 +151,7 @@ async fn a_signed_request_is_taken_by_whoever_checks_it() {
         "by POST"
     );
 
-    // It does look: with somebody else's certificate it does not take it.
+    // It does check: it rejects the request under another certificate.
     let ours = stage
         .metadata
         .split("<ds:X509Certificate>")
@@ -179,7 +175,7 @@ async fn a_signed_request_is_taken_by_whoever_checks_it() {
 }
 
 #[tokio::test]
-async fn an_unsigned_request_is_for_those_who_do_not_check() {
+async fn unsigned_request_is_accepted_by_a_lax_provider() {
     let stage = Stage::with("", &json!({})).await;
     let (browser, visit) = stage.alice().await;
     stage.assert_in(&visit);
@@ -201,17 +197,12 @@ async fn an_unsigned_request_is_for_those_who_do_not_check() {
 }
 
 #[tokio::test]
-async fn groups_are_compared_to_the_letter_however_many_there_are() {
+async fn groups_are_compared_exactly() {
     let stage = Stage::with("", &json!({})).await;
     let (mut browser, visit) = stage.alice().await;
     stage.assert_in(&visit);
     let identity = browser
-        .fetch(
-            "GET",
-            "http://wiki.localhost/cdn-cgi/access/get-identity",
-            &[],
-            b"",
-        )
+        .get("http://wiki.localhost/cdn-cgi/access/get-identity")
         .await
         .json();
     let groups: Vec<_> = identity["groups"]
@@ -244,7 +235,7 @@ async fn groups_are_compared_to_the_letter_however_many_there_are() {
     stage
         .world
         .origin
-        .assert_untouched("somebody of another group");
+        .assert_untouched("a user of another group");
 }
 
 async fn visit_as(stage: &Stage, login: &str) -> Visit {
@@ -257,7 +248,7 @@ fn forget_us(browser: &mut Browser) {
 }
 
 #[tokio::test]
-async fn who_wants_to_be_somebody_else_is_asked_for_a_password() {
+async fn switching_users_requires_the_password() {
     let stage = Stage::with("", &json!({})).await;
     let (mut browser, first) = stage.alice().await;
     assert_eq!(first.asked, 1);
@@ -279,7 +270,7 @@ async fn who_wants_to_be_somebody_else_is_asked_for_a_password() {
 }
 
 #[tokio::test]
-async fn force_authn_asks_for_the_password_at_every_login() {
+async fn force_authn_requires_the_password_at_every_login() {
     for sign in [false, true] {
         let stage = Stage::with(
             &format!("force_authn = true\nsign_request = {sign}"),
@@ -296,7 +287,7 @@ async fn force_authn_asks_for_the_password_at_every_login() {
 }
 
 #[tokio::test]
-async fn a_login_that_the_provider_began_is_refused() {
+async fn provider_initiated_login_is_refused() {
     let stage = Stage::with("", &json!({})).await;
     let mut browser = stage.world.browser();
     let begun = |relay_state: &str| {
@@ -338,14 +329,11 @@ async fn a_login_that_the_provider_began_is_refused() {
         .logged(0, &["the SAML response answers no request of ours"])
         .await;
     assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None);
-    stage
-        .world
-        .origin
-        .assert_untouched("a login that nobody asked for");
+    stage.world.origin.assert_untouched("an unsolicited login");
 }
 
-/// Writes what `src/saml/tests/foreign.rs` reads:
-/// `cargo nextest run --test it --run-ignored only foreign`.
+/// Writes the files that `src/saml/tests/foreign.rs` reads: `cargo nextest run --test it
+/// --run-ignored only foreign`.
 #[tokio::test]
 #[ignore = "changes files of the repository"]
 async fn write_the_foreign_responses() {

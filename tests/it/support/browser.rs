@@ -1,5 +1,5 @@
 //! A browser without a screen: follows redirects, keeps cookies as browsers do, fills in the
-//! sign-in form, and says with `Sec-Fetch-*` what it is doing.
+//! sign-in form, and sends `Sec-Fetch-*` headers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Browser {
     pub cookies: Vec<Kept>,
     /// The last navigation: each request with the status it got.
     pub trail: Vec<(Url, u16)>,
-    /// How the last form that came from elsewhere was answered.
+    /// The status of the answer to the last form from another site.
     pub posted: Option<u16>,
     /// Every cookie value it was ever given.
     pub given: Vec<String>,
@@ -50,9 +50,9 @@ pub struct Kept {
 /// The end of a navigation.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Where the navigation ended.
+    /// The URL at which the navigation ended.
     pub url: Url,
-    /// What stands there.
+    /// The response at that URL.
     pub response: Response,
 }
 
@@ -75,7 +75,7 @@ impl Browser {
         }
     }
 
-    /// Has a name lead to another proxy.
+    /// Resolves a name to another proxy.
     pub fn leads_to(&mut self, host: &str, address: SocketAddr) {
         self.elsewhere.push((host.to_owned(), address));
     }
@@ -98,8 +98,8 @@ impl Browser {
         self.navigate("POST", url, form, |_| false).await
     }
 
-    /// A form that a page of another site sends here, and where that leads. Of the cookies, only
-    /// those go along that say so.
+    /// Sends a form from a page of another site, and follows redirects to their end. Only cookies
+    /// with `SameSite=None` are sent.
     pub async fn post_from_elsewhere(&mut self, url: &str, form: &str) -> Page {
         let page = self.posted(url, form).await;
         match page.response.status {
@@ -135,7 +135,7 @@ impl Browser {
         Page { url, response }
     }
 
-    /// Opens a page and signs in as `login` where a sign-in form comes up.
+    /// Opens a page, and signs in as `login` if there is a sign-in form.
     pub async fn open_as(&mut self, url: &str, login: &str) -> Page {
         let page = self.open(url).await;
         self.sign_in(&page, login).await
@@ -225,6 +225,11 @@ impl Browser {
         ];
         all.extend(lines);
         self.request(method, url, &all, body).await
+    }
+
+    /// One `GET` of [`Browser::fetch`] without further header lines.
+    pub async fn get(&mut self, url: &str) -> Response {
+        self.fetch("GET", url, &[], b"").await
     }
 
     /// One request with this browser's cookies and just these header lines. No redirect is
@@ -421,7 +426,7 @@ fn default_path(url: &Url) -> String {
     }
 }
 
-/// Where a page that leads on by itself leads.
+/// Returns the target of a page that forwards the browser by itself.
 fn refresh(html: &str) -> Option<String> {
     let content = html
         .split(r#"<meta http-equiv="refresh" content="0;url="#)
@@ -431,14 +436,14 @@ fn refresh(html: &str) -> Option<String> {
     Some(unescaped(content))
 }
 
-/// Where the sign-in form of `okta.mjs` on this page leads, if it is that page.
+/// Returns the action of the sign-in form of `okta.mjs`, if this is that page.
 fn sign_in_form(html: &str) -> Option<String> {
     let form = &html[html.find(r#"<form id="signin""#)?..];
     let action = form.split(r#"action=""#).nth(1)?.split('"').next()?;
     Some(action.to_owned())
 }
 
-/// The target of the first link or form on the page whose text holds `text`.
+/// Returns the target of the first link or form with `text` in its text.
 pub fn link(html: &str, text: &str) -> Option<String> {
     let end = html.find(text)?;
     let before = &html[..end];

@@ -1,5 +1,4 @@
-//! A service of one's own that says whether people may: right by default, and wrong in every way
-//! that the test asks for.
+//! An external evaluation service: correct by default, and wrong in every way that a test requires.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -12,19 +11,20 @@ use tokio::task::JoinHandle;
 use super::idp::now;
 use super::open_token;
 use super::wire::{self, Framing};
+use super::{SERVICE_KEY, keys};
 
 /// The service's key, and one that it never publishes.
-pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
-pub static STRANGER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| keys::signing_key(SERVICE_KEY));
+pub static STRANGER: LazyLock<SigningKey> = LazyLock::new(|| keys::signing_key(keys::STRANGER));
 
-/// What it answers to a question, given the claims in it.
+/// Returns the answer to a question with these claims.
 pub type Script = Box<dyn Fn(&Value) -> Reply + Send>;
 
 /// An answer.
 pub enum Reply {
     /// A status, further header lines and a body.
     Raw(u16, String, String),
-    /// Nothing, for ever.
+    /// No answer; the connection stays open.
     Hang,
 }
 
@@ -70,7 +70,7 @@ struct Shared {
 }
 
 impl Evaluator {
-    /// One that says yes of everybody.
+    /// Starts a service that allows every user.
     pub async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -89,7 +89,7 @@ impl Evaluator {
         Self { url, shared, task }
     }
 
-    /// Changes what it answers.
+    /// Changes the answers.
     pub fn answers(&self, script: impl Fn(&Value) -> Reply + Send + 'static) {
         self.shared.lock().unwrap().script = Box::new(script);
     }
@@ -104,7 +104,7 @@ impl Evaluator {
         self.shared.lock().unwrap().questions.clone()
     }
 
-    /// How often its keys were fetched.
+    /// Returns the number of times its keys were fetched.
     pub fn key_fetches(&self) -> usize {
         self.shared.lock().unwrap().key_fetches
     }

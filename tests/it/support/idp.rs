@@ -1,6 +1,6 @@
-//! A provider inside the test, which signs everybody in at once and can be wrong in every way a
-//! provider can: each endpoint's answer and each token can be changed by the test. Right answers
-//! are right: PKCE, client authentication and one-time codes are checked.
+//! A provider inside the test, which signs every user in at once. The test can change the answer of
+//! each endpoint and each token. Unchanged answers are correct: PKCE, client authentication and
+//! one-time codes are checked.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -20,29 +20,30 @@ use url::Url;
 
 use super::okta::{CLIENT_ID, CLIENT_SECRET};
 use super::wire::{self, Framing, Headers};
+use super::{SERVICE_KEY, keys};
 
 /// A change to a JSON object on its way out.
 pub type Tweak = Box<dyn Fn(&mut Map<String, Value>) + Send>;
 
-/// What an endpoint answers.
+/// The answer of an endpoint.
 #[derive(Debug, Clone, Default)]
 pub enum Answer {
-    /// The right thing.
+    /// The correct answer.
     #[default]
     Right,
     /// A status and a body in JSON's clothes.
     Text(u16, String),
     /// A page, as from something that stands in front of the provider.
     Html,
-    /// Nothing, for ever.
+    /// No answer; the connection stays open.
     Hang,
     /// The end of the connection.
     Close,
 }
 
-/// What the next logins meet.
+/// The behaviour of the provider in the next logins.
 pub struct Script {
-    /// Who signs in.
+    /// The user that signs in.
     pub person: Person,
     /// The discovery document.
     pub discovery: Answer,
@@ -56,7 +57,7 @@ pub struct Script {
     pub header: Tweak,
     /// Changes the claims of the ID token.
     pub claims: Tweak,
-    /// Changes what userinfo says.
+    /// Changes the answer of userinfo.
     pub profile: Tweak,
     /// Changes the parameters of the redirect back.
     pub callback: Tweak,
@@ -81,7 +82,7 @@ impl Default for Script {
     }
 }
 
-/// Somebody who signs in.
+/// A user of the provider.
 #[derive(Debug, Clone)]
 pub struct Person {
     /// The subject.
@@ -120,7 +121,7 @@ impl Person {
 pub struct Idp {
     /// The issuer, `http://127.0.0.1:<port>` unless it has another name.
     pub issuer: String,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     shared: Arc<Mutex<Shared>>,
     task: JoinHandle<()>,
@@ -129,9 +130,9 @@ pub struct Idp {
 struct Shared {
     issuer: String,
     script: Script,
-    /// The parameters of each authorization request whose code has not been redeemed.
+    /// The parameters of authorization requests, by codes that are not yet redeemed.
     codes: HashMap<String, HashMap<String, String>>,
-    /// Who each access token was given to.
+    /// The users of access tokens.
     tokens: HashMap<String, Person>,
     counts: HashMap<String, usize>,
     given: Vec<String>,
@@ -145,7 +146,7 @@ impl Idp {
         Self::serve(listener, None)
     }
 
-    /// Starts a provider whose documents name another issuer than its address.
+    /// Starts a provider that calls itself by another issuer than its address.
     pub async fn start_named(issuer: &str) -> Self {
         Self::serve(
             TcpListener::bind(("127.0.0.1", 0)).await.unwrap(),
@@ -153,7 +154,7 @@ impl Idp {
         )
     }
 
-    /// Starts a provider at an address where nothing answered until now.
+    /// Starts a provider at this address.
     pub async fn start_at(address: SocketAddr) -> Self {
         Self::serve(TcpListener::bind(address).await.unwrap(), None)
     }
@@ -189,7 +190,7 @@ impl Idp {
         change(&mut self.shared.lock().unwrap().script);
     }
 
-    /// How often `path` was asked for.
+    /// Returns the number of requests for `path`.
     pub fn count(&self, path: &str) -> usize {
         self.shared
             .lock()
@@ -396,10 +397,14 @@ fn or(answer: &Answer, right: impl FnOnce() -> Reply) -> Reply {
     }
 }
 
-static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
-static STRANGER: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
+static KEY: LazyLock<KeyPair> = LazyLock::new(|| key_pair(SERVICE_KEY));
+static STRANGER: LazyLock<KeyPair> = LazyLock::new(|| key_pair(keys::STRANGER));
 
-/// A token signed by a key that nobody has published.
+fn key_pair(pem: &str) -> KeyPair {
+    KeyPair::from_pkcs8(&keys::der(pem)).unwrap()
+}
+
+/// Returns a token that is signed with an unpublished key.
 pub fn forged(header: &Value, claims: &Value) -> String {
     jws(
         header.as_object().unwrap(),

@@ -1,11 +1,12 @@
-//! What the tests stand on: a proxy as a process, an origin and a provider inside the test, and
-//! clients.
+//! Parts of the tests: a proxy as a process, an origin and a provider inside the test, and clients.
 
 pub mod browser;
 pub mod certs;
 pub mod connect_proxy;
 pub mod evaluator;
 pub mod idp;
+#[path = "../../keys/mod.rs"]
+pub mod keys;
 pub mod okta;
 pub mod origin;
 pub mod portcullis;
@@ -16,6 +17,8 @@ pub mod simplesamlphp;
 pub mod switcher;
 pub mod wire;
 
+use std::time::{Duration, Instant};
+
 pub use self::browser::Browser;
 pub use self::idp::{Answer, Idp, Person};
 pub use self::okta::Okta;
@@ -24,9 +27,11 @@ pub use self::portcullis::{Config, Portcullis};
 pub use self::raw::Response;
 pub use self::simplesamlphp::SimpleSamlPhp;
 
+/// The key of a service that a test plays: an identity provider, or one that evaluates logins.
+pub const SERVICE_KEY: &str = include_str!("../../keys/service.key");
+
 /// The applications of most tests, all at one origin: `wiki` for Engineering, `pay` for Finance,
-/// `open` for everybody without a login, and `app` for any member with `/public` open and `/admin`
-/// for admins.
+/// `open` without a login, and `app` for any member with `/public` open and `/admin` for admins.
 pub const APPLICATIONS: &str = r#"
 [[applications]]
 name = "Wiki"
@@ -139,14 +144,21 @@ impl World {
         browser
     }
 
+    /// Starts a login at `url`, and returns the URL at which the provider sends the browser back.
+    pub async fn callback(&self, browser: &mut Browser, url: &str) -> String {
+        let provider = browser.open_until(url, &self.idp.issuer).await;
+        let answer = browser.request("GET", provider.as_str(), &[], b"").await;
+        answer.location().to_owned()
+    }
+
     /// One request of raw bytes, on a connection of its own.
     pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> Option<Response> {
         raw::exchange(self.proxy.address, bytes).await
     }
 }
 
-/// An application for people of one provider: those whom `include` names. What else its policy says
-/// can follow.
+/// Returns an application for users of one provider that `include` matches. Further keys of its
+/// policy can follow.
 pub fn application(host: &str, idp: &str, include: &str) -> String {
     format!(
         r#"
@@ -200,7 +212,27 @@ include = [{{ everyone = {{}} }}]
     )
 }
 
-/// A proxy in front of something that is not the usual origin.
+/// An open application with these keys for each origin, at the paths `/0`, `/1`, … of `open.$TLD`.
+pub fn open_paths(origins: &[String], keys: &str) -> String {
+    let application = |(index, origin)| {
+        format!(
+            r#"
+[[applications]]
+name = "Open {index}"
+domain = "open.$TLD/{index}"
+origin = "{origin}"
+{keys}
+[[applications.policies]]
+name = "all"
+decision = "bypass"
+include = [{{ everyone = {{}} }}]
+"#
+        )
+    };
+    origins.iter().enumerate().map(application).collect()
+}
+
+/// Starts a proxy in front of an unusual origin.
 pub async fn before(rest: &str, change: impl FnOnce(&mut Config)) -> (Portcullis, Idp) {
     let idp = Idp::start().await;
     let mut config = Config::new(&idp.issuer, rest);
@@ -229,7 +261,7 @@ pub fn assert_refused(answer: Option<&Response>, after: &str) {
     );
 }
 
-/// Whether an answer sends to the login page of the team domain.
+/// Returns `true` if an answer redirects to the login page of the team domain.
 pub fn leads_to_login(answer: &Response) -> bool {
     let Some(location) = answer.headers.one("location") else {
         return false;
@@ -240,6 +272,26 @@ pub fn leads_to_login(answer: &Response) -> bool {
     ]
     .iter()
     .any(|login| location.starts_with(login))
+}
+
+/// Returns a token of the team as it would be if it had been signed `seconds` earlier.
+pub fn older(token: &str, seconds: i64) -> String {
+    let (_, mut claims) = open_token(token);
+    for claim in ["iat", "nbf", "exp"] {
+        if let Some(time) = claims[claim].as_i64() {
+            claims[claim] = (time - seconds).into();
+        }
+    }
+    keys::signing_key(keys::TEAM).sign(&claims).unwrap()
+}
+
+/// Waits until a condition is met, and fails with this message if that takes a minute.
+pub async fn eventually(failure: &str, mut is_met: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_met().await {
+        assert!(Instant::now() < deadline, "{failure}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Takes a token apart: header and claims, unverified.

@@ -1,8 +1,10 @@
 //! The certified OpenID provider, shaped like Okta: `tests/idp/okta.mjs` as a process.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{LazyLock, Mutex};
 
 use serde_json::Value;
 
@@ -12,66 +14,93 @@ use super::raw;
 pub const CLIENT_ID: &str = "0oaexample";
 /// The client's secret at every provider of the tests.
 pub const CLIENT_SECRET: &str = "a-client-secret-of-the-tests-only";
-/// The password of everybody at `okta.mjs`.
+/// The password of every user at `okta.mjs`.
 pub const PASSWORD: &str = "correct horse";
-/// The API token that `okta.mjs` takes.
+/// The API token that `okta.mjs` accepts.
 pub const API_TOKEN: &str = "00example-read-only-token";
 
-/// A running provider. It ends with its standard input, so also when the test dies.
+/// A running organisation. All organisations of a test process share one process of Node, which
+/// takes longer to start than most tests.
 pub struct Okta {
-    /// The issuer, `http://127.0.0.1:<port>`.
+    /// The issuer, `http://127.0.0.1:<port>`, followed by a path for a custom authorization server.
     pub issuer: String,
-    process: Child,
 }
 
-impl Okta {
-    /// Starts a provider that sends browsers back to `redirects`.
-    pub fn start(redirects: &[&str]) -> Self {
-        Self::start_with(redirects, &[])
-    }
+/// The process of Node. It ends with its standard input, so also when the tests are killed.
+struct Node {
+    _process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
 
-    /// The same, with further arguments.
-    pub fn start_with(redirects: &[&str], arguments: &[&str]) -> Self {
+static NODE: LazyLock<Mutex<Node>> = LazyLock::new(|| Mutex::new(Node::start()));
+
+impl Node {
+    fn start() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/idp");
         assert!(
             folder.join("node_modules").exists(),
             "run `tests/run`, or `npm ci` in tests/idp, once"
         );
         let mut process = Command::new("node")
-            .arg("okta.mjs")
-            .args(redirects.iter().flat_map(|uri| ["--redirect", uri]))
-            .args(arguments)
-            .args(["--client-id", CLIENT_ID, "--client-secret", CLIENT_SECRET])
+            .args(["okta.mjs", "--organisations"])
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("node is needed for these tests");
-        let output = BufReader::new(process.stdout.take().unwrap());
-        let ready = output
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("ready ").map(str::to_owned));
         Self {
-            issuer: ready.expect("the provider did not start"),
-            process,
+            input: process.stdin.take().unwrap(),
+            output: BufReader::new(process.stdout.take().unwrap()),
+            _process: process,
         }
     }
 
-    /// Steers the provider (the keys are described in `okta.mjs`) and returns its state.
-    pub async fn control(&self, wish: Value) -> Value {
-        let host = self.issuer.trim_start_matches("http://");
-        let body = wish.to_string();
-        let length = format!("Content-Length: {}", body.len());
-        let request = raw::request("POST", host, "/_ctl", &[&length]) + &body;
-        raw::exchange(host.parse().unwrap(), request)
-            .await
-            .unwrap()
-            .json()
+    /// Starts an organisation and returns its issuer.
+    fn organisation(&mut self, arguments: &[&str]) -> String {
+        writeln!(self.input, "{}", serde_json::json!(arguments)).unwrap();
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        let issuer = line.trim_end().strip_prefix("ready ");
+        issuer.expect("the provider did not start").to_owned()
+    }
+}
+
+impl Okta {
+    /// Starts an organisation that sends browsers back to `redirects`.
+    pub fn start(redirects: &[&str]) -> Self {
+        Self::start_with(redirects, &[])
     }
 
-    /// How often `path` was asked for.
+    /// Starts an organisation with further arguments of `okta.mjs`.
+    pub fn start_with(redirects: &[&str], arguments: &[&str]) -> Self {
+        let mut all = vec!["--client-id", CLIENT_ID, "--client-secret", CLIENT_SECRET];
+        for uri in redirects {
+            all.extend(["--redirect", uri]);
+        }
+        all.extend(arguments);
+        // A test that failed here reports why; the others can still try.
+        let mut node = NODE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Self {
+            issuer: node.organisation(&all),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        let host = self.issuer.trim_start_matches("http://");
+        host.split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// Changes the organisation and returns its state. `okta.mjs` describes the keys.
+    pub async fn control(&self, wish: Value) -> Value {
+        let body = wish.to_string();
+        let length = format!("Content-Length: {}", body.len());
+        let request = raw::request("POST", "localhost", "/_ctl", &[&length]) + &body;
+        raw::exchange(self.address(), request).await.unwrap().json()
+    }
+
+    /// Returns the number of requests for `path`.
     pub async fn count(&self, path: &str) -> u64 {
         self.control(serde_json::json!({})).await["counts"][path]
             .as_u64()
@@ -81,8 +110,13 @@ impl Okta {
 
 impl Drop for Okta {
     fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        // It ends by itself; waiting only collects it.
-        let _status = self.process.wait();
+        // Without an answer the organisation runs on until the process ends, which does no harm.
+        let Ok(mut stream) = std::net::TcpStream::connect(self.address()) else {
+            return;
+        };
+        let body = serde_json::json!({ "close": true }).to_string();
+        let length = format!("Content-Length: {}", body.len());
+        let request = raw::request("POST", "localhost", "/_ctl", &[&length]) + &body;
+        let _sent = stream.write_all(request.as_bytes());
     }
 }

@@ -1,5 +1,5 @@
-//! The recording origin: keeps every request exactly as it was received, so that a test can say
-//! what arrived and, more often, that nothing did.
+//! The recording origin: keeps every request exactly as it was received, so that a test can compare
+//! it or prove that nothing arrived.
 //!
 //! It speaks HTTP/1.1 and, to a client that starts so, HTTP/2 without TLS; with `Origin::tls` the
 //! same over TLS. Paths under `/origin/` misbehave on purpose (see [`behave`]); every other path
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::certs::Certificate;
+use super::eventually;
 use super::wire::{self, Framing, Head, Headers, Io, PATIENCE};
 
 /// One request as it was received.
@@ -34,6 +35,8 @@ pub struct Seen {
     pub headers: Headers,
     /// `:authority`, over HTTP/2.
     pub authority: Option<String>,
+    /// The index of the connection.
+    pub connection: usize,
 }
 
 impl Seen {
@@ -57,7 +60,7 @@ impl Seen {
 
 /// A running origin. Ends when dropped.
 pub struct Origin {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -124,7 +127,7 @@ impl Origin {
         self.seen().pop().expect("the origin received nothing")
     }
 
-    /// Forgets what was received.
+    /// Clears the record.
     pub fn forget(&self) {
         self.shared.seen.lock().unwrap().clear();
         self.shared.uploaded.send_replace(0);
@@ -144,9 +147,16 @@ impl Origin {
         );
     }
 
-    /// How many connections were made to it.
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
+    /// Returns the number of requests for this target.
+    pub fn count(&self, target: &str) -> usize {
+        let seen = self.shared.seen.lock().unwrap();
+        seen.iter().filter(|seen| seen.target == target).count()
+    }
+
+    /// Waits for more requests for this target than these.
+    pub async fn until_more(&self, target: &str, than: usize) {
+        let failure = format!("no further request for {target}");
+        eventually(&failure, async || self.count(target) > than).await;
     }
 
     /// Lets a `/origin/stream` send one piece more.
@@ -176,21 +186,21 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
         let Ok((stream, _)) = listener.accept().await else {
             return;
         };
-        shared.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
     }
 }
 
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    let index = shared.connections.fetch_add(1, Ordering::Relaxed);
     let Some(acceptor) = tls else {
         let http2 = starts_http2(&stream).await;
-        return serve(stream, http2, shared).await;
+        return serve(stream, http2, index, shared).await;
     };
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    serve(stream, http2, shared).await;
+    serve(stream, http2, index, shared).await;
 }
 
 async fn starts_http2(stream: &TcpStream) -> bool {
@@ -207,9 +217,9 @@ async fn starts_http2(stream: &TcpStream) -> bool {
     false
 }
 
-async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
+async fn serve(stream: impl Io + 'static, http2: bool, index: usize, shared: Arc<Shared>) {
     if http2 {
-        return serve_http2(stream, shared).await;
+        return serve_http2(stream, index, shared).await;
     }
     let mut stream = BufReader::new(stream);
     while let Ok(Some(head)) = wire::read_head(&mut stream).await {
@@ -220,6 +230,7 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
             version: "HTTP/1.1",
             headers: head.headers.clone(),
             authority: None,
+            connection: index,
         };
         shared.seen.lock().unwrap().push(seen.clone());
         if behave(&mut stream, &head, &seen, &shared).await.is_err() {
@@ -229,10 +240,10 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
 }
 
 /// Answers one request: `/origin/hang` never, `/origin/close` by closing, `/origin/half` with half
-/// a body, `/origin/slow` after two seconds, or as many as its query says, `/origin/drip` as
-/// `/origin/stream` with a known length, `/origin/stream` piece by piece as the test releases them,
-/// `/origin/upload` with the length it counted as it came, `/origin/close-once` by closing the
-/// first time, `/origin/malformed` with a header that is none, `/origin/ws` with an upgrade that
+/// a body, `/origin/slow` after two seconds, or the number of seconds in its query, `/origin/drip`
+/// as `/origin/stream` with a known length, `/origin/stream` piece by piece as the test releases
+/// them, `/origin/upload` with the length it counted as it came, `/origin/close-once` by closing
+/// the first time, `/origin/malformed` with a malformed header, `/origin/ws` with an upgrade that
 /// repeats every byte, `/origin/status/N` with `N`, `/origin/cookies` with many cookies.
 async fn behave(
     stream: &mut BufReader<impl Io>,
@@ -385,7 +396,7 @@ async fn respond(
     stream.flush().await
 }
 
-async fn serve_http2(stream: impl Io + 'static, shared: Arc<Shared>) {
+async fn serve_http2(stream: impl Io + 'static, index: usize, shared: Arc<Shared>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
     };
@@ -406,6 +417,7 @@ async fn serve_http2(stream: impl Io + 'static, shared: Arc<Shared>) {
                     .collect(),
             ),
             authority: request.uri().authority().map(ToString::to_string),
+            connection: index,
         };
         shared.seen.lock().unwrap().push(seen.clone());
         tokio::spawn(async move {

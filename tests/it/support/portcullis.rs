@@ -1,23 +1,30 @@
 //! The product as its users run it: the binary, a configuration file, a folder, signals.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use portcullis::model::UnixTime;
+use portcullis::store::{KeyRepository as _, SqliteStore, StoredKey};
 use rustls::ClientConfig;
+use sqlx::SqlitePool;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use super::certs::{Certificate, ClientIdentity};
+use super::keys;
 use super::okta::{CLIENT_ID, CLIENT_SECRET};
 use super::raw::{self, Connection, Connection2};
 
-/// A configuration, as text with what a test may want to differ.
+/// A configuration file, with the parts that tests change.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The issuer of the identity provider `okta`.
@@ -26,7 +33,7 @@ pub struct Config {
     pub api_token: Option<String>,
     /// Further keys of its `config`, each after a comma.
     pub provider: String,
-    /// How the client proves to be itself.
+    /// The client's credentials at the provider.
     pub credentials: String,
     /// Files to be in the folder, with their content.
     pub files: Vec<(&'static str, String)>,
@@ -43,15 +50,17 @@ pub struct Config {
     pub listen: String,
     /// The store's file, if it is not one of its own in the folder.
     pub store_path: Option<PathBuf>,
+    /// Starts without a store, so that the proxy makes one with keys of its own.
+    pub new_store: bool,
     /// Inserted under `[store]`.
     pub store: &'static str,
     /// The log filter.
     pub log: &'static str,
     /// Further environment variables.
     pub env: Vec<(&'static str, PathBuf)>,
-    /// The team domain, where it is not the ordinary one.
+    /// The team domain, if it is not the usual one.
     pub domain: Option<String>,
-    /// Another team's keys: then nobody logs in here.
+    /// The keys URL of another team. Then this node has no logins of its own.
     pub certs_url: Option<String>,
     /// The soft and the hard limit of open files.
     pub open_files: Option<(u32, u32)>,
@@ -72,6 +81,7 @@ impl Config {
             session_duration: "24h",
             listen: String::new(),
             store_path: None,
+            new_store: false,
             store: "",
             log: "info,portcullis=trace",
             env: Vec::new(),
@@ -131,10 +141,7 @@ config = {{ client_id = "{CLIENT_ID}", {credentials}, okta_account = "{issuer}"{
         } else {
             String::new()
         };
-        let store_path = self
-            .store_path
-            .clone()
-            .unwrap_or_else(|| "portcullis.db".into());
+        let store_path = self.store_path.clone().unwrap_or_else(|| STORE_FILE.into());
         let store_path = store_path.display();
         let plain_http = !self.tls;
         let tls = if self.tls {
@@ -178,9 +185,9 @@ address = "{listen}"
 
 /// A running proxy. Stopped when dropped; a log with a panic or a token in it fails the test.
 pub struct Portcullis {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Where it answers `/metrics`, `/healthz` and `/readyz`.
+    /// The address of `/metrics`, `/healthz` and `/readyz`.
     pub metrics: SocketAddr,
     /// The configuration it was started with.
     pub config: Config,
@@ -204,6 +211,14 @@ impl Portcullis {
         fs::write(folder.path().join("key.pem"), &certificate.key_pem).unwrap();
         for (name, content) in &config.files {
             fs::write(folder.path().join(name), content).unwrap();
+        }
+        let has_keys = config.certs_url.is_none() && config.store_path.is_none();
+        if has_keys && !config.new_store {
+            let store = STORE.get_or_init(store_with_keys).await;
+            let mut file = File::options();
+            file.write(true).create_new(true).mode(0o600);
+            let mut file = file.open(folder.path().join(STORE_FILE)).unwrap();
+            file.write_all(store).unwrap();
         }
         let (address, metrics) = (free_address(), free_address());
         let mut proxy = Self {
@@ -262,6 +277,11 @@ impl Portcullis {
             .args(more)
             .current_dir(self.folder.path())
             .env("PORTCULLIS_LOG", self.config.log)
+            // One root in place of the system's: without optimisation those take long to read.
+            .env(
+                "SSL_CERT_FILE",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/team.crt"),
+            )
             .envs(self.config.env.clone())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
@@ -361,7 +381,7 @@ impl Portcullis {
         }
     }
 
-    /// Stops the proxy. What it keeps in its folder stays.
+    /// Stops the proxy. Its folder stays.
     pub async fn stop(&mut self) {
         self.signal("INT");
         self.ended(Duration::from_secs(20)).await;
@@ -378,7 +398,7 @@ impl Portcullis {
             .await
     }
 
-    /// The same for what takes longer.
+    /// The same with another limit.
     pub async fn logged_within(&self, patience: Duration, after: usize, words: &[&str]) -> String {
         let deadline = Instant::now() + patience;
         loop {
@@ -391,14 +411,14 @@ impl Portcullis {
             }
             assert!(
                 Instant::now() < deadline,
-                "{patience:?}, and nobody says {words:?}:\n{}",
+                "no log line with {words:?} within {patience:?}:\n{}",
                 self.log_tail()
             );
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Everything it has said beside the log.
+    /// Returns the standard error output.
     pub fn complaints(&self) -> String {
         fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
@@ -426,6 +446,14 @@ impl Portcullis {
     /// A file of its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Opens the proxy's store beside it.
+    pub async fn database(&self) -> SqlitePool {
+        let file = self.path(STORE_FILE);
+        SqlitePool::connect(&format!("sqlite://{}", file.display()))
+            .await
+            .unwrap()
     }
 
     /// The TLS settings of a client that trusts this proxy.
@@ -471,6 +499,37 @@ impl Portcullis {
             .collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
+}
+
+const STORE_FILE: &str = "portcullis.db";
+
+/// A store file that holds the team's two signing keys. Two new RSA keys would take longer than all
+/// else in the start of a proxy.
+static STORE: OnceCell<Vec<u8>> = OnceCell::const_new();
+
+async fn store_with_keys() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(STORE_FILE);
+    let store = SqliteStore::open(&path).await.unwrap();
+    for (pem, certificate) in [
+        (keys::TEAM, include_str!("../../keys/team.crt")),
+        (
+            include_str!("../../keys/team-next.key"),
+            include_str!("../../keys/team-next.crt"),
+        ),
+    ] {
+        let key = StoredKey {
+            kid: keys::signing_key(pem).kid().into(),
+            pkcs8: keys::pkcs8(pem),
+            certificate_pem: certificate.to_owned(),
+            made: UnixTime::now(),
+            retired: None,
+        };
+        store.put_signing_key(&key).await.unwrap();
+    }
+    // Without open connections the file is complete: SQLite merges its log into it.
+    store.close().await;
+    fs::read(path).unwrap()
 }
 
 /// A process that does not outlive the test, however that ends.
@@ -521,8 +580,8 @@ pub fn find<'a>(event: &'a serde_json::Value, key: &str) -> Option<&'a str> {
         .as_str()
 }
 
-/// An address on which nobody listens. From below the range that outgoing connections use, so that
-/// none of the tests that run at the same time takes it before the proxy does.
+/// Returns an address without a listener. The port is below the range for outgoing connections, so
+/// that no concurrent test takes it before the proxy does.
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 1000).unwrap() * 20;

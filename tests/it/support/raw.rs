@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes it is given, and reads what comes back.
+//! A client that sends exactly the given bytes, and reads the answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Response {
             .unwrap_or_else(|e| panic!("{e}: status {} `{}`", self.status, self.text()))
     }
 
-    /// Where a redirect leads, as it was written.
+    /// Returns the `Location` of a redirect, unparsed.
     #[track_caller]
     pub fn location(&self) -> &str {
         self.headers
@@ -53,20 +53,23 @@ pub struct Connection(BufReader<Box<dyn Io>>);
 impl Connection {
     /// Without TLS.
     pub async fn plain(address: SocketAddr) -> Self {
-        Self(BufReader::new(Box::new(
-            TcpStream::connect(address)
-                .await
-                .unwrap_or_else(|e| panic!("{address}: {e}")),
-        )))
+        Self::try_plain(address)
+            .await
+            .unwrap_or_else(|error| panic!("{address}: {error}"))
     }
 
-    /// With TLS, asking for `host`.
+    /// Connects without TLS, if the peer accepts the connection.
+    async fn try_plain(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        Ok(Self(BufReader::new(Box::new(stream))))
+    }
+
+    /// Connects with TLS for `host`.
     pub async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Self {
         Self(BufReader::new(Box::new(tls(address, host, config).await)))
     }
 
-    /// With TLS, asking for `host`; `None` where the peer refuses the handshake, whenever it says
-    /// so.
+    /// Connects with TLS for `host`. `None` if the peer refuses the handshake, at once or later.
     pub async fn try_tls(
         address: SocketAddr,
         host: &str,
@@ -116,6 +119,14 @@ impl Connection {
         let _closed = timeout(PATIENCE, send)
             .await
             .expect("the peer takes no bytes");
+    }
+
+    /// Sends one request, and reads its answer.
+    async fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> Option<Response> {
+        let method = bytes.as_ref().split(|byte| *byte == b' ').next();
+        let method = String::from_utf8_lossy(method.unwrap_or_default()).into_owned();
+        self.send(bytes).await;
+        self.response(&method).await
     }
 
     /// Reads the answer to a request with `method`. `None` when the connection ended without one.
@@ -204,7 +215,7 @@ impl Connection {
         Some((bytes, end.is_ok()))
     }
 
-    /// Whether the peer closes without sending more.
+    /// Returns `true` if the peer closes without sending more.
     pub async fn is_closed(&mut self) -> bool {
         let mut byte = [0];
         matches!(
@@ -230,15 +241,13 @@ async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> imp
 
 /// Sends `bytes` on a connection of its own, and reads one answer.
 pub async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response> {
-    let method = bytes
-        .as_ref()
-        .split(|b| *b == b' ')
-        .next()
-        .unwrap_or_default()
-        .to_vec();
-    let mut connection = Connection::plain(address).await;
-    connection.send(bytes).await;
-    connection.response(&String::from_utf8_lossy(&method)).await
+    Connection::plain(address).await.exchange(bytes).await
+}
+
+/// The same with a peer that may be gone: then there is no answer.
+pub async fn try_exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response> {
+    let mut connection = Connection::try_plain(address).await.ok()?;
+    connection.exchange(bytes).await
 }
 
 /// A request without body, as text: first line, `Host`, the further lines, `Connection: close`.
@@ -295,7 +304,7 @@ impl Connection2 {
             .expect("no answer over HTTP/2")
     }
 
-    /// Sends the head of a request whose body is still to come.
+    /// Sends the head of a request. The body follows.
     pub async fn begin(
         &mut self,
         request: http::Request<()>,

@@ -1,5 +1,5 @@
-//! A SAML identity provider inside the test. It writes in canonical form, so that signing takes no
-//! canonicaliser: it shares none of its code, nor its mistakes, with what it tests.
+//! A SAML identity provider inside the test. It writes canonical XML, so that signing needs no
+//! canonicaliser. So it shares neither code nor mistakes with the code under test.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +14,14 @@ use url::Url;
 use super::browser::{Browser, Page};
 use super::{World, idp};
 
-/// Where it takes requests. Nobody listens there: the test plays the browser.
+/// Its URL for requests. It has no listener: the test plays the browser.
 pub const SSO: &str = "http://127.0.0.1:9/sso";
 /// Its name.
 pub const ISSUER: &str = "http://www.okta.com/exk1";
-/// Where it sends responses.
+/// The URL that it sends responses to.
 pub const ACS: &str = "http://access.localhost/cdn-cgi/access/callback";
 
-/// An application that people reach by way of it alone. What is missing are its `policies`.
+/// An application that accepts this provider alone. Its `policies` are still missing.
 pub const WIKI: &str = r#"
 [[applications]]
 name = "Wiki"
@@ -59,7 +59,7 @@ pub async fn world(settings: &str, policies: &str) -> World {
     World::with(&[&provider(settings), WIKI, policies].concat(), |_| ()).await
 }
 
-/// Opens a page, and logs in as it says.
+/// Opens a page, and logs in with this statement.
 pub async fn log_in(browser: &mut Browser, url: &str, statement: &Statement) -> Page {
     let (to, relay_state) = request(&browser.open_until(url, SSO).await);
     browser
@@ -67,16 +67,16 @@ pub async fn log_in(browser: &mut Browser, url: &str, statement: &Statement) -> 
         .await
 }
 
-/// Whom it speaks of, and what it says.
+/// The user and the attributes of an assertion.
 #[derive(Debug, Clone)]
 pub struct Statement {
     /// The name id.
     pub email: &'static str,
-    /// The attribute `groups`; none where it is not sent.
+    /// The attribute `groups`; `None` if it is not sent.
     pub groups: Option<Vec<&'static str>>,
     /// The attribute `department`.
     pub department: &'static str,
-    /// In how many seconds its own session ends, where it says so.
+    /// The remaining seconds of the provider's session, if it sends them.
     pub session_ends: Option<i64>,
 }
 
@@ -100,7 +100,7 @@ pub fn certificate() -> String {
         .collect()
 }
 
-/// The id of a request in an address, and what came beside it.
+/// Returns the id of a request in a URL, and the other parameters.
 pub fn request(url: &Url) -> (String, String) {
     let one = |name: &str| {
         url.query_pairs()
@@ -109,7 +109,7 @@ pub fn request(url: &Url) -> (String, String) {
             .1
             .into_owned()
     };
-    // A stored block has five bytes before what it holds (RFC 1951 3.2.4).
+    // A stored block has a header of five bytes (RFC 1951 3.2.4).
     let message = BASE64_STANDARD.decode(one("SAMLRequest")).unwrap();
     (
         id(std::str::from_utf8(&message[5..]).unwrap()),
@@ -203,7 +203,7 @@ pub fn form(response: &str, relay_state: &str) -> String {
         .finish()
 }
 
-/// What lies among the keys.
+/// Reads a file among the keys.
 pub fn file(name: &str) -> String {
     fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,5 +1,5 @@
 //! A real SAML identity provider: SimpleSAMLphp as a process (`tests/saml/simplesamlphp/start`),
-//! and how somebody logs in there.
+//! and logins there.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub const ISSUER: &str = "https://idp.example/saml";
 
 /// A running SimpleSAMLphp. Stopped when dropped.
 pub struct SimpleSamlPhp {
-    /// Where it takes requests.
+    /// Its URL for requests.
     pub sso: String,
     folder: TempDir,
     _process: Process,
@@ -62,12 +62,12 @@ impl SimpleSamlPhp {
         fs::write(self.folder.path().join("options.json"), options.to_string()).unwrap();
     }
 
-    /// Tells it of the service provider with that metadata, and of no other.
+    /// Registers the service provider with that metadata alone.
     pub fn knows(&self, metadata: &str) {
         fs::write(self.folder.path().join("sp.xml"), metadata).unwrap();
     }
 
-    /// What it says of its work.
+    /// Returns its log.
     pub fn log(&self) -> String {
         ["php.log", "simplesamlphp.log"]
             .map(|name| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default())
@@ -75,21 +75,20 @@ impl SimpleSamlPhp {
     }
 }
 
-/// How a login went.
+/// The course of a login.
 #[derive(Debug)]
 pub struct Visit {
-    /// Where it ended.
+    /// The last page.
     pub page: Page,
-    /// How often the password was asked for.
+    /// The number of password prompts.
     pub asked: usize,
-    /// The request, where it came in a form.
+    /// The request, if it came in a form.
     pub request: Option<String>,
-    /// The response, where there was one.
+    /// The response, if there was one.
     pub response: Option<String>,
 }
 
-/// Opens a page and does what a browser and its user do on the way: fills in the sign-in form as
-/// `login`, and sends on the forms that are to be sent on.
+/// Opens a page, fills in the sign-in form as `login`, and submits the forms on the way.
 pub async fn visit(browser: &mut Browser, url: &str, login: &str) -> Visit {
     visit_until(browser, url, login, "SAMLResult").await
 }

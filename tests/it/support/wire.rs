@@ -1,13 +1,13 @@
-//! HTTP/1.1 as bytes: the little that an origin, a provider and a client of the tests need, written
-//! so that nothing is tidied up on the way. What was received can be looked at exactly as it came.
+//! HTTP/1.1 as bytes, for the origins, providers and clients of the tests. Nothing is normalised,
+//! so that tests can examine messages exactly as they were received.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite};
 
-/// How long any single wait of a test may take before the test has failed.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// The limit of a single wait. A test that waits longer has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A TCP or TLS connection.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -43,7 +43,7 @@ impl Headers {
         all.first().copied()
     }
 
-    /// Whether some value under `name` holds `token` as one of its comma-separated parts.
+    /// Returns `true` if a value under `name` has `token` in its comma-separated list.
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.all(name)
             .iter()
@@ -52,7 +52,7 @@ impl Headers {
     }
 }
 
-/// Where the body of a message ends.
+/// The framing of a message body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// After so many bytes.
@@ -102,8 +102,7 @@ pub fn framing(headers: &Headers, otherwise: Framing) -> Framing {
         .map_or(otherwise, |length| Framing::Length(length.parse().unwrap()))
 }
 
-/// Reads the next piece of a body, and leaves in `framing` what is still to come. `None` at its
-/// end.
+/// Reads the next piece of a body, and updates `framing` to the rest. `None` at its end.
 pub async fn read_piece(
     reader: &mut (impl AsyncBufRead + Unpin),
     framing: &mut Framing,
