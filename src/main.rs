@@ -167,8 +167,11 @@ fn check(file: &std::path::Path, strict: bool) -> ExitCode {
             {
                 return ExitCode::from(2);
             }
-            let applications = count(loaded.config.applications.len(), "application");
-            let providers = count(loaded.config.identity_providers.len(), "identity provider");
+            let applications = count(loaded.config.catalog.applications.len(), "application");
+            let providers = count(
+                loaded.config.catalog.identity_providers.len(),
+                "identity provider",
+            );
             anstream::eprintln!("{}: good: {applications}, {providers}", file.display());
             ExitCode::SUCCESS
         }

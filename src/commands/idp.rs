@@ -72,13 +72,13 @@ fn check(command: &Check) -> Result<ExitCode, String> {
     let mut config = config::load(&command.config, &System)
         .map_err(|errors| errors.to_string())?
         .config;
-    if config.team.certs_url.is_some() {
+    if config.catalog.team.certs_url.is_some() {
         return Err(
             "with `certs_url` people log in at another team; check its identity providers there"
                 .to_owned(),
         );
     }
-    config.identity_providers = chosen(&config, &command.ids)?
+    config.catalog.identity_providers = chosen(&config, &command.ids)?
         .into_iter()
         .cloned()
         .collect();
@@ -123,7 +123,7 @@ fn test(command: &Test) -> Result<ExitCode, String> {
 
 /// The providers of these ids; all of them, for none.
 fn chosen<'a>(config: &'a Config, ids: &[String]) -> Result<Vec<&'a IdentityProvider>, String> {
-    let all = &config.identity_providers;
+    let all = &config.catalog.identity_providers;
     if ids.is_empty() {
         return Ok(all.iter().collect());
     }

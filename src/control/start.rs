@@ -253,7 +253,7 @@ async fn reload(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let certs_url = loaded.config.team.certs_url.as_ref();
+    let certs_url = loaded.config.catalog.team.certs_url.as_ref();
     if access.running.services().issuer.certs_url() != certs_url {
         metrics().reload(Reload::Rejected);
         tracing::error!(
@@ -274,7 +274,7 @@ async fn reload(
             access.replace(snapshot, services);
             metrics().reload(Reload::Applied);
             tracing::info!(
-                applications = loaded.config.applications.len(),
+                applications = loaded.config.catalog.applications.len(),
                 "the configuration was reloaded"
             );
             let waiting = needs_restart(started, &loaded.config);

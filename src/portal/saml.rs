@@ -13,7 +13,7 @@ use super::outcome::{Authenticated, LoginOutcome, LoginStep, Retry};
 use super::provider_error::Reported;
 use super::provider_request::ProviderRequest;
 use crate::control::{Access, Audit, Flows, Running};
-use crate::idp::{Hints, LoginFailure, Profile, Prompt, Provider, Saml, SamlPending};
+use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
 use crate::observe::metrics::Login as Counted;
@@ -38,7 +38,7 @@ pub(super) fn is_configured(running: &Running) -> bool {
         .services()
         .providers
         .iter()
-        .any(|provider| provider.saml().is_some())
+        .any(|provider| provider.as_saml().is_some())
 }
 
 /// Begins a login.
@@ -230,7 +230,7 @@ async fn verify(
     pending: &SamlPending,
     response: String,
     request: &PortalRequest,
-) -> Result<Option<Profile>, LoginFailure> {
+) -> Result<Option<ProviderIdentity>, LoginFailure> {
     let (services, pending, now, client) = (
         running.services(),
         pending.clone(),
@@ -243,7 +243,7 @@ async fn verify(
             .iter()
             .find(|provider| *provider.id() == pending.idp);
         let saml = provider
-            .and_then(Provider::saml)
+            .and_then(Provider::as_saml)
             .ok_or(LoginFailure::Flow)?;
         saml.finish(&pending, &response, now, services.leeway, client)
     });
@@ -254,7 +254,7 @@ async fn verify(
     let Ok(first) = flows.use_up(name, until).await else {
         return Ok(None);
     };
-    verified.profile(first).map(Some)
+    verified.identity(first).map(Some)
 }
 
 /// The fields of a response. One that occurs twice is absent.

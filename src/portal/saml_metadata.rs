@@ -18,7 +18,7 @@ pub(super) fn metadata(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let services = running.services();
-    let mut all = services.providers.iter().filter_map(Provider::saml);
+    let mut all = services.providers.iter().filter_map(Provider::as_saml);
     let named = request
         .path
         .strip_prefix(Endpoint::PREFIX)
@@ -30,7 +30,7 @@ pub(super) fn metadata(
     let Some(saml) = saml else {
         return error_pages::not_found(request);
     };
-    let certificates = if saml.signs() {
+    let certificates = if saml.signs_requests() {
         certificates(issuer)
     } else {
         Vec::new()

@@ -14,7 +14,7 @@ use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::{Login, Sessions};
 use super::store_watch::WatchedStore;
-use crate::idp::Profile;
+use crate::idp::ProviderIdentity;
 use crate::login::{PortalRequest, organisation_aud};
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
 use crate::policy::Truth;
@@ -100,7 +100,7 @@ impl Logins {
     /// See [`LoginError`].
     pub(crate) async fn log_in(
         &self,
-        profile: Profile,
+        profile: ProviderIdentity,
         before: Option<IdentityNonce>,
         mode: LoginMode,
         request: &PortalRequest,
@@ -117,7 +117,7 @@ impl Logins {
     /// Performs the steps of [`Logins::log_in`]; `None` if the session to refresh is revoked.
     async fn store_login(
         &self,
-        profile: Profile,
+        profile: ProviderIdentity,
         before: Option<IdentityNonce>,
         mode: LoginMode,
         request: &PortalRequest,
@@ -162,7 +162,7 @@ impl Logins {
     /// # Errors
     /// If the store does not answer, or has not accepted a revocation of the user yet: that would
     /// get a later revision than the login, and so cover it.
-    async fn user(&self, profile: &Profile) -> Result<UserId, StoreError> {
+    async fn user(&self, profile: &ProviderIdentity) -> Result<UserId, StoreError> {
         let persisted = self.revoker.persist_revocations().await;
         let user = self.store.user(&profile.idp.id, &profile.subject).await?;
         if self.revoker.awaits_store(&user) {
