@@ -1,8 +1,8 @@
-//! What `engine::decide` costs: time, and heap allocations on a repeat request.
+//! Measures `engine::decide`: time, and heap allocations on a repeat request.
 //!
 //! The last line is JSON with the medians of the headline case, 20 groups and one policy, in
 //! nanoseconds. `verify_ns` is the bare RS256 verification by aws-lc-rs with a parsed key, which
-//! the first sight of a token cannot do without.
+//! every first verification of a token includes.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -23,14 +23,14 @@ use criterion::{BatchSize, Criterion};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use portcullis::cookie::SameSite;
 use portcullis::engine::{
-    ApplicationSettings, CookieAttributes, Decision, IdentityState, IssuerKeys, Known, Origins,
+    ApplicationSettings, CookieAttributes, Decision, IdentityState, IssuerKeys, NodeCache, Origins,
     Snapshot, Team, decide,
 };
 use portcullis::model::{
-    Aud, Authority, CleanPath, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef,
+    Aud, CleanPath, Email, Group, Groups, Host, HostPort, Identity, IdentityNonce, IdpId, IdpRef,
     RequestView, UnixTime, UserId,
 };
-use portcullis::policy::{List, Policy, Who};
+use portcullis::policy::{List, Policy, Requester};
 use portcullis::route::{Domain, PathCase};
 use portcullis::token::{KeySet, SigningKey};
 use serde_json::{Value, json};
@@ -100,10 +100,10 @@ fn one_session(criterion: &mut Criterion, key: &SigningKey) -> u64 {
     most
 }
 
-/// The repeat request where each comes from another of many sessions, in no order. The request
-/// itself is fresh in the processor's cache, as it is when it has just been read.
+/// Measures repeat requests of many sessions in random order. The request itself is in the
+/// processor's cache, as it is when it has just been read.
 fn many_sessions(criterion: &mut Criterion, key: &SigningKey) {
-    // One signature each: minutes, so only where somebody measures.
+    // One signature each takes minutes, so there are few unless this is a measurement.
     let measured = std::env::args().any(|arg| arg == "--bench");
     let count = if measured { MANY } else { 100 };
     let world = World::new(key, 20, 1, count);
@@ -141,8 +141,8 @@ fn many_sessions(criterion: &mut Criterion, key: &SigningKey) {
     }
 }
 
-/// How the repeat request grows: not with policies that are settled for the person, but with those
-/// whose answer depends on the request. And what it costs to settle them, once for a session.
+/// Measures the growth of a repeat request: not with policies that depend on the user alone, but
+/// with those that depend on the request. Measures also the partial verdict, once per session.
 fn curves(criterion: &mut Criterion, key: &SigningKey) {
     let mut group = criterion.benchmark_group("settled policies");
     for policies in CURVE {
@@ -208,12 +208,12 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
     for policies in CURVE {
         let world = World::new(key, 500, policies, 1_000);
         let (set, application) = (world.snapshot.policies(), &world.snapshot.applications()[0]);
-        let who = Who::Person {
+        let who = Requester::User {
             email: &world.identity.email,
             identity: Some(&world.identity),
         };
         group.bench_function(policies.to_string(), |b| {
-            b.iter(|| set.standing(application.policies(), &set.person(black_box(who))));
+            b.iter(|| set.partial_verdict(application.policies(), &set.user_facts(black_box(who))));
         });
     }
 }
@@ -228,7 +228,7 @@ fn other_answers(criterion: &mut Criterion, key: &SigningKey) {
     assert!(matches!(world.ask(&none), Decision::LogIn(_)));
     group.bench_function("no cookie", |b| b.iter(|| world.ask(black_box(&none))));
 
-    // The signature of another token: only the verification tells.
+    // The signature of another token, which only a verification detects.
     let (head, _) = good.rsplit_once('.').unwrap();
     let other = world.token(key, 1);
     let forged = Request::new(Some(&format!(
@@ -295,7 +295,7 @@ fn name(groups: usize, policies: usize) -> String {
     format!("{groups} groups, {policies} policies")
 }
 
-/// The median that criterion wrote down; nothing where it measured nothing.
+/// Returns the median that criterion wrote, if it measured.
 fn median(id: &str) -> Option<f64> {
     let (group, function) = id.split_once('/')?;
     let file = Path::new(OUTPUT)
@@ -308,10 +308,10 @@ fn median(id: &str) -> Option<f64> {
         .map(|ns| (ns * 10.0).round() / 10.0)
 }
 
-/// A team with one application, whose last policy lets the person in.
+/// A team with one application. Its last policy allows the user.
 struct World {
     snapshot: Snapshot,
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     aud: Aud,
     identity: Arc<Identity>,
     nonce: IdentityNonce,
@@ -340,7 +340,7 @@ impl World {
         sessions: usize,
         member: bool,
     ) -> Self {
-        let known = Arc::new(Known::new(sessions));
+        let known = Arc::new(NodeCache::new(sessions));
         let team = Team {
             name: "Example".into(),
             domain: Host::parse("access.example.com").unwrap(),
@@ -458,8 +458,8 @@ impl World {
 
 const USER: &str = "7c0a1f0e-8c7e-5d9c-a3f1-2b6c8d4e9f10";
 
-/// Lets a group in: for the last policy one that the person is in, for the others ones that nobody
-/// is in.
+/// Returns an allow policy for a group: the last one for a group of the user, the others for groups
+/// without members.
 fn allow(last: bool, place: usize) -> Policy {
     let group = if last {
         "Engineering Team 0000".to_owned()
@@ -498,7 +498,7 @@ fn sign(world: &World, key: &SigningKey, count: usize) -> Vec<(IdentityNonce, St
 struct Request {
     method: Method,
     headers: HeaderMap,
-    authority: Authority<'static>,
+    authority: HostPort<'static>,
     path: CleanPath<'static>,
 }
 
@@ -534,7 +534,7 @@ impl Request {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        let authority = Authority::parse(HOST).unwrap();
+        let authority = HostPort::parse(HOST).unwrap();
         Self {
             method: Method::GET,
             headers,
@@ -548,7 +548,7 @@ impl Request {
         let host = self.headers["host"].to_str().unwrap();
         RequestView {
             method: &self.method,
-            authority: Authority::parse(host).unwrap(),
+            authority: HostPort::parse(host).unwrap(),
             path: CleanPath::parse(PATH).unwrap(),
             query: None,
             headers: &self.headers,

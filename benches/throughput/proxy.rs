@@ -23,7 +23,7 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use portcullis::config::Config;
 use portcullis::control::{Access, Background, Clock, Resources, Tasks, Vital, compile};
-use portcullis::engine::{Known, Origins};
+use portcullis::engine::{NodeCache, Origins};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, OriginContext, OriginPool, PoolSettings, Protocol,
     Target,
@@ -179,7 +179,9 @@ fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     let store = MemoryStore::new();
     runtime.block_on(furnish(&store))?;
     let http = HttpClient::new(&Roots::default(), Timeouts::default())?;
-    let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached)?));
+    let known = Arc::new(NodeCache::new(usize::try_from(
+        config.server.sessions_cached,
+    )?));
     let application = config
         .catalog
         .applications

@@ -25,13 +25,13 @@ use rustls::{
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::control::Access;
-use crate::engine::{self, Authority};
+use crate::engine::{self, ClientCa};
 use crate::model::{ClientCertificate, ClientTls, Fingerprint, UnixTime};
 
 /// What a listener needs to ask clients for certificates: the verifier of the handshake, and what
 /// follows on it.
 pub(super) fn of(access: &Arc<Access>) -> (Arc<Verifier>, AfterHandshake) {
-    let built = Built::new(Arc::clone(access.snapshot().authorities()));
+    let built = Built::new(Arc::clone(access.snapshot().client_cas()));
     let hints = built.subjects();
     let verifier = Arc::new(Verifier {
         access: Arc::clone(access),
@@ -55,12 +55,12 @@ pub(super) struct Verifier {
 /// which of them a chain leads to.
 #[derive(Debug)]
 struct Built {
-    of: Arc<[Authority]>,
+    of: Arc<[ClientCa]>,
     roots: Vec<(Fingerprint, Arc<dyn ClientCertVerifier>)>,
 }
 
 impl Built {
-    fn new(of: Arc<[Authority]>) -> Self {
+    fn new(of: Arc<[ClientCa]>) -> Self {
         let mut roots: Vec<(Fingerprint, Arc<dyn ClientCertVerifier>)> = Vec::new();
         for root in of.iter().flat_map(|authority| &authority.roots) {
             if roots.iter().any(|(known, _)| *known == root.fingerprint) {
@@ -122,11 +122,11 @@ impl Verifier {
     fn current(&self) -> Arc<Built> {
         let built = self.built.load_full();
         let running = self.access.snapshot();
-        if Arc::ptr_eq(&built.of, running.authorities()) {
+        if Arc::ptr_eq(&built.of, running.client_cas()) {
             return built;
         }
-        let same = built.of == *running.authorities();
-        let of = Arc::clone(running.authorities());
+        let same = built.of == *running.client_cas();
+        let of = Arc::clone(running.client_cas());
         let fresh = if same {
             Built {
                 of,

@@ -56,7 +56,7 @@ impl fmt::Display for NewServiceToken {
             secret,
         } = self;
         let name = toml::Value::String(name.clone());
-        let digest = SecretDigest::of(secret.expose().as_bytes());
+        let digest = SecretDigest::sha256(secret.expose().as_bytes());
         writeln!(f, "# For the program. The secret is not shown again.")?;
         writeln!(f, "CF-Access-Client-Id: {}", client_id.as_str())?;
         writeln!(f, "CF-Access-Client-Secret: {}", secret.expose())?;
@@ -110,7 +110,7 @@ mod tests {
             );
             let digest =
                 SecretDigest::parse(read["client_secret_sha256"].as_str().unwrap()).unwrap();
-            assert_eq!(digest, SecretDigest::of(secret.as_bytes()));
+            assert_eq!(digest, SecretDigest::sha256(secret.as_bytes()));
             assert!(!configuration.contains(secret) && !format!("{token:?}").contains(secret));
         }
     }

@@ -1,4 +1,4 @@
-use crate::model::{Authority, Host};
+use crate::model::{Host, HostPort};
 use crate::route::{self, PathFault};
 
 /// The place an application is at: a host and perhaps a path, each with wildcards (`domain`).
@@ -86,7 +86,7 @@ fn host_pattern(text: &str) -> Result<String, String> {
     }
     let label = |(written, canonical): (&&str, &str)| match written.contains('*') {
         false => Ok(canonical.to_owned()),
-        true => match Authority::parse(&written.replace('*', "x")) {
+        true => match HostPort::parse(&written.replace('*', "x")) {
             Ok(label) if label.port.is_none() => Ok(written.to_ascii_lowercase()),
             _ => Err(malformed()),
         },
@@ -117,7 +117,7 @@ fn path_pattern(text: &str) -> Result<String, String> {
     if text.chars().any(|c| !c.is_ascii_graphic()) {
         return Err(encoded());
     }
-    if let Some(fault) = PathFault::of(text) {
+    if let Some(fault) = PathFault::find(text) {
         return Err(match fault {
             PathFault::Stars => format!("`{text}` has more than one `*` between two slashes"),
             PathFault::Refused(error) => {

@@ -10,7 +10,7 @@ use super::reader::{Item, Table};
 use super::secrets;
 use super::server::{Insecure, Listen};
 use crate::catalog::{HealthCheck, Origin, OriginSettings};
-use crate::model::Authority;
+use crate::model::HostPort;
 
 /// Reads one address or a list of them.
 pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<Origin> {
@@ -253,7 +253,7 @@ fn upgrade(text: &str) -> Result<String, String> {
 pub(crate) const UNJUDGED_UPGRADES: [&str; 4] = ["h2c", "h2", "http", "tls"];
 
 fn host_header(text: &str) -> Result<String, String> {
-    match Authority::parse(text) {
+    match HostPort::parse(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(e) => Err(format!(
             "`{text}` is not a host like `wiki.internal` or `wiki.internal:8080`: {e}"

@@ -318,7 +318,7 @@ fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<S
 
 /// Whether it asks who somebody is, or what only services elsewhere know of them.
 pub(super) fn is_about_people(rule: &Rule) -> bool {
-    matches!(rule.about(), About::Person | About::Elsewhere)
+    matches!(rule.about(), About::User | About::Elsewhere)
 }
 
 fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {

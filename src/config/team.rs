@@ -5,7 +5,7 @@ use url::Url;
 use super::reader::{Item, Place, Reader, Table};
 use super::server::{Insecure, Listen};
 use crate::catalog::Team;
-use crate::model::{Authority, Host, Support};
+use crate::model::{Host, HostPort, Support};
 
 impl Team {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<(Self, Place)> {
@@ -96,7 +96,7 @@ fn domain(text: &str) -> Result<(Host, Option<u16>), String> {
         Some((host, port)) if !port.ends_with(']') => {
             // The port's own rules are those of an authority on the wire.
             let authority = format!("a:{port}");
-            (host, Authority::parse(&authority).map_err(malformed)?.port)
+            (host, HostPort::parse(&authority).map_err(malformed)?.port)
         }
         _ => (text, None),
     };

@@ -11,7 +11,7 @@ use crate::login::PortalRequest;
 use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, Logout, metrics};
-use crate::policy::Verdict;
+use crate::policy::{ShadowVerdict, Verdict};
 
 fn event<'a>(
     running: &Running,
@@ -72,10 +72,10 @@ fn counted_shadow<'a>(
     verdict: &Verdict,
     application: &'a Application,
 ) -> Option<(&'a str, &'static str)> {
-    let (index, outcome) = verdict
+    let ShadowVerdict { policy, outcome } = verdict
         .shadow
         .filter(|_| !application.asks_for_certificates())?;
-    let (name, _) = application.policy(index)?;
+    let (name, _) = application.policy(policy)?;
     metrics().shadow(&application.settings().name, name, outcome.as_str());
     Some((name, outcome.as_str()))
 }

@@ -10,7 +10,7 @@ use crate::catalog::{
 };
 use crate::config::{Config, StoreConfig};
 use crate::engine::{
-    ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot,
+    ApplicationSettings, ClientCa, CookieAttributes, Cors, NodeCache, Origins, Root, Snapshot,
     SnapshotError, Team,
 };
 use crate::http_client::HttpClient;
@@ -58,7 +58,7 @@ pub enum CompileError {
 pub fn compile(
     config: &Config,
     generation: u64,
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     http: &HttpClient,
     origins: impl Fn(&catalog::Application) -> Origins,
 ) -> Result<(Snapshot, Services), CompileError> {
@@ -128,7 +128,7 @@ pub fn providers(config: &Config, http: &HttpClient) -> Result<Vec<Provider>, Co
 pub fn snapshot(
     config: &Config,
     generation: u64,
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     origins: impl Fn(&catalog::Application) -> Origins,
 ) -> Result<Snapshot, CompileError> {
     let team = Team {
@@ -153,7 +153,7 @@ pub fn snapshot(
         applications,
         known,
     )?;
-    let authority = |authority: &catalog::ClientAuthority| Authority {
+    let authority = |authority: &catalog::ClientAuthority| ClientCa {
         name: authority.name.clone(),
         roots: authority.roots.iter().map(|root| Root::new(root)).collect(),
         hosts: authority.hosts.clone(),
@@ -161,7 +161,7 @@ pub fn snapshot(
     let authorities = config.catalog.certificates.iter().map(authority);
     Ok(snapshot
         .with_service_tokens(config.catalog.service_tokens.iter().cloned())
-        .with_authorities(authorities))
+        .with_client_cas(authorities))
 }
 
 fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError> {

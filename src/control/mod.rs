@@ -42,7 +42,6 @@ pub(crate) use issuer::Issuer;
 pub use issuer::IssuerSettings;
 pub(crate) use logins::{LoginError, LoginMode, Logins};
 pub use remote::RemoteTeam;
-pub(crate) use running::Running;
 pub(crate) use sessions::{BrowserSessions, Login, Organisation, Sessions, SignedIn};
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::running::Running;
 use super::store_watch::WatchedStore;
-use crate::engine::{IdentityState, Known};
+use crate::engine::{IdentityState, NodeCache};
 use crate::model::{Identity, IdentityNonce, UnixTime};
 use crate::store::StoreError;
 
 /// The identity records behind logins, in memory and in the store.
 pub(super) struct Records {
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     store: Arc<WatchedStore>,
     /// One lock for each login. Its holder may write the record, so that no change undoes another,
     /// and concurrent requests share one look-up.

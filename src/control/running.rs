@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::revocations::Publisher;
 use super::{Clock, Services};
-use crate::engine::{Known, Snapshot};
+use crate::engine::{NodeCache, Snapshot};
 use crate::model::UnixTime;
 use crate::observe::audit::RunningSample;
 use crate::session::Revocations;
@@ -20,7 +20,7 @@ pub(crate) struct Running {
     snapshot: ArcSwap<Snapshot>,
     services: ArcSwap<Services>,
     publisher: Publisher,
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     sample: RunningSample,
     generation: AtomicU64,
     clock: Clock,
@@ -33,7 +33,7 @@ impl Running {
         Self {
             sample,
             generation: AtomicU64::new(snapshot.generation()),
-            known: Arc::clone(snapshot.known()),
+            known: Arc::clone(snapshot.cache()),
             snapshot: ArcSwap::from_pointee(snapshot),
             services: ArcSwap::from_pointee(services),
             publisher: Publisher::default(),
@@ -55,7 +55,7 @@ impl Running {
         self.services.load_full()
     }
 
-    pub(super) const fn known(&self) -> &Arc<Known> {
+    pub(super) const fn known(&self) -> &Arc<NodeCache> {
         &self.known
     }
 

@@ -12,7 +12,7 @@ use super::{
     watch_configuration,
 };
 use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
-use crate::engine::{Known, Origins};
+use crate::engine::{NodeCache, Origins};
 use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
 use crate::observe::metrics::{Reload, metrics};
 use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
@@ -106,7 +106,7 @@ impl Control {
         if let Some(proxy) = &config.outgoing.proxy {
             tracing::info!(%proxy, credentials = proxy.has_credentials(), "https calls of other services go through a proxy");
         }
-        let known = Arc::new(Known::new(
+        let known = Arc::new(NodeCache::new(
             usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX),
         ));
         let origins: Arc<dyn OriginSource> = Arc::new(origins);

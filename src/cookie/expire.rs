@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_removes_the_cookie() {
+    fn expiring_line_removes_the_cookie() {
         let line = expire_everywhere("CF_Authorization", "app.localhost", "/").remove(1);
         assert_eq!(
             line,
@@ -128,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_no_parent_domains() {
+    fn ip_address_has_no_parent_domains() {
         assert_eq!(told("127.0.0.1", "/"), ["- /"]);
         assert_eq!(told("[::1]", "/"), ["- /"]);
     }
 
     #[test]
-    fn no_request_makes_the_answer_large() {
+    fn long_request_makes_no_large_response() {
         let host = vec!["a"; 120].join(".");
         for path in [
             "/".repeat(9_000),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_cannot_add_an_attribute() {
+    fn path_cannot_add_an_attribute() {
         for line in expire_everywhere(
             "CF_Authorization",
             "wiki.example.com",

@@ -17,8 +17,8 @@ pub fn octets<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item =
     lines.filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
-/// The `Cookie` lines without those cookies that `drop` names: `None` where nothing changes,
-/// otherwise one line, or none where nothing is left.
+/// Returns the `Cookie` lines without the cookies that `drop` names: `None` if nothing changes,
+/// else one line, or none if no cookie is left.
 pub fn without(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Option<Option<HeaderValue>> {
     let dropped = |pair: &[u8]| {
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_taken_out_and_nothing_else() {
+    fn only_our_cookies_are_removed() {
         let left = |lines: &[&str]| {
             without(&headers(lines), super::super::is_ours)
                 .map(|line| line.map(|l| l.to_str().unwrap().to_owned()))

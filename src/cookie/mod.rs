@@ -1,9 +1,9 @@
-//! Cookies: finding ours on a request, taking them out of what is forwarded, setting them, and
-//! sealing what they carry.
+//! Cookies: finds ours on a request, removes them from forwarded requests, sets them, and seals
+//! their values.
 //!
-//! Decides which bytes of a `Cookie` header are the value of a cookie (RFC 6265 §4.2.1 and nothing
-//! cleverer: no quotes, no attributes). Trusts nothing in them. Never finds a cookie by searching
-//! for text, only by its whole name.
+//! Decides which bytes of a `Cookie` header are the value of a cookie (RFC 6265 4.2.1: no quotes,
+//! no attributes). Trusts nothing in them. Never finds a cookie by searching for text, only by its
+//! whole name.
 
 mod expire;
 mod find;
@@ -24,11 +24,11 @@ pub const BINDING: &str = "CF_Binding";
 /// Binds one login flow to the browser, on the team domain: the prefix, followed by the flow's id.
 pub const FLOW_PREFIX: &str = "__Host-CF_Session_";
 
-/// Marks a browser whose cookies were just expired because they came from two logins: the prefix,
-/// followed by the cookie.
+/// The prefix of the cookie that marks a browser after its cookies of two logins were expired; the
+/// name of that cookie follows.
 pub const CONFLICT: &str = "__Host-CF_Conflict";
 
-/// Whether a cookie is ours and no origin's business.
+/// Returns `true` if a cookie is ours, so that origins must not receive it.
 pub fn is_ours(name: &str) -> bool {
     matches!(
         name,

@@ -8,7 +8,7 @@ use thiserror::Error;
 /// Seals small values into text that only this team can read, for one purpose (AES-256-GCM, random
 /// nonces).
 ///
-/// The purpose goes in as associated data: what was sealed for one cannot be opened for another.
+/// The purpose is associated data, so a value sealed for one purpose cannot be opened for another.
 pub struct SealingKey(RandomizedNonceKey);
 
 /// A text that this key did not seal for this purpose. All such texts look the same.
@@ -30,7 +30,8 @@ impl SealingKey {
     /// Seals a value: base64url of nonce, ciphertext and tag.
     ///
     /// # Errors
-    /// Where the value cannot be written as JSON, or the machine gives no randomness.
+    ///
+    /// The value cannot be written as JSON, or the operating system provides no randomness.
     pub fn seal(&self, purpose: &str, value: &impl Serialize) -> Result<String, SealError> {
         let mut data = serde_json::to_vec(value).map_err(|_| SealError)?;
         let nonce = self
@@ -42,10 +43,11 @@ impl SealingKey {
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 
-    /// Opens what [`SealingKey::seal`] made for the same purpose.
+    /// Opens a value that [`SealingKey::seal`] made for the same purpose.
     ///
     /// # Errors
-    /// For anything else.
+    ///
+    /// Any other text.
     pub fn open<T: DeserializeOwned>(&self, purpose: &str, text: &str) -> Result<T, SealError> {
         let mut sealed = URL_SAFE_NO_PAD.decode(text).map_err(|_| SealError)?;
         let (nonce, data) = sealed.split_at_mut_checked(NONCE_BYTES).ok_or(SealError)?;

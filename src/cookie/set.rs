@@ -10,7 +10,7 @@ use crate::model::UnixTime;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SameSite {
-    /// Sent on every request; what Access does where an application says nothing.
+    /// Sent on every request; the default of Access.
     #[default]
     None,
     /// Sent on navigations from elsewhere.
@@ -34,12 +34,12 @@ pub struct SetCookie<'a> {
     pub now: UnixTime,
     /// Hidden from scripts.
     pub http_only: bool,
-    /// Sent from where.
+    /// The requests that it is sent on.
     pub same_site: SameSite,
 }
 
 impl SetCookie<'_> {
-    /// The header's value; `None` where the value cannot stand in a header.
+    /// Returns the header's value; `None` if a header cannot contain it.
     pub fn to_header(&self) -> Option<HeaderValue> {
         let expires = time::OffsetDateTime::from(self.expires.to_system_time());
         let seconds = self.expires.since(self.now);
@@ -54,7 +54,8 @@ impl SetCookie<'_> {
         )
     }
 
-    /// Whether browsers keep it: they drop one above 4096 bytes without a word (RFC 6265bis §5.7).
+    /// Returns `true` if browsers keep it: they silently drop cookies above 4096 bytes (RFC 6265bis
+    /// 5.7).
     pub fn fits(&self) -> bool {
         self.name.len() + self.value.len() <= 4096
     }
@@ -94,7 +95,7 @@ mod tests {
     };
 
     #[test]
-    fn what_the_browser_is_told() {
+    fn set_cookie_has_the_configured_attributes() {
         let text = COOKIE.to_header().unwrap();
         let text = text.to_str().unwrap();
         assert_eq!(

@@ -21,7 +21,7 @@ use crate::idp::{
     ProviderIdentity,
 };
 use crate::model::{Groups, UnixTime, UserId};
-use crate::policy::{Facts, Outcome, PolicySet, Who};
+use crate::policy::{Facts, Outcome, PolicySet, Requester};
 
 const PORTS: Ports = Ports {
     proxy: 8000,
@@ -168,19 +168,25 @@ async fn everybody_sees_what_the_table_says() {
         }
         for (place, application) in APPLICATIONS.iter().enumerate() {
             let sees = match &profile {
-                _ if set.first(&compiled[place], &facts).verdict.is_some() => Sees::Opens,
+                _ if set
+                    .early_verdict(&compiled[place], &facts)
+                    .verdict
+                    .is_some() =>
+                {
+                    Sees::Opens
+                }
                 Err(LoginFailure::Email(EmailFailure::Unverified(_))) => Sees::NoLogin,
                 Err(failure) => panic!("{}: {failure}", person.name),
                 Ok(profile) => {
                     let identity = profile.clone().into_identity(UserId("u".into()));
-                    let person = set.person(Who::Person {
+                    let person = set.user_facts(Requester::User {
                         email: &identity.email,
                         identity: Some(&identity),
                     });
                     match set
                         .evaluate(
                             &compiled[place],
-                            &set.standing(&compiled[place], &person),
+                            &set.partial_verdict(&compiled[place], &person),
                             &facts,
                         )
                         .outcome

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::asks::Asks;
+use super::required_facts::RequiredFacts;
 use super::reserved::{is_reserved, is_spelt};
 use crate::cookie::SameSite;
 use crate::model::{Aud, Groups, Identity, IdpId, SentHeader};
-use crate::policy::{Policies, Policy, Truth};
+use crate::policy::{Policies, Policy, PolicyIndex, Truth};
 use crate::route::{Domain, PathCase};
+use crate::session::ApplicationIndex;
 
 /// An application as the configuration describes it.
 #[derive(Clone, Debug)]
@@ -19,39 +20,39 @@ pub struct ApplicationSettings {
     pub id: String,
     /// Audience tag.
     pub aud: Aud,
-    /// For people.
+    /// The display name.
     pub name: String,
-    /// Where it is.
+    /// Its hosts and paths.
     pub domain: Domain,
     /// The way in which its origin reads paths.
     pub path_case: PathCase,
-    /// How long a session lasts where the policy says nothing.
+    /// The lifetime of a session, unless the policy sets its own.
     pub session_duration: Duration,
-    /// Through whom people may come; everybody where empty.
+    /// The accepted identity providers; all if empty.
     pub allowed_idps: Vec<IdpId>,
-    /// Whether the list of providers is passed over.
+    /// `true` to skip the choice of a provider if only one is accepted.
     pub auto_redirect_to_identity: bool,
     /// Attributes of its cookie.
     pub cookie: CookieAttributes,
-    /// What scripts of other origins may do.
+    /// The permissions of scripts of other origins.
     pub cors: Option<Cors>,
-    /// Whether preflights go to the origin unchecked.
+    /// `true` if CORS preflights go to the origin unchecked.
     pub options_preflight_bypass: bool,
-    /// Whether our cookies go to the origin.
+    /// `true` if the origin receives our cookies.
     pub pass_cookies: bool,
-    /// Headers that tell origins what a provider says of a person, of all providers: nobody but us
-    /// may set them, whoever the request is from.
+    /// Headers with attributes of the user, of all providers. They are removed from every client's
+    /// request, so only we set them.
     pub sent_headers: Arc<[SentHeader]>,
-    /// Said to people who may not.
+    /// Shown to users who are denied.
     pub custom_deny_message: Option<String>,
-    /// Who may.
+    /// The policies, in the configured order.
     pub policies: Vec<Policy>,
-    /// Where it is served.
+    /// The servers that requests are forwarded to.
     pub origins: Origins,
 }
 
-/// An application's origins, whatever they are to the front: the engine knows nothing of networks.
-/// They travel with the permit, so a request goes where the snapshot that judged it says.
+/// An application's origins, in a type of the front: the engine knows nothing of networks. They
+/// travel with the permit, so a request goes to the origins of the snapshot that decided it.
 #[derive(Clone)]
 pub struct Origins(Arc<dyn Any + Send + Sync>);
 
@@ -61,7 +62,7 @@ impl Origins {
         Self(Arc::new(origins))
     }
 
-    /// What the front put in; `None` where that was another type.
+    /// Returns the front's value; `None` if it has another type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.0.downcast_ref()
     }
@@ -80,7 +81,7 @@ pub struct CookieAttributes {
     pub same_site: SameSite,
     /// `HttpOnly`.
     pub http_only: bool,
-    /// Whether the cookie is for the application's path only.
+    /// `true` if the cookie is for the application's path only.
     pub path: bool,
 }
 
@@ -88,24 +89,24 @@ pub struct CookieAttributes {
 #[derive(Debug)]
 pub struct Application {
     /// In the snapshot's list.
-    pub(super) place: usize,
+    pub(super) index: ApplicationIndex,
     settings: ApplicationSettings,
     pub(super) policies: Policies,
-    pub(super) asks: Asks,
+    pub(super) required: RequiredFacts,
 }
 
 impl Application {
     pub(super) const fn new(
-        place: usize,
+        index: ApplicationIndex,
         settings: ApplicationSettings,
         policies: Policies,
-        asks: Asks,
+        required: RequiredFacts,
     ) -> Self {
         Self {
-            place,
+            index,
             settings,
             policies,
-            asks,
+            required,
         }
     }
 
@@ -119,12 +120,13 @@ impl Application {
         &self.settings.aud
     }
 
-    /// Whether people may come through that provider.
+    /// Returns `true` if the application accepts an identity provider.
     pub fn allows_idp(&self, idp: &IdpId) -> bool {
         self.settings.allowed_idps.is_empty() || self.settings.allowed_idps.contains(idp)
     }
 
-    /// Whether a session may have come through that provider, where it is known which it was.
+    /// Returns [`Truth::True`] if a session of that provider is accepted; `None` is an unknown
+    /// provider.
     pub(super) fn admits(&self, idp: Option<&IdpId>) -> Truth {
         match idp {
             _ if self.settings.allowed_idps.is_empty() => Truth::True,
@@ -138,7 +140,7 @@ impl Application {
         &self.policies
     }
 
-    /// Whether a request header belongs to us, whoever sent it and however it is spelt.
+    /// Returns `true` if a request header is reserved for us, in any spelling.
     pub fn is_reserved(&self, name: &str) -> bool {
         is_reserved(name)
             || self
@@ -148,23 +150,25 @@ impl Application {
                 .any(|ours| is_spelt(name, ours.name.as_str()))
     }
 
-    /// Whether its policies ask for a client certificate, which is known of requests to it alone.
+    /// Returns `true` if a policy requires a client certificate. Only requests to this
+    /// application's own host carry one.
     pub const fn asks_for_certificates(&self) -> bool {
-        self.asks.certificate
+        self.required.certificate
     }
 
     /// Returns `true` if its policies ask for the method, so that no request may ask the origin for
     /// another one.
     pub const fn asks_for_method(&self) -> bool {
-        self.asks.method
+        self.required.method
     }
 
-    /// Whether its policies ask for groups of this person, and none are known.
+    /// Returns `true` if a policy depends on groups of this user, and they are unknown.
     pub fn misses_groups(&self, identity: &Identity) -> bool {
-        identity.groups == Groups::Unknown && self.asks.groups.contains(&identity.idp.id)
+        identity.groups == Groups::Unknown && self.required.groups.contains(&identity.idp.id)
     }
 
-    /// The shortest that a session of it may last, where it is not known which policy opens it.
+    /// Returns the shortest session lifetime of all policies, for a session before its policy is
+    /// known.
     pub fn shortest_session(&self) -> Duration {
         let policies = self
             .settings
@@ -177,18 +181,18 @@ impl Application {
             .unwrap_or_default()
     }
 
-    /// The name of the policy at a place of the list, and its session duration.
-    pub fn policy(&self, place: usize) -> Option<(&str, Option<Duration>)> {
-        self.policies.describe(place)
+    /// Returns the name of a policy, and its session duration.
+    pub fn policy(&self, index: PolicyIndex) -> Option<(&str, Option<Duration>)> {
+        self.policies.describe(index)
     }
 
-    /// The `Path` of its cookie: its own path up to the first star, where it has one and the cookie
-    /// is to be confined to it.
+    /// Returns the `Path` of the cookie: the application's path up to the first star, if the cookie
+    /// is confined to it.
     pub fn cookie_path(&self) -> &str {
         let path = self.settings.domain.path();
         // Browsers compare escapes as text, and clients write them in either case.
         let literal = path.split(['*', '%']).next().unwrap_or("/");
-        // A cookie's path must end where a segment ends (RFC 6265 §5.1.4).
+        // A cookie's path must end with a whole segment (RFC 6265 5.1.4).
         let whole = if literal.len() == path.len() {
             literal
         } else {
@@ -209,18 +213,18 @@ pub struct Cors {
     pub allowed_origins: BTreeSet<String>,
     /// Any origin; never together with credentials.
     pub allow_all_origins: bool,
-    /// Methods; all where `None`.
+    /// Methods; all if `None`.
     pub allowed_methods: Option<Vec<Method>>,
-    /// Request headers; all where `None`.
+    /// Request headers; all if `None`.
     pub allowed_headers: Option<Vec<HeaderName>>,
-    /// Whether cookies may be sent.
+    /// `true` if cookies may be sent.
     pub allow_credentials: bool,
     /// Seconds that a preflight's answer may be kept.
     pub max_age: Option<u32>,
 }
 
 impl Cors {
-    /// The headers that let a script of the request's origin read an answer of ours; empty where it
+    /// Returns the headers that let a script of the request's origin read our response; none if it
     /// may not.
     pub fn headers(&self, request: &HeaderMap) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -284,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_preflight_is_told_of_no_header_where_none_is_allowed() {
+    fn preflight_lists_no_header_if_none_is_allowed() {
         let request: HeaderMap = [
             (
                 header::ORIGIN,

@@ -4,35 +4,35 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::Application;
 use super::credential::TOKEN_HEADER;
-use super::programs::{CLIENT_ID, CLIENT_SECRET};
+use super::service_clients::{CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
-use crate::policy::Outcome;
+use crate::policy::{Outcome, ShadowVerdict};
 
 /// The request may be tried again after a login.
 #[derive(Clone, Debug)]
 pub struct Challenge {
-    /// For which application.
+    /// The application of the request.
     pub application: Arc<Application>,
-    /// What was wrong with what was presented.
+    /// The reason why the request has no valid session.
     pub reason: Reason,
-    /// In which way this client can be told.
+    /// The form of response that this client can read.
     pub style: Style,
-    /// The shadow policy that would have let the request in, and how.
-    pub shadow: Option<(usize, Outcome)>,
+    /// The shadow policy that would have admitted the request.
+    pub shadow: Option<ShadowVerdict>,
 }
 
 impl Challenge {
-    /// The name of the shadow policy that would have decided, and how.
+    /// Returns the name of the shadow policy that would have decided, and its outcome.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let (place, outcome) = self.shadow?;
+        let ShadowVerdict { policy, outcome } = self.shadow?;
         self.application
-            .policy(place)
+            .policy(policy)
             .map(|(name, _)| (name, outcome))
     }
 }
 
-/// The way in which a client can be told to log in. A redirect that cannot be followed is a broken
-/// page.
+/// The form of the response that asks a client to log in. A client that cannot follow a redirect
+/// would get a broken page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// 302 to the login: navigations, cloudflared, and clients that show no preference.
@@ -44,29 +44,29 @@ pub enum Style {
     Json,
     /// `grpc-status: 16` in trailers-only form.
     Grpc,
-    /// 401 with nothing: a handshake cannot follow anything.
+    /// 401, empty body: WebSocket clients do not follow redirects.
     Upgrade,
 }
 
 impl Style {
     /// Classifies a request by method, content type, credentials, Fetch Metadata,
     /// `X-Requested-With` and `Accept`.
-    pub fn of(request: &RequestView<'_>) -> Self {
-        Self::asked(request.method, request.headers)
+    pub fn for_request(request: &RequestView<'_>) -> Self {
+        Self::for_parts(request.method, request.headers)
     }
 
     /// Same for a request that could not be read as a whole.
-    pub fn asked(method: &Method, headers: &HeaderMap) -> Self {
+    pub fn for_parts(method: &Method, headers: &HeaderMap) -> Self {
         let safe = matches!(*method, Method::GET | Method::HEAD);
         let is_grpc = || {
             text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc"))
         };
-        // gRPC is POST alone, and its answers are 200: that must never be said to another method,
-        // least of all to `CONNECT`.
+        // gRPC uses POST only, and its responses have status 200. No other method may get that
+        // status, least of all `CONNECT`.
         if *method == Method::POST && is_grpc() {
             return Self::Grpc;
         }
-        // A client that sends a service token is a program, even if it imitates a browser.
+        // A client that sends a service token is a service client, even if it imitates a browser.
         if headers.contains_key(&CLIENT_ID) || headers.contains_key(&CLIENT_SECRET) {
             return Self::Json;
         }
@@ -82,9 +82,9 @@ impl Style {
             // cloudflared fetches a new token on 302, and takes a 401 for a valid one.
             (None, true) if headers.contains_key(&TOKEN_HEADER) => Self::Redirect,
             (None, _) if headers.contains_key(&REQUESTED_WITH) => Self::Json,
-            (None, true) if Accepts::of(headers) == Accepts::Data => Self::Json,
+            (None, true) if Accepts::preferred(headers) == Accepts::Data => Self::Json,
             (None, true) => Self::Redirect,
-            (None, false) if Accepts::of(headers) == Accepts::Page => Self::Page,
+            (None, false) if Accepts::preferred(headers) == Accepts::Page => Self::Page,
             (None, false) => Self::Json,
         }
     }
@@ -104,7 +104,7 @@ enum Accepts {
 }
 
 impl Accepts {
-    fn of(headers: &HeaderMap) -> Self {
+    fn preferred(headers: &HeaderMap) -> Self {
         let lines = headers
             .get_all(header::ACCEPT)
             .into_iter()
@@ -139,8 +139,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// A CORS preflight is an `OPTIONS` that says so (Fetch standard); anything else is a request like
-/// others.
+/// Returns `true` for a CORS preflight: an `OPTIONS` with both headers of the Fetch standard.
 pub(super) fn is_preflight(request: &RequestView<'_>) -> bool {
     *request.method == Method::OPTIONS
         && request.headers.contains_key(header::ORIGIN)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use super::decide::{Missing, judged, remembered, session_of};
+use super::verification::{NoSession, current, judged, remembered, session_of, still_verified};
 use super::{Application, Snapshot};
 use crate::cookie;
 use crate::model::{Reason, UnixTime};
@@ -15,13 +15,14 @@ use crate::token::{Candidate, Candidates, Claims, Kind};
 /// Returns the session that a request's credential opens at an application.
 ///
 /// # Errors
-/// Why there is none.
+///
+/// The reason why the credential opens no session.
 pub(super) fn session(
     snapshot: &Snapshot,
     application: &Arc<Application>,
     headers: &HeaderMap,
     now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
+) -> Result<Arc<Session>, NoSession> {
     let Some(token) = header(headers) else {
         return of_cookies(snapshot, application, headers, now);
     };
@@ -40,46 +41,47 @@ fn header(headers: &HeaderMap) -> Option<&[u8]> {
     })
 }
 
-/// Returns the session of the one login that the cookies hold a valid token of.
+/// Returns the session of the one login that has a valid token among the cookies.
 ///
-/// Another host of the domain can set a cookie of this name for this host, and browsers send both.
-/// Their order says nothing about which is the browser's own. So every cookie is looked at: invalid
-/// tokens are passed over, and valid tokens of two logins cancel each other out.
+/// Another host of the domain can set a cookie of this name for this host, and browsers send both
+/// in any order. So every cookie is checked: invalid tokens are skipped, and valid tokens of two
+/// logins cancel each other out.
 fn of_cookies(
     snapshot: &Snapshot,
     application: &Arc<Application>,
     headers: &HeaderMap,
     now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
+) -> Result<Arc<Session>, NoSession> {
     let mut found: Option<Arc<Session>> = None;
-    let mut missing = Missing::Because(Reason::NoSession);
+    let mut missing = NoSession::Rejected(Reason::NoSession);
     let mut candidates = Candidates::default();
     for token in cookie::octets(headers, cookie::AUTHORIZATION) {
-        let known = remembered(snapshot, token);
-        let candidate = match known {
-            Some(_) => None,
-            None => Some(unseen(
-                &mut candidates,
-                token,
-                snapshot,
-                |claims| fits(claims, application),
-                now,
-            )),
-        };
-        let session = match candidate {
-            // The browser's own login cannot be told from the others.
-            Some(Candidate::TooMany) => return Err(Missing::Because(Reason::SessionConflict)),
-            Some(Candidate::Hopeless) => Err(Missing::Because(Reason::SessionInvalid)),
-            Some(Candidate::Unverified { .. }) | None => {
-                judged(snapshot, std::iter::once(application), token, known, now)
+        let session = match remembered(snapshot, token) {
+            // The check of the audience comes first, as in the choice of candidates.
+            Some(session) if !session.is_for(application.aud()) => {
+                Err(NoSession::Rejected(Reason::SessionInvalid))
+            }
+            Some(session) => still_verified(snapshot, &session, token, now)
+                .and_then(|()| current(snapshot, application, session, now)),
+            None => {
+                let fits = |claims: &Claims| fits(claims, application);
+                match unseen(&mut candidates, token, snapshot, fits, now) {
+                    // The browser's own login cannot be identified among so many.
+                    Candidate::TooMany => return Err(NoSession::Rejected(Reason::SessionConflict)),
+                    Candidate::Hopeless => Err(NoSession::Rejected(Reason::SessionInvalid)),
+                    Candidate::Unverified { .. } => {
+                        judged(snapshot, std::iter::once(application), token, None, now)
+                            .map(|(session, _)| session)
+                    }
+                }
             }
         };
         match (session, found.take()) {
-            (Ok((session, _)), None) => found = Some(session),
-            (Ok((session, _)), Some(other)) if session.is_same_login(&other) => {
+            (Ok(session), None) => found = Some(session),
+            (Ok(session), Some(other)) if session.is_same_login(&other) => {
                 found = Some(Session::longer_of(session, other));
             }
-            (Ok(_), Some(_)) => return Err(Missing::Because(Reason::SessionConflict)),
+            (Ok(_), Some(_)) => return Err(NoSession::Rejected(Reason::SessionConflict)),
             (Err(reason), before) => {
                 found = before;
                 missing = missing.or(reason);
@@ -108,7 +110,8 @@ pub(super) fn unseen<'h>(
     now: UnixTime,
 ) -> Candidate<'h> {
     let issuer = snapshot.keys().keys();
-    // Without keys nothing is verified, and the first token says so.
+    // Without keys every token stays a candidate, and the verification of the first one asks for
+    // the keys.
     let keys = issuer.as_ref().and_then(|issuer| issuer.keys.as_ref());
     candidates.judge(token, keys, snapshot.issuer(), fits, now)
 }
@@ -122,7 +125,7 @@ pub(super) fn fits(claims: &Claims, application: &Application) -> bool {
     here && claims.kind == Kind::App && claims.email.is_some()
 }
 
-/// As good as the cookie; used by cloudflared and by service clients.
+/// Equivalent to the cookie; sent by cloudflared and by service clients.
 pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("cf-access-token");
 
 /// Stands for a credential that is present and cannot be read.

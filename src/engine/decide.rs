@@ -4,88 +4,122 @@ use http::Method;
 
 use super::challenge::is_preflight;
 use super::other_target;
-use super::programs::Learnt;
 use super::reserved::overrides_method;
+use super::service_clients::ClientFacts;
+use super::steps::{Evidence, Presented, Step, steps};
+use super::verification::NoSession;
 use super::{
-    Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot,
-    Style, credential,
+    Application, Challenge, Decision, Need, Permit, Refusal, ServiceClient, Snapshot, Style,
+    credential,
 };
-use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
-use crate::policy::{Facts, First, Outcome, Truth, Verdict};
+use crate::model::{CleanPath, Identity, PathError, Reason, RequestView, UnixTime};
+use crate::policy::{EarlyVerdict, Facts, Outcome, Verdict};
 use crate::route::Endpoint;
-use crate::session::{Learned, Session};
-use crate::token::{TokenError, UnverifiedToken};
+use crate::session::Session;
 
-/// Decides what should happen to a request, from what is known right now.
+/// Decides a request with the facts that this node has now.
 ///
 /// On [`Decision::Resolve`] the caller awaits the control path and calls again, once for each
-/// [`Need`]; a need that comes a second time is treated as [`Decision::Unavailable`].
+/// [`Need`]. A need that comes a second time is treated as [`Decision::Unavailable`].
 pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> Decision {
-    let application = match place(snapshot, request) {
+    let application = match route(snapshot, request) {
         Ok(application) => application,
         Err(decision) => return decision,
     };
-    let learnt = match Learnt::of(snapshot, application, request, now) {
-        Ok(learnt) => learnt,
+    let client = match ClientFacts::read(snapshot, application, request, now) {
+        Ok(client) => client,
         Err(need) => return Decision::Resolve(need),
     };
-    let facts = learnt.facts(snapshot, request, now);
-    let First { verdict, shadow } = snapshot.policies().first(&application.policies, &facts);
-    match verdict {
-        // Whoever shows a service token that is no good has failed, also where no token is asked
-        // for.
-        Some(verdict) if verdict.outcome == Outcome::ServiceAuth && learnt.is_bad() => {}
-        Some(verdict) if verdict.outcome == Outcome::ServiceAuth => {
-            return service_auth(snapshot, application, &learnt, verdict, now);
-        }
-        Some(_) => return forward(Permit::new(Arc::clone(application), None, verdict), &learnt),
-        None => {}
-    }
-    if is_preflight(request) {
-        return preflight(application, request);
-    }
-    if let Some((reason, program)) = learnt.refusal() {
-        return Decision::Deny(Refusal {
-            program,
-            shadow,
-            ..Refusal::new(reason, application)
-        });
-    }
-    let session = match credential::session(snapshot, application, request.headers, now) {
-        Ok(session) => session,
-        Err(Missing::Need(need)) => return Decision::Resolve(need),
-        Err(Missing::Unavailable(reason)) => {
-            return Decision::Unavailable(Refusal {
-                shadow,
-                ..Refusal::new(reason, application)
-            });
-        }
-        Err(Missing::Because(reason)) => {
-            return no_session(application, (reason, shadow), &learnt, request);
-        }
+    let evidence = Request {
+        facts: client.facts(snapshot, request, now),
+        snapshot,
+        application,
+        request,
+        client: &client,
+        now,
     };
-    match application.admits(session.identity().map(|identity| &identity.idp.id)) {
-        Truth::True => permit(snapshot, application, session, &facts, shadow, &learnt),
-        // Nothing is said against the person: another provider may let them in.
-        Truth::False => no_session(
-            application,
-            (Reason::SessionInvalid, shadow),
-            &learnt,
-            request,
-        ),
-        Truth::Unknown => {
-            let refusal = Refusal::new(Reason::IdentityUnavailable, application);
-            Decision::Unavailable(Refusal {
-                session: Some(session),
-                shadow,
-                ..refusal
-            })
+    match steps(application, &evidence) {
+        Step::Early(verdict) if verdict.outcome == Outcome::ServiceAuth => {
+            service_auth(snapshot, application, &client, verdict, now)
         }
+        Step::Early(verdict) => {
+            let permit = Permit::new(Arc::clone(application), None, Some(verdict));
+            forward(permit, &client)
+        }
+        Step::Preflight => preflight(application, request),
+        Step::Allow(session, verdict) => {
+            let permit = Permit::new(Arc::clone(application), Some(session), Some(verdict));
+            forward(permit, &client)
+        }
+        Step::Deny(denial) => Decision::Deny(Refusal {
+            service_client: match denial.session {
+                Some(_) => None,
+                None => client.identified(),
+            },
+            ..Refusal::from_denial(application, denial)
+        }),
+        Step::Unavailable(denial) => {
+            Decision::Unavailable(Refusal::from_denial(application, denial))
+        }
+        Step::LogIn { reason, shadow } => Decision::LogIn(Challenge {
+            application: Arc::clone(application),
+            reason,
+            style: Style::for_request(request),
+            shadow,
+        }),
+        Step::Resolve(need) => Decision::Resolve(need),
     }
 }
 
-/// The application that a request is for; or the decision, where it is for none.
-pub(super) fn place<'a>(
+/// The evidence of a request as it was received.
+struct Request<'a> {
+    snapshot: &'a Snapshot,
+    application: &'a Arc<Application>,
+    request: &'a RequestView<'a>,
+    client: &'a ClientFacts<'a>,
+    facts: Facts<'a>,
+    now: UnixTime,
+}
+
+impl Evidence for Request<'_> {
+    type Session = Arc<Session>;
+
+    fn early_verdict(&self) -> EarlyVerdict {
+        let policies = &self.application.policies;
+        self.snapshot
+            .policies()
+            .early_verdict(policies, &self.facts)
+    }
+
+    fn is_preflight(&self) -> bool {
+        is_preflight(self.request)
+    }
+
+    fn service_token(&self) -> Presented {
+        self.client.service_token()
+    }
+
+    fn linked_app(&self) -> Presented {
+        self.client.linked_app()
+    }
+
+    fn session(&self) -> Result<Arc<Session>, NoSession> {
+        let headers = self.request.headers;
+        credential::session(self.snapshot, self.application, headers, self.now)
+    }
+
+    fn identity<'s>(&'s self, session: &'s Arc<Session>) -> Option<&'s Identity> {
+        session.identity().map(Arc::as_ref)
+    }
+
+    fn verdict(&self, session: &Arc<Session>) -> Verdict {
+        self.snapshot
+            .evaluate(self.application, session, &self.facts)
+    }
+}
+
+/// Routes a request to an application, or decides it without one.
+pub(super) fn route<'a>(
     snapshot: &'a Snapshot,
     request: &RequestView<'_>,
 ) -> Result<&'a Arc<Application>, Decision> {
@@ -99,28 +133,30 @@ pub(super) fn place<'a>(
     {
         return Err(Decision::Refuse(Reason::PortUnknown));
     }
-    match route(snapshot, &request.authority.host, &request.path) {
-        Ok(Route::Endpoint { endpoint, on_team }) => Err(Decision::Handle { endpoint, on_team }),
-        // The policies would judge another method than the origin acts on.
-        Ok(Route::Application(application))
-            if application.asks.method && request.query.is_some_and(overrides_method) =>
+    match match_route(snapshot, &request.authority.host, &request.path) {
+        Ok(RouteMatch::Endpoint { endpoint, on_team }) => {
+            Err(Decision::Handle { endpoint, on_team })
+        }
+        // The policies would evaluate another method than the one that the origin acts on.
+        Ok(RouteMatch::Application(application))
+            if application.required.method && request.query.is_some_and(overrides_method) =>
         {
             Err(Decision::Refuse(Reason::MethodRefused))
         }
-        Ok(Route::Application(application))
+        Ok(RouteMatch::Application(application))
             if other_target::stay_inside(snapshot, application, request) =>
         {
             Ok(application)
         }
-        // The origin would act on what another application protects.
-        Ok(Route::Application(_)) => Err(Decision::Refuse(Reason::PathAmbiguous)),
-        Ok(Route::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
+        // The origin would act on a resource that another application protects.
+        Ok(RouteMatch::Application(_)) => Err(Decision::Refuse(Reason::PathAmbiguous)),
+        Ok(RouteMatch::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
         Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),
     }
 }
 
-fn forward(permit: Permit, learnt: &Learnt<'_>) -> Decision {
-    Decision::Forward(permit.taking_authorization(learnt.takes_authorization()))
+fn forward(permit: Permit, client: &ClientFacts<'_>) -> Decision {
+    Decision::Forward(permit.taking_authorization(client.takes_authorization()))
 }
 
 /// Admits a service client. The token that names it to the origin (`docs/wire.md` 5.3) must exist
@@ -128,24 +164,24 @@ fn forward(permit: Permit, learnt: &Learnt<'_>) -> Decision {
 fn service_auth(
     snapshot: &Snapshot,
     application: &Arc<Application>,
-    learnt: &Learnt<'_>,
+    client: &ClientFacts<'_>,
     verdict: Verdict,
     now: UnixTime,
 ) -> Decision {
-    let program = learnt.program();
-    let assertion = match program.as_ref().and_then(Program::common_name) {
+    let service_client = client.service_client();
+    let assertion = match service_client.as_ref().and_then(ServiceClient::common_name) {
         None => None,
         Some(common_name) => {
             let of = (application.aud(), common_name);
             let Some(assertion) = snapshot
-                .known()
+                .cache()
                 .assertion(of, snapshot.keys().key_set(), now)
             else {
-                let policy = verdict.policy.and_then(|place| application.policy(place));
+                let policy = verdict.policy.and_then(|index| application.policy(index));
                 let lasts = policy
                     .and_then(|(_, lasts)| lasts)
                     .unwrap_or(application.settings().session_duration);
-                let ends = program.as_ref().and_then(Program::expires);
+                let ends = service_client.as_ref().and_then(ServiceClient::expires);
                 let expires = ends.map_or(now.after(lasts), |ends| ends.min(now.after(lasts)));
                 let (aud, common_name) = (application.aud().clone(), common_name.into());
                 return Decision::Resolve(Need::Assertion {
@@ -158,83 +194,42 @@ fn service_auth(
         }
     };
     let permit = Permit::new(Arc::clone(application), None, Some(verdict));
-    forward(permit.of_program(program, assertion), learnt)
+    forward(
+        permit.with_service_client(service_client, assertion),
+        client,
+    )
 }
 
-/// What is left for a request that no policy for programs lets in and that brings no session, with
-/// what a shadow one would have done.
-fn no_session(
-    application: &Arc<Application>,
-    (reason, shadow): (Reason, Option<(usize, Outcome)>),
-    learnt: &Learnt<'_>,
-    request: &RequestView<'_>,
-) -> Decision {
-    if let Some(reason) = learnt.undecided() {
-        return Decision::Unavailable(Refusal {
-            shadow,
-            ..Refusal::new(reason, application)
-        });
-    }
-    match learnt.program() {
-        // A login would not help: it is known who that is, and they may not.
-        Some(program @ Program::LinkedApp { .. }) => {
-            let refusal = Refusal::new(Reason::NoPolicyApplied, application);
-            Decision::Deny(Refusal {
-                program: Some(program),
-                shadow,
-                ..refusal
-            })
-        }
-        program if application.asks.only_programs => {
-            let refusal = Refusal::new(Reason::ServiceAuthRequired, application);
-            Decision::Deny(Refusal {
-                program,
-                shadow,
-                ..refusal
-            })
-        }
-        _ => {
-            let application = Arc::clone(application);
-            Decision::LogIn(Challenge {
-                application,
-                reason,
-                style: Style::of(request),
-                shadow,
-            })
-        }
-    }
-}
-
-pub(super) enum Route<'a> {
+pub(super) enum RouteMatch<'a> {
     Endpoint { endpoint: Endpoint, on_team: bool },
     Application(&'a Arc<Application>),
     Nowhere,
 }
 
-pub(super) fn route<'a>(
+pub(super) fn match_route<'a>(
     snapshot: &'a Snapshot,
     host: &str,
     path: &CleanPath<'_>,
-) -> Result<Route<'a>, PathError> {
+) -> Result<RouteMatch<'a>, PathError> {
     let on_team = *host == *snapshot.team().domain.as_str();
-    match Endpoint::of(path)? {
+    match Endpoint::for_path(path)? {
         Some(endpoint) if on_team || snapshot.router().knows_host(host) => {
-            Ok(Route::Endpoint { endpoint, on_team })
+            Ok(RouteMatch::Endpoint { endpoint, on_team })
         }
-        Some(_) => Ok(Route::Nowhere),
+        Some(_) => Ok(RouteMatch::Nowhere),
         None if on_team => {
             let endpoint = if path.as_str() == "/" {
                 Endpoint::Home
             } else {
                 Endpoint::Unknown
             };
-            Ok(Route::Endpoint { endpoint, on_team })
+            Ok(RouteMatch::Endpoint { endpoint, on_team })
         }
         None => {
             let found = snapshot.router().route(host, path)?;
             Ok(found
                 .and_then(|i| snapshot.applications().get(i))
-                .map_or(Route::Nowhere, Route::Application))
+                .map_or(RouteMatch::Nowhere, RouteMatch::Application))
         }
     }
 }
@@ -251,279 +246,6 @@ fn preflight(application: &Arc<Application>, request: &RequestView<'_>) -> Decis
         Decision::Forward(Permit::new(Arc::clone(application), None, None))
     } else {
         Decision::Deny(Refusal::new(Reason::PreflightRefused, application))
-    }
-}
-
-fn permit(
-    snapshot: &Snapshot,
-    application: &Arc<Application>,
-    session: Arc<Session>,
-    facts: &Facts<'_>,
-    shadow: Option<(usize, Outcome)>,
-    learnt: &Learnt<'_>,
-) -> Decision {
-    let (set, policies) = (snapshot.policies(), &application.policies);
-    let verdict = match session.standing(application.place) {
-        Some(standing) => set.evaluate(policies, standing, facts),
-        None => set.evaluate(policies, &set.standing(policies, session.answers()), facts),
-    };
-    let verdict = Verdict {
-        shadow: shadow.or(verdict.shadow),
-        ..verdict
-    };
-    match verdict {
-        Verdict {
-            outcome: Outcome::Allow,
-            ..
-        } => forward(
-            Permit::new(Arc::clone(application), Some(session), Some(verdict)),
-            learnt,
-        ),
-        // Whose record cannot be had is not judged. A record that leaves something open is: asking
-        // again would not help.
-        Verdict { unknown: true, .. } if session.identity().is_none() => Decision::Unavailable(
-            Refusal::from_verdict(Arc::clone(application), session, verdict),
-        ),
-        _ => Decision::Deny(Refusal::from_verdict(
-            Arc::clone(application),
-            session,
-            verdict,
-        )),
-    }
-}
-
-/// Why a request has no session.
-#[derive(Clone)]
-pub(super) enum Missing {
-    /// Something must be learned first.
-    Need(Need),
-    /// The keys, or what was revoked, are not known or too old.
-    Unavailable(Reason),
-    /// This is wrong with what it presents.
-    Because(Reason),
-}
-
-impl Missing {
-    /// Returns the more informative of two reasons.
-    pub(super) fn or(self, other: Self) -> Self {
-        if other.weight() > self.weight() {
-            other
-        } else {
-            self
-        }
-    }
-
-    /// Returns `true` if the credential may be a valid one.
-    pub(super) const fn may_be_a_session(&self) -> bool {
-        matches!(self, Self::Need(_) | Self::Unavailable(_))
-    }
-
-    /// Ranks reasons: what may yet turn out valid, then what once was.
-    const fn weight(&self) -> u8 {
-        match self {
-            Self::Need(_) => 5,
-            Self::Unavailable(_) => 4,
-            Self::Because(Reason::SessionExpired) => 3,
-            Self::Because(Reason::SessionRevoked) => 2,
-            Self::Because(Reason::SessionInvalid) => 1,
-            Self::Because(_) => 0,
-        }
-    }
-}
-
-/// The session that a token is at one of these applications, and at which.
-pub(super) fn session_of<'a>(
-    snapshot: &Snapshot,
-    applications: impl Iterator<Item = &'a Arc<Application>> + Clone,
-    token: &[u8],
-    now: UnixTime,
-) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
-    judged(
-        snapshot,
-        applications,
-        token,
-        remembered(snapshot, token),
-        now,
-    )
-}
-
-/// Returns the session of a token that this node verified before, with the keys that count now.
-pub(super) fn remembered(snapshot: &Snapshot, token: &[u8]) -> Option<Arc<Session>> {
-    snapshot
-        .known()
-        .session(token)
-        .filter(|session| session.was_verified_with(snapshot.keys().key_set()))
-}
-
-/// The same as [`session_of`], after a look at what is remembered.
-pub(super) fn judged<'a>(
-    snapshot: &Snapshot,
-    mut applications: impl Iterator<Item = &'a Arc<Application>> + Clone,
-    token: &[u8],
-    remembered: Option<Arc<Session>>,
-    now: UnixTime,
-) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
-    let known = snapshot.known();
-    // In the order of the first sight, so that what was seen before makes no difference to the
-    // answer.
-    let session = match remembered {
-        Some(_) if !snapshot.keys().is_good(now) => return Err(without_keys(snapshot, now)),
-        Some(session) => session,
-        None => first_sight(snapshot, applications.clone(), token, now)?,
-    };
-    if session.has_expired(now) {
-        known.forget(token);
-        return Err(Missing::Because(Reason::SessionExpired));
-    }
-    let Some(application) = applications.find(|application| session.is_for(application.aud()))
-    else {
-        return Err(Missing::Because(Reason::SessionInvalid));
-    };
-    if !known.revocations_are_good(now) {
-        return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
-    }
-    let session = match session.is_current(snapshot.generation(), known.identity_changes(), now) {
-        true => session,
-        false => renewed(snapshot, application, session, now)?,
-    };
-    // After the record: revocations are compared with the order of the login that is in it.
-    match session.is_revoked(snapshot.revocations()) {
-        Truth::False => Ok((session, application)),
-        Truth::True => Err(Missing::Because(Reason::SessionRevoked)),
-        Truth::Unknown => Err(Missing::Unavailable(Reason::IdentityUnavailable)),
-    }
-}
-
-/// Fetches keys that are missing or too old, unless a fetch failed a moment ago.
-fn without_keys(snapshot: &Snapshot, now: UnixTime) -> Missing {
-    let issuer = snapshot.keys().keys();
-    match &*issuer {
-        Some(issuer) if now < issuer.retry_from => Missing::Unavailable(Reason::KeysUnavailable),
-        _ => Missing::Need(Need::Keys),
-    }
-}
-
-/// Verifies a token that this node has not seen, or not with these keys, and remembers it.
-fn first_sight<'a>(
-    snapshot: &Snapshot,
-    mut applications: impl Iterator<Item = &'a Arc<Application>>,
-    token: &[u8],
-    now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
-    let invalid = Missing::Because(Reason::SessionInvalid);
-    let Ok(text) = std::str::from_utf8(token) else {
-        return Err(invalid);
-    };
-    let Ok(unverified) = UnverifiedToken::parse(text) else {
-        return Err(invalid);
-    };
-    let context = snapshot.context();
-    let issuer = snapshot.keys().keys();
-    let Some(issuer) = &*issuer else {
-        return Err(Missing::Need(Need::Keys));
-    };
-    let may_ask = now >= issuer.retry_from;
-    let keys = match &issuer.keys {
-        Some(keys) if now < issuer.good_until => keys,
-        _ => return Err(without_keys(snapshot, now)),
-    };
-    let verified = match unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway) {
-        Ok(verified) => verified,
-        Err(error) if may_ask && error.may_be_rotation() => return Err(Missing::Need(Need::Keys)),
-        Err(TokenError::Expired) => return Err(Missing::Because(Reason::SessionExpired)),
-        Err(_) => return Err(invalid),
-    };
-    let for_it = |application: &&Arc<Application>| {
-        verified
-            .claims()
-            .aud
-            .iter()
-            .any(|a| a == application.aud().as_str())
-    };
-    let Some(application) = applications.find(for_it) else {
-        return Err(invalid);
-    };
-    let nonce = verified
-        .claims()
-        .identity_nonce
-        .as_deref()
-        .map(IdentityNonce::parse);
-    let Ok(nonce) = nonce.transpose() else {
-        return Err(invalid);
-    };
-    if !snapshot.known().revocations_are_good(now) {
-        return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
-    }
-    let learned = identity(snapshot, nonce, verified.claims().iat, text, now)?;
-    let session =
-        Arc::new(Session::new(text, verified, learned, context(application)).map_err(|_| invalid)?);
-    snapshot.known().remember(token, Arc::clone(&session));
-    Ok(session)
-}
-
-/// Brings a session up to date with the snapshot and with what was learned of identities since.
-fn renewed(
-    snapshot: &Snapshot,
-    application: &Application,
-    session: Arc<Session>,
-    now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
-    let invalid = Missing::Because(Reason::SessionInvalid);
-    let context = snapshot.context()(application);
-    let Ok(token) = session.assertion().to_str() else {
-        return Err(invalid);
-    };
-    let learned = identity(snapshot, session.nonce(), session.issued(), token, now)?;
-    if session.confirm(&learned, context.generation, context.identity_changes) {
-        return Ok(session);
-    }
-    let renewed = Arc::new(session.renewed(learned, context).map_err(|_| invalid)?);
-    snapshot
-        .known()
-        .remember(token.as_bytes(), Arc::clone(&renewed));
-    Ok(renewed)
-}
-
-/// The record behind a token. A token without a nonce has none; a record that is gone takes its
-/// sessions with it.
-fn identity(
-    snapshot: &Snapshot,
-    nonce: Option<IdentityNonce>,
-    issued: UnixTime,
-    token: &str,
-    now: UnixTime,
-) -> Result<Learned, Missing> {
-    let Some(nonce) = nonce else {
-        return Ok(Learned::default());
-    };
-    match snapshot.known().identity(&nonce) {
-        Some(IdentityState::Known(identity)) => Ok(Learned {
-            identity: Some(identity),
-            recheck: None,
-        }),
-        Some(IdentityState::Borrowed { identity, recheck }) if now < recheck => Ok(Learned {
-            identity: Some(identity),
-            recheck: Some(recheck),
-        }),
-        Some(IdentityState::Missing) => Err(Missing::Because(Reason::SessionRevoked)),
-        Some(IdentityState::Refused {
-            issued: refused,
-            recheck,
-        }) if issued <= refused && now < recheck => Err(Missing::Because(Reason::SessionRevoked)),
-        Some(IdentityState::Unavailable { retry_from }) if now < retry_from => Ok(Learned {
-            identity: None,
-            recheck: Some(retry_from),
-        }),
-        Some(
-            IdentityState::Borrowed { .. }
-            | IdentityState::Refused { .. }
-            | IdentityState::Unavailable { .. },
-        )
-        | None => Err(Missing::Need(Need::Identity {
-            nonce,
-            issued,
-            token: Secret::new(token),
-        })),
     }
 }
 

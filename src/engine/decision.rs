@@ -2,46 +2,47 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::known::Assertion;
-use super::{Application, Challenge, Program};
+use super::node_cache::Assertion;
+use super::steps::Denial;
+use super::{Application, Challenge, ServiceClient};
 use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
-use crate::policy::{Outcome, Verdict};
+use crate::policy::{Outcome, PolicyIndex, ShadowVerdict, Verdict};
 use crate::route::Endpoint;
 use crate::session::Session;
 
-/// What should happen to a request.
+/// The decision on a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// It may go to the origin.
+    /// Forward it to the origin.
     Forward(Permit),
-    /// It may be tried again after a login.
+    /// Ask for a login, then try again.
     LogIn(Challenge),
-    /// It may not.
+    /// Deny it.
     Deny(Refusal),
-    /// It is not a request that anybody could answer: the reason says why.
+    /// Refuse it: no application could answer it.
     Refuse(Reason),
-    /// It could not be decided. Never a permit.
+    /// It cannot be decided now. Never a permit.
     Unavailable(Refusal),
     /// A preflight that the application's CORS settings answer.
     Preflight(Arc<Application>),
     /// One of our own endpoints: on the team domain, or on an application's host.
     Handle {
-        /// Which.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// Whether on the team domain.
+        /// `true` on the team domain, `false` on an application's host.
         on_team: bool,
     },
-    /// Something that this node has not seen yet. Learn it, then call again, once for each need.
+    /// Fetch something that this node does not have, then decide again, once for each need.
     Resolve(Need),
 }
 
-/// Leave to forward one request, and the identity to forward it with. Only the engine makes one.
+/// Permission to forward one request, with the identity to forward. Only the engine makes one.
 #[derive(Debug)]
 pub struct Permit {
     application: Arc<Application>,
     session: Option<Arc<Session>>,
-    program: Option<Program>,
-    /// What says who the program is, signed.
+    service_client: Option<ServiceClient>,
+    /// The signed token that names the service client to the origin.
     assertion: Option<Arc<Assertion>>,
     takes_authorization: bool,
     verdict: Option<Verdict>,
@@ -53,31 +54,31 @@ impl Permit {
         session: Option<Arc<Session>>,
         verdict: Option<Verdict>,
     ) -> Self {
-        let (program, assertion, takes_authorization) = (None, None, false);
+        let (service_client, assertion, takes_authorization) = (None, None, false);
         Self {
             application,
             session,
-            program,
+            service_client,
             assertion,
             takes_authorization,
             verdict,
         }
     }
 
-    /// For whoever came without a login.
-    pub(super) fn of_program(
+    /// Adds the service client.
+    pub(super) fn with_service_client(
         self,
-        program: Option<Program>,
+        service_client: Option<ServiceClient>,
         assertion: Option<Arc<Assertion>>,
     ) -> Self {
         Self {
-            program,
+            service_client,
             assertion,
             ..self
         }
     }
 
-    /// Says that `Authorization` was meant for us.
+    /// Marks `Authorization` as a credential of ours, which the origin must not receive.
     pub(super) fn taking_authorization(self, takes_authorization: bool) -> Self {
         Self {
             takes_authorization,
@@ -85,37 +86,37 @@ impl Permit {
         }
     }
 
-    /// A copy for the log of what becomes of the same request. Permits cannot be cloned: each is
-    /// for one request.
+    /// Returns a copy for the audit log of the same request. Permits are not `Clone`: each is for
+    /// one request.
     #[cfg(feature = "pingora")]
     pub(crate) fn for_the_log(&self) -> Self {
         Self {
             application: Arc::clone(&self.application),
             session: self.session.clone(),
-            program: self.program.clone(),
+            service_client: self.service_client.clone(),
             assertion: None,
             takes_authorization: self.takes_authorization,
             verdict: self.verdict,
         }
     }
 
-    /// Where it goes.
+    /// Returns the application.
     pub const fn application(&self) -> &Arc<Application> {
         &self.application
     }
 
-    /// As whom; nobody for bypassed requests, and for programs.
+    /// Returns the user's session; `None` for bypassed requests and for service clients.
     pub const fn session(&self) -> Option<&Arc<Session>> {
         self.session.as_ref()
     }
 
-    /// As which program, where a Service Auth policy let it through and it said which it is.
-    pub const fn program(&self) -> Option<&Program> {
-        self.program.as_ref()
+    /// Returns the service client, if a Service Auth policy admitted an identified one.
+    pub const fn service_client(&self) -> Option<&ServiceClient> {
+        self.service_client.as_ref()
     }
 
-    /// Whether somebody was recognised: a person or a program, or a place that needs no more.
-    /// Nobody is on bypassed requests.
+    /// Returns `true` if a session or a Service Auth policy admitted the request, `false` if it was
+    /// bypassed.
     pub fn is_authenticated(&self) -> bool {
         self.session.is_some()
             || self
@@ -123,131 +124,121 @@ impl Permit {
                 .is_some_and(|verdict| verdict.outcome == Outcome::ServiceAuth)
     }
 
-    /// What tells the origin who it is, signed for this application alone.
+    /// Returns the signed token that names the user or service client to this application's origin.
     pub fn assertion(&self) -> Option<&HeaderValue> {
         let session = self.session.as_ref().map(|session| session.assertion());
         session.or_else(|| self.assertion.as_ref().map(|assertion| &assertion.token))
     }
 
-    /// Whether `Authorization` is a credential of another application and must not reach this one's
-    /// origin.
+    /// Returns `true` if `Authorization` is a credential of another application, which must not
+    /// reach this one's origin.
     pub const fn takes_authorization(&self) -> bool {
         self.takes_authorization
     }
 
-    /// The address of the person behind it, where there is one.
+    /// Returns the email address of the user, if there is one.
     pub fn email(&self) -> Option<&Email> {
-        whose(self.session.as_ref(), self.program.as_ref()).and_then(|session| session.email())
+        user_session(self.session.as_ref(), self.service_client.as_ref())
+            .and_then(|session| session.email())
     }
 
-    /// The person behind it, where there is one.
+    /// Returns the user, if there is one.
     pub fn user(&self) -> Option<&UserId> {
-        whose(self.session.as_ref(), self.program.as_ref()).map(|session| session.user())
+        user_session(self.session.as_ref(), self.service_client.as_ref())
+            .map(|session| session.user())
     }
 
-    /// The name of the policy that let it through.
+    /// Returns the name of the policy that admitted the request.
     pub fn policy(&self) -> Option<&str> {
         self.verdict?
             .policy
-            .and_then(|place| self.application.policy(place))
+            .and_then(|index| self.application.policy(index))
             .map(|(name, _)| name)
     }
 
-    /// The shadow policy that would have decided, and how.
+    /// The shadow policy that would have decided.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let (place, outcome) = self.verdict?.shadow?;
+        let ShadowVerdict { policy, outcome } = self.verdict?.shadow?;
         self.application
-            .policy(place)
+            .policy(policy)
             .map(|(name, _)| (name, outcome))
     }
 }
 
-/// Why somebody may not, for the page, the log and the metric.
+/// A request that is denied or cannot be decided, for the page, the log and the metric.
 #[derive(Debug)]
 pub struct Refusal {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// What they wanted, where that is known.
+    /// The application of the request, if known.
     pub application: Option<Arc<Application>>,
-    /// Who they are, where that is known.
+    /// The user's session, if known.
     pub session: Option<Arc<Session>>,
-    /// Or which program it is. Where the reason is that its credential is no good, whose that is:
-    /// for the log alone.
-    pub program: Option<Program>,
+    /// The service client. For a rejected credential: its owner, for the log only.
+    pub service_client: Option<ServiceClient>,
     /// The policy that decided.
-    pub policy: Option<usize>,
-    /// The shadow policy that would have decided, and how.
-    pub shadow: Option<(usize, Outcome)>,
+    pub policy: Option<PolicyIndex>,
+    /// The shadow policy that would have decided.
+    pub shadow: Option<ShadowVerdict>,
 }
 
 impl Refusal {
-    /// One that no policy decided.
+    /// Returns a refusal that no policy decided.
     pub(super) fn new(reason: Reason, application: &Arc<Application>) -> Self {
         let application = Some(Arc::clone(application));
         Self {
             reason,
             application,
             session: None,
-            program: None,
+            service_client: None,
             policy: None,
             shadow: None,
         }
     }
 
-    pub(super) fn from_verdict(
-        application: Arc<Application>,
-        session: Arc<Session>,
-        verdict: Verdict,
+    pub(super) fn from_denial(
+        application: &Arc<Application>,
+        denial: Denial<Arc<Session>>,
     ) -> Self {
-        debug_assert_eq!(verdict.outcome, Outcome::Deny);
-        let reason = match verdict {
-            Verdict { unknown: true, .. } if session.identity().is_none() => {
-                Reason::IdentityUnavailable
-            }
-            verdict => Reason::of_denial(&verdict),
-        };
         Self {
-            reason,
-            application: Some(application),
-            session: Some(session),
-            program: None,
-            policy: verdict.policy,
-            shadow: verdict.shadow,
+            session: denial.session,
+            policy: denial.policy,
+            shadow: denial.shadow,
+            ..Self::new(denial.reason, application)
         }
     }
 
-    /// The name of the shadow policy that would have decided, and how.
+    /// Returns the name of the shadow policy that would have decided, and its outcome.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let (place, outcome) = self.shadow?;
+        let ShadowVerdict { policy, outcome } = self.shadow?;
         self.application
             .as_ref()?
-            .policy(place)
+            .policy(policy)
             .map(|(name, _)| (name, outcome))
     }
 
-    /// Whose session it is: at this application, or at another whose token was shown.
-    fn whose(&self) -> Option<&Arc<Session>> {
-        whose(self.session.as_ref(), self.program.as_ref())
+    /// Returns the user's session, at this application or at the linked one.
+    fn user_session(&self) -> Option<&Arc<Session>> {
+        user_session(self.session.as_ref(), self.service_client.as_ref())
     }
 
-    /// The address of the person, where there is one.
+    /// Returns the email address of the user, if there is one.
     pub fn email(&self) -> Option<&Email> {
-        self.whose().and_then(|session| session.email())
+        self.user_session().and_then(|session| session.email())
     }
 
-    /// The person, where there is one.
+    /// Returns the user, if there is one.
     pub fn user(&self) -> Option<&UserId> {
-        self.whose().map(|session| session.user())
+        self.user_session().map(|session| session.user())
     }
 }
 
-/// What this node has to learn before it can decide.
+/// Something that must be fetched before a request can be decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
     /// The keys of the team: never fetched, or a token names one that is not among them.
     Keys,
-    /// The identity record behind a token. It comes with the token, which a remote team wants to
-    /// see.
+    /// The identity record of a token. The token comes along, because a remote team requires it.
     Identity {
         /// The record's key.
         nonce: IdentityNonce,
@@ -261,19 +252,19 @@ pub enum Need {
     Assertion {
         /// For which application.
         aud: Aud,
-        /// Which program.
+        /// The name of the service client.
         common_name: Box<str>,
-        /// When it is to be good no longer, at the latest.
+        /// The latest time at which it must expire.
         expires: UnixTime,
     },
 }
 
-fn whose<'a>(
+fn user_session<'a>(
     session: Option<&'a Arc<Session>>,
-    program: Option<&'a Program>,
+    service_client: Option<&'a ServiceClient>,
 ) -> Option<&'a Arc<Session>> {
-    session.or(match program {
-        Some(Program::LinkedApp { session, .. }) => Some(session),
-        Some(Program::ServiceToken(_) | Program::Certificate(_)) | None => None,
+    session.or(match service_client {
+        Some(ServiceClient::LinkedApp { session, .. }) => Some(session),
+        Some(ServiceClient::ServiceToken(_) | ServiceClient::Certificate(_)) | None => None,
     })
 }

@@ -1,102 +1,205 @@
+use std::fmt;
 use std::sync::Arc;
 
-use super::decide::place;
-use super::{Application, Decision, Snapshot};
-use crate::model::{Reason, RequestView};
-use crate::policy::{Fact, Facts, Outcome, Truth, Verdict, Walk, Who};
+use serde::{Deserialize, Serialize};
 
-/// What would happen to a request, and the walk to it.
+use super::decide::route;
+use super::steps::{Evidence, Presented, Step, steps};
+use super::verification::NoSession;
+use super::{Application, Decision, Snapshot};
+use crate::model::{Identity, Reason, RequestView};
+use crate::policy::{self, EarlyVerdict, Fact, Facts, Requester, Verdict, Walk};
+
+/// The outcome of a request that a question describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// An allow policy forwards it.
+    Allow,
+    /// A Service Auth policy forwards it.
+    NonIdentity,
+    /// A bypass policy forwards it.
+    Bypass,
+    /// It is denied.
+    Deny,
+    /// The outcome depends on who logs in, or requires a login through another provider.
+    LogIn,
+    /// It is for an endpoint of the proxy itself.
+    Handle,
+    /// It is malformed, or no application claims it.
+    Refuse,
+    /// It cannot be decided now.
+    Unavailable,
+}
+
+impl Outcome {
+    /// Returns the name in JSON and in test files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::NonIdentity => "non_identity",
+            Self::Bypass => "bypass",
+            Self::Deny => "deny",
+            Self::LogIn => "log_in",
+            Self::Handle => "handle",
+            Self::Refuse => "refuse",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Returns `true` if the policies decided.
+    pub const fn is_of_policies(self) -> bool {
+        self.is_forwarded() || matches!(self, Self::Deny)
+    }
+
+    /// Returns `true` if the request reaches the origin.
+    pub const fn is_forwarded(self) -> bool {
+        matches!(self, Self::Allow | Self::NonIdentity | Self::Bypass)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<policy::Outcome> for Outcome {
+    fn from(outcome: policy::Outcome) -> Self {
+        match outcome {
+            policy::Outcome::Allow => Self::Allow,
+            policy::Outcome::ServiceAuth => Self::NonIdentity,
+            policy::Outcome::Bypass => Self::Bypass,
+            policy::Outcome::Deny => Self::Deny,
+        }
+    }
+}
+
+/// The outcome of a described request, and every rule on the way to it.
 #[derive(Debug)]
 pub struct Explanation {
-    /// Whose request it is; none where no application claims it.
+    /// The application of the request; `None` if no application claims it.
     pub application: Option<Arc<Application>>,
-    /// Every rule on the way; none where no policy was asked.
+    /// The result of every rule; `None` if no policy was evaluated.
     pub walk: Option<Walk>,
-    /// `allow`, `non_identity`, `bypass` or `deny` by the policies; `log_in` where that depends on
-    /// who logs in, or where they must do so through another provider; `handle` for our own
-    /// endpoints; `refuse` and `unavailable`.
-    pub outcome: &'static str,
-    /// Why it is not forwarded.
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The reason why the request is not forwarded.
     pub reason: Option<Reason>,
 }
 
 impl Explanation {
-    /// A request that no application is asked about.
+    /// Returns the explanation of a request that is refused before it reaches an application.
     pub const fn refused(reason: Reason) -> Self {
         Self {
             application: None,
             walk: None,
-            outcome: "refuse",
+            outcome: Outcome::Refuse,
             reason: Some(reason),
         }
     }
 }
 
-/// Explains what [`super::decide`] would do with a request of somebody whose session is good: the
-/// same steps, with somebody looking on. `visitor` is `None` where nobody has logged in.
+/// Explains the decision on a described request: the steps of [`super::decide`], with a trace of
+/// every rule.
+///
+/// `user` has a valid session. `None` is a request without one.
 pub fn explain(
     snapshot: &Snapshot,
     request: &RequestView<'_>,
-    visitor: Option<Who<'_>>,
+    user: Option<Requester<'_>>,
     facts: &Facts<'_>,
 ) -> Explanation {
-    let application = match place(snapshot, request) {
-        Ok(application) => Arc::clone(application),
-        Err(decision) => {
-            let (outcome, reason) = match decision {
-                Decision::Handle { .. } => ("handle", None),
-                Decision::Refuse(reason) => ("refuse", Some(reason)),
-                _ => ("refuse", Some(Reason::Internal)),
-            };
+    let application = match route(snapshot, request) {
+        Ok(application) => application,
+        Err(Decision::Handle { .. }) => {
             return Explanation {
                 application: None,
                 walk: None,
-                outcome,
-                reason,
+                outcome: Outcome::Handle,
+                reason: None,
             };
         }
+        Err(Decision::Refuse(reason)) => return Explanation::refused(reason),
+        Err(_) => return Explanation::refused(Reason::Internal),
     };
     // With a service token only bypass and Service Auth policies apply, and cookies are not
-    // examined (`docs/wire.md` 8).
-    let is_program = matches!(facts.service_token, Fact::Present(_));
-    let visitor = visitor.filter(|_| !is_program);
-    let is_linked =
-        matches!(facts.linked_app, Fact::Present(_)) && !application.asks.linked.is_empty();
-    let person = visitor.map(|who| snapshot.policies().person(who));
+    // examined (`docs/wire.md` 8). So no rule about the user is evaluated either.
+    let user = user.filter(|_| !matches!(facts.service_token, Fact::Present(_)));
+    let answers = user.map(|user| snapshot.policies().user_facts(user));
     let walk = snapshot
         .policies()
-        .walk(&application.policies, person.as_ref(), facts);
-    let identity = match visitor {
-        Some(Who::Person { identity, .. }) => identity,
-        _ => None,
+        .walk(&application.policies, answers.as_ref(), facts);
+    let described = Described {
+        accepts_linked: !application.required.linked.is_empty(),
+        identity: match user {
+            Some(Requester::User { identity, .. }) => identity,
+            _ => None,
+        },
+        walk: &walk,
+        facts,
     };
-    let admits = application.admits(identity.map(|identity| &identity.idp.id));
-    let (outcome, reason) = match walk.verdict {
-        Some(Verdict {
-            outcome: outcome @ (Outcome::Bypass | Outcome::ServiceAuth),
-            ..
-        }) => (outcome.as_str(), None),
-        // A login would not help: it is known who that is, and they may not.
-        None if is_program || is_linked => (Outcome::Deny.as_str(), Some(Reason::NoPolicyApplied)),
-        None if application.asks.only_programs => {
-            (Outcome::Deny.as_str(), Some(Reason::ServiceAuthRequired))
-        }
-        None => ("log_in", Some(Reason::NoSession)),
-        Some(_) if admits == Truth::False => ("log_in", Some(Reason::SessionInvalid)),
-        Some(_) if admits == Truth::Unknown => ("unavailable", Some(Reason::IdentityUnavailable)),
-        Some(Verdict {
-            outcome: Outcome::Allow,
-            ..
-        }) => (Outcome::Allow.as_str(), None),
-        Some(Verdict { unknown: true, .. }) if identity.is_none() => {
-            ("unavailable", Some(Reason::IdentityUnavailable))
-        }
-        Some(verdict) => (Outcome::Deny.as_str(), Some(Reason::of_denial(&verdict))),
+    let (outcome, reason) = match steps(application, &described) {
+        Step::Early(verdict) | Step::Allow(_, verdict) => (verdict.outcome.into(), None),
+        Step::Deny(denial) => (Outcome::Deny, Some(denial.reason)),
+        Step::LogIn { reason, .. } => (Outcome::LogIn, Some(reason)),
+        Step::Unavailable(denial) => (Outcome::Unavailable, Some(denial.reason)),
+        // A description has neither the headers of a preflight nor a token to verify.
+        Step::Preflight | Step::Resolve(_) => (Outcome::Unavailable, Some(Reason::Internal)),
     };
     Explanation {
-        application: Some(application),
+        application: Some(Arc::clone(application)),
         walk: Some(walk),
         outcome,
         reason,
+    }
+}
+
+/// The evidence of a described request. Its session is the verdict on the user.
+struct Described<'a> {
+    /// `true` if a policy of the application accepts other applications' tokens.
+    accepts_linked: bool,
+    identity: Option<&'a Identity>,
+    walk: &'a Walk,
+    facts: &'a Facts<'a>,
+}
+
+impl Evidence for Described<'_> {
+    type Session = Verdict;
+
+    fn early_verdict(&self) -> EarlyVerdict {
+        self.walk.early
+    }
+
+    fn is_preflight(&self) -> bool {
+        false
+    }
+
+    fn service_token(&self) -> Presented {
+        match self.facts.service_token {
+            Fact::Present(_) => Presented::Valid,
+            Fact::Absent | Fact::Unknown => Presented::Absent,
+        }
+    }
+
+    fn linked_app(&self) -> Presented {
+        match self.facts.linked_app {
+            Fact::Present(_) if self.accepts_linked => Presented::Valid,
+            _ => Presented::Absent,
+        }
+    }
+
+    fn session(&self) -> Result<Verdict, NoSession> {
+        self.walk
+            .later
+            .ok_or(NoSession::Rejected(Reason::NoSession))
+    }
+
+    fn identity<'s>(&'s self, _session: &'s Verdict) -> Option<&'s Identity> {
+        self.identity
+    }
+
+    fn verdict(&self, session: &Verdict) -> Verdict {
+        *session
     }
 }

@@ -1,31 +1,33 @@
-//! The one question: given what is known right now, what should happen to this request?
+//! The decision on a request, from the facts that this node has.
 //!
 //! [`decide`] is a plain function: no await, no clock, no log, no lock that can wait. It trusts the
-//! [`Snapshot`], which the control path proved before it published it, and nothing in the request.
-//! It never forwards without a [`Permit`], which only this module can make, and an error on the way
-//! to a decision is never a permit.
+//! [`Snapshot`], which the control path checked before it published it, and nothing in the request.
+//! It never forwards without a [`Permit`], which only this module can make. An error on the way to
+//! a decision is never a permit.
 
 mod application;
-mod asks;
-mod authorities;
 mod challenge;
+mod client_ca;
 mod credential;
 mod decide;
 mod decision;
 mod explain;
-mod known;
+mod node_cache;
 mod other_target;
-mod programs;
+mod required_facts;
 mod reserved;
+mod service_clients;
 mod snapshot;
+mod steps;
+mod verification;
 
 pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, Origins};
-pub use authorities::{Authority, Root};
 pub use challenge::{Challenge, Style};
+pub use client_ca::{ClientCa, Root};
 pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
-pub use explain::{Explanation, explain};
-pub use known::{IdentityState, IssuerKeys, Known};
-pub use programs::Program;
+pub use explain::{Explanation, Outcome, explain};
+pub use node_cache::{IdentityState, IssuerKeys, NodeCache};
 pub use reserved::{is_method_override, is_reserved};
+pub use service_clients::ServiceClient;
 pub use snapshot::{Snapshot, SnapshotError, Team};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::decide::{Route, route};
+use super::decide::{RouteMatch, match_route};
 use super::reserved::is_spelt;
 use super::{Application, Snapshot};
-use crate::model::{Authority, CleanPath, RequestView};
+use crate::model::{CleanPath, HostPort, RequestView};
 
 /// Returns `true` if every resource that the request names in a header belongs to the application,
 /// too.
@@ -38,7 +38,7 @@ pub(super) fn stay_inside(
 
 /// The resource that a header names.
 struct Target<'a> {
-    authority: Option<Authority<'a>>,
+    authority: Option<HostPort<'a>>,
     path: Cow<'a, str>,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Target<'a> {
         let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
         let path = if path.is_empty() { "/" } else { path };
         Some(Self {
-            authority: Some(Authority::parse(authority).ok()?),
+            authority: Some(HostPort::parse(authority).ok()?),
             path: Cow::Borrowed(path),
         })
     }
@@ -87,13 +87,12 @@ impl<'a> Target<'a> {
             return false;
         };
         let is_ours = |found: &Arc<Application>| Arc::ptr_eq(found, application);
-        let here =
-            matches!(route(snapshot, host, &path), Ok(Route::Application(found)) if is_ours(found));
+        let here = matches!(match_route(snapshot, host, &path), Ok(RouteMatch::Application(found)) if is_ours(found));
         let there = self.authority.as_ref().is_none_or(|authority| {
-            match route(snapshot, &authority.host, &path) {
-                Ok(Route::Application(found)) => is_ours(found),
-                Ok(Route::Nowhere) => true,
-                Ok(Route::Endpoint { .. }) | Err(_) => false,
+            match match_route(snapshot, &authority.host, &path) {
+                Ok(RouteMatch::Application(found)) => is_ours(found),
+                Ok(RouteMatch::Nowhere) => true,
+                Ok(RouteMatch::Endpoint { .. }) | Err(_) => false,
             }
         });
         here && there

@@ -1,11 +1,11 @@
 use std::borrow::Cow;
 
-/// Whether a request header belongs to us, whoever sent it: identity and forwarding headers that
-/// origins believe, the id that is in the audit trail, and those by which some origins take another
-/// path than the one that was judged.
+/// Returns `true` if a request header is reserved for us: identity and forwarding headers that
+/// origins trust, the id in the audit log, and headers that make some origins take another path
+/// than the one that was evaluated.
 ///
-/// Servers that speak CGI's language write whatever is no letter and no digit alike, so all of that
-/// counts as `-`.
+/// Servers with CGI variables map every character that is not a letter or digit to `_`, so all of
+/// these count as `-`.
 pub fn is_reserved(name: &str) -> bool {
     let bytes = name.as_bytes();
     match bytes.first() {
@@ -57,15 +57,15 @@ pub fn is_reserved(name: &str) -> bool {
     }
 }
 
-/// Whether a header asks an origin to take the request for one with another method.
+/// Returns `true` for a header that overrides the method.
 pub fn is_method_override(name: &str) -> bool {
     METHOD_OVERRIDES
         .iter()
         .any(|ours| like(name.as_bytes(), ours, false))
 }
 
-/// The names by which frameworks and gateways take another method, with `-` for what is no letter
-/// and no digit.
+/// The names of headers and parameters that override the method, with `-` for each character that
+/// is not a letter or digit.
 const METHOD_OVERRIDES: [&[u8]; 12] = [
     b"x-http-method-override",
     b"x-http-method",
@@ -136,7 +136,7 @@ fn with_code_units(name: &str) -> Cow<'_, str> {
     Cow::Owned(decoded)
 }
 
-/// Whether some origins read a header's name as `ours`.
+/// Returns `true` if some origins read a header's name as `ours`.
 pub(super) fn is_spelt(name: &str, ours: &str) -> bool {
     name.len() == ours.len()
         && name

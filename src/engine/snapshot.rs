@@ -3,29 +3,29 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::asks::Asks;
-use super::known::Issuer;
-use super::programs::ServiceTokens;
-use super::{Application, ApplicationSettings, Authority, Known};
+use super::node_cache::Issuer;
+use super::required_facts::RequiredFacts;
+use super::service_clients::ServiceTokens;
+use super::{Application, ApplicationSettings, ClientCa, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{
-    AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who,
+    AccessGroup, Countries, Country, Facts, List, PolicySet, Requester, UnknownName, Verdict,
 };
 use crate::route::Router;
-use crate::session::{Context, Revocations};
+use crate::session::{ApplicationIndex, Context, Revocations, Session};
 
-/// The team: whose tokens are good here, and where people log in.
+/// The team: the issuer of accepted tokens, and the host of logins.
 #[derive(Clone, Debug)]
 pub struct Team {
-    /// For people.
+    /// The display name.
     pub name: String,
     /// The team domain.
     pub domain: Host,
-    /// The port that browsers use on every host, where it is not the scheme's own.
+    /// The port that browsers use on every host, unless it is the scheme's default.
     pub port: Option<u16>,
-    /// Whether browsers come over plain HTTP.
+    /// `true` if browsers use plain HTTP.
     pub plain_http: bool,
-    /// Seconds of difference between clocks that are forgiven.
+    /// The tolerated difference between clocks, in seconds.
     pub leeway: u64,
     /// The contact for users.
     pub support: Option<Arc<Support>>,
@@ -46,21 +46,21 @@ impl Team {
         }
     }
 
-    /// Whether a client may name that port.
+    /// Returns `true` if clients may use that port.
     pub fn is_served_on(&self, port: u16) -> bool {
         port == self.port.unwrap_or(if self.plain_http { 80 } else { 443 })
     }
 }
 
-/// Everything a decision reads. Immutable: a change is a new one.
+/// Everything that a decision reads. Immutable: a change makes a new one.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     compiled: Arc<Compiled>,
     revocations: Arc<Revocations>,
-    known: Arc<Known>,
+    cache: Arc<NodeCache>,
     countries: Option<Arc<dyn Countries>>,
     service_tokens: Arc<ServiceTokens>,
-    authorities: Arc<[Authority]>,
+    client_cas: Arc<[ClientCa]>,
 }
 
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Snapshot {
         team: Team,
         (lists, groups): (&[List], &[AccessGroup]),
         applications: Vec<ApplicationSettings>,
-        known: Arc<Known>,
+        cache: Arc<NodeCache>,
     ) -> Result<Self, SnapshotError> {
         let (set, policies) = PolicySet::compile(
             lists,
@@ -98,16 +98,16 @@ impl Snapshot {
             applications.iter().map(|a| a.policies.as_slice()),
         )?;
         let router = Router::new(applications.iter().map(|a| (&a.domain, a.path_case)));
-        let asks = Asks::of(&applications, groups);
+        let asks = RequiredFacts::for_applications(&applications, groups);
         let applications = applications
             .into_iter()
             .zip(policies)
             .zip(asks)
             .enumerate()
-            .map(|(i, ((a, p), asks))| Arc::new(Application::new(i, a, p, asks)))
+            .map(|(i, ((a, p), asks))| Arc::new(Application::new(ApplicationIndex(i), a, p, asks)))
             .collect();
         let issuer: Box<str> = team.url().into();
-        let keys = known.issuer(&issuer);
+        let keys = cache.issuer(&issuer);
         let compiled = Compiled {
             generation,
             team,
@@ -120,20 +120,20 @@ impl Snapshot {
         Ok(Self {
             compiled: Arc::new(compiled),
             revocations: Arc::default(),
-            known,
+            cache,
             countries: None,
             service_tokens: Arc::default(),
-            authorities: Arc::default(),
+            client_cas: Arc::default(),
         })
     }
 
-    /// The same with a place to look countries up.
+    /// Sets the database of countries.
     #[must_use]
     pub fn with_countries(self, countries: Option<Arc<dyn Countries>>) -> Self {
         Self { countries, ..self }
     }
 
-    /// The same with these service tokens and no others.
+    /// Replaces the service tokens.
     #[must_use]
     pub fn with_service_tokens(self, tokens: impl IntoIterator<Item = ServiceToken>) -> Self {
         Self {
@@ -142,11 +142,11 @@ impl Snapshot {
         }
     }
 
-    /// The same with these authorities for client certificates and no others.
+    /// Replaces the authorities for client certificates.
     #[must_use]
-    pub fn with_authorities(self, authorities: impl IntoIterator<Item = Authority>) -> Self {
+    pub fn with_client_cas(self, client_cas: impl IntoIterator<Item = ClientCa>) -> Self {
         Self {
-            authorities: authorities.into_iter().collect(),
+            client_cas: client_cas.into_iter().collect(),
             ..self
         }
     }
@@ -155,29 +155,29 @@ impl Snapshot {
         &self.service_tokens
     }
 
-    /// The authorities for client certificates.
-    pub const fn authorities(&self) -> &Arc<[Authority]> {
-        &self.authorities
+    /// Returns the authorities for client certificates.
+    pub const fn client_cas(&self) -> &Arc<[ClientCa]> {
+        &self.client_cas
     }
 
-    /// Whether clients are asked for a certificate on that host.
+    /// Returns `true` if clients are asked for a certificate on that host.
     pub fn takes_certificates(&self, host: &str) -> bool {
-        super::authorities::of_host(self.authorities(), host)
+        super::client_ca::for_host(self.client_cas(), host)
             .next()
             .is_some()
     }
 
-    /// Where countries are looked up.
+    /// Returns the database of countries.
     pub fn countries(&self) -> Option<&dyn Countries> {
         self.countries.as_deref()
     }
 
-    /// The country that an address is in, where it is known.
+    /// Returns the country of an IP address, if known.
     pub fn country_of(&self, ip: Option<IpAddr>) -> Option<Country> {
         ip.and_then(|ip| self.countries()?.country(ip))
     }
 
-    /// The same with other revocations.
+    /// Returns a snapshot with other revocations.
     #[must_use]
     pub fn with_revocations(&self, revocations: Arc<Revocations>) -> Self {
         Self {
@@ -186,7 +186,7 @@ impl Snapshot {
         }
     }
 
-    /// The team.
+    /// Returns the team.
     pub fn team(&self) -> &Team {
         &self.compiled.team
     }
@@ -196,71 +196,89 @@ impl Snapshot {
         &self.compiled.issuer
     }
 
-    /// Its number.
+    /// Returns the number of the snapshot.
     pub fn generation(&self) -> u64 {
         self.compiled.generation
     }
 
-    /// All applications.
+    /// Returns all applications.
     pub fn applications(&self) -> &[Arc<Application>] {
         &self.compiled.applications
     }
 
-    /// The application with that audience tag.
+    /// Returns the application with an audience tag.
     pub fn application(&self, aud: &Aud) -> Option<&Arc<Application>> {
         self.compiled.applications.iter().find(|a| a.aud() == aud)
     }
 
-    /// Which host and path belong to whom.
+    /// Returns the routes from host and path to application.
     pub fn router(&self) -> &Router {
         &self.compiled.router
     }
 
-    /// What this node has seen.
-    pub const fn known(&self) -> &Arc<Known> {
-        &self.known
+    /// Returns the node's cache.
+    pub const fn cache(&self) -> &Arc<NodeCache> {
+        &self.cache
     }
 
-    /// What was ended before its time.
+    /// Returns the revocations.
     pub const fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
     }
 
-    /// Access groups and names.
+    /// Returns the compiled Access groups and questions.
     pub fn policies(&self) -> &PolicySet {
         &self.compiled.policies
     }
 
-    /// What an application's policies say of somebody's request: bypass and Service Auth, then the
-    /// rest.
-    pub fn judge(&self, application: &Application, who: Who<'_>, facts: &Facts<'_>) -> Verdict {
+    /// Evaluates an application's policies for a user: bypass and Service Auth, then the rest.
+    pub fn judge(
+        &self,
+        application: &Application,
+        user: Requester<'_>,
+        facts: &Facts<'_>,
+    ) -> Verdict {
         let (set, policies) = (self.policies(), &application.policies);
-        let First { verdict, shadow } = set.first(policies, facts);
-        let rest = || set.evaluate(policies, &set.standing(policies, &set.person(who)), facts);
-        verdict.unwrap_or_else(|| {
-            let verdict = rest();
-            Verdict {
-                shadow: shadow.or(verdict.shadow),
-                ..verdict
-            }
+        set.early_verdict(policies, facts).or_else(|| {
+            let partial = set.partial_verdict(policies, &set.user_facts(user));
+            set.evaluate(policies, &partial, facts)
         })
     }
 
-    /// The keys of the team.
+    /// Evaluates an application's allow and deny policies for a session.
+    pub(super) fn evaluate(
+        &self,
+        application: &Application,
+        session: &Session,
+        facts: &Facts<'_>,
+    ) -> Verdict {
+        let (set, policies) = (self.policies(), &application.policies);
+        match session.partial_verdict(application.index) {
+            Some(partial) => set.evaluate(policies, partial, facts),
+            // The session keeps the partial verdict of the application that it was opened at.
+            None => {
+                let partial = set.partial_verdict(policies, session.answers());
+                set.evaluate(policies, &partial, facts)
+            }
+        }
+    }
+
+    /// Returns the keys of the team.
     pub(super) fn keys(&self) -> &Issuer {
         &self.compiled.keys
     }
 
-    /// To be taken before what it counts is read: a change in between then makes the session be
-    /// looked at once more.
+    /// Returns the context of a session. Call it before the reads that it numbers: a change in
+    /// between then has the session checked once more.
     pub(super) fn context<'a>(&'a self) -> impl FnOnce(&'a Application) -> Context<'a> {
-        let (key_set, identity_changes) = (self.keys().key_set(), self.known.identity_changes());
+        let (key_set, identity_changes) = (self.keys().key_set(), self.cache.identity_changes());
         move |application| Context {
-            policies: &self.compiled.policies,
+            policy_set: &self.compiled.policies,
             generation: self.compiled.generation,
             key_set,
             identity_changes,
-            application: (application.place, &application.policies),
+            application: application.index,
+            policies: &application.policies,
             sent_headers: &application.settings().sent_headers,
         }
     }

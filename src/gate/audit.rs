@@ -1,7 +1,7 @@
 //! Audit events and counts of the check.
 
 use super::Malformed;
-use crate::engine::{Application, Challenge, Permit, Program, Refusal, Snapshot};
+use crate::engine::{Application, Challenge, Permit, Refusal, ServiceClient, Snapshot};
 use crate::model::{Reason, RequestId, RequestView};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
@@ -17,7 +17,7 @@ pub(super) fn forwarded(
     metrics().request(metrics::Decision::Allow, None);
     let shadow = permit.shadow();
     count_shadow(permit.application(), shadow);
-    if let Some(Program::ServiceToken(token)) = permit.program() {
+    if let Some(ServiceClient::ServiceToken(token)) = permit.service_client() {
         metrics().service_token(&token.id, metrics::Decision::Allow);
     }
     let id = (shadow.is_some() || is_sampled).then(RequestId::random)?;
@@ -73,18 +73,18 @@ pub(super) fn refused(
         user: refusal.user(),
         policy: application
             .zip(refusal.policy)
-            .and_then(|(a, place)| a.policy(place))
+            .and_then(|(a, index)| a.policy(index))
             .map(|(name, _)| name),
         shadow: refusal
             .shadow()
             .map(|(name, outcome)| (name, outcome.as_str())),
-        ..of_program(
-            refusal.program.as_ref(),
+        ..with_service_client(
+            refusal.service_client.as_ref(),
             event(snapshot, outcome, request, id),
         )
     };
     refused.emit();
-    if let Some(Program::ServiceToken(token)) = &refusal.program {
+    if let Some(ServiceClient::ServiceToken(token)) = &refusal.service_client {
         metrics().service_token(&token.id, counted);
     }
 }
@@ -187,18 +187,21 @@ fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome
 }
 
 /// The event with the service client.
-fn of_program<'a>(program: Option<&'a Program>, event: Event<'a>) -> Event<'a> {
-    match program {
+fn with_service_client<'a>(
+    service_client: Option<&'a ServiceClient>,
+    event: Event<'a>,
+) -> Event<'a> {
+    match service_client {
         None => event,
-        Some(Program::ServiceToken(token)) => Event {
+        Some(ServiceClient::ServiceToken(token)) => Event {
             service_token: Some((&token.id, &token.name)),
             ..event
         },
-        Some(Program::Certificate(certificate)) => Event {
+        Some(ServiceClient::Certificate(certificate)) => Event {
             common_name: Some(&certificate.common_name),
             ..event
         },
-        Some(Program::LinkedApp { application, .. }) => Event {
+        Some(ServiceClient::LinkedApp { application, .. }) => Event {
             linked_application: Some(&application.settings().name),
             ..event
         },
@@ -236,6 +239,6 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
         shadow: permit
             .shadow()
             .map(|(name, outcome)| (name, outcome.as_str())),
-        ..of_program(permit.program(), event)
+        ..with_service_client(permit.service_client(), event)
     }
 }

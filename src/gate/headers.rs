@@ -93,7 +93,7 @@ fn strip_cookies(headers: &mut HeaderMap, permit: &Permit) {
         return;
     }
     // A program's cookies nobody has looked at.
-    if permit.application().settings().pass_cookies && permit.program().is_none() {
+    if permit.application().settings().pass_cookies && permit.service_client().is_none() {
         return;
     }
     match cookie::without(headers, cookie::is_ours) {

@@ -167,7 +167,7 @@ impl Gate {
             }),
             Err(reason) => {
                 let id = id.unwrap_or_else(RequestId::random);
-                Reply::Respond(self.refused(reason, Style::of(request), id), id)
+                Reply::Respond(self.refused(reason, Style::for_request(request), id), id)
             }
         }
     }
@@ -181,7 +181,7 @@ impl Gate {
         id: RequestId,
         now: UnixTime,
     ) -> Response<Bytes> {
-        let (team, style) = (snapshot.team(), Style::of(request));
+        let (team, style) = (snapshot.team(), Style::for_request(request));
         match decision {
             Decision::LogIn(challenge) => {
                 audit::challenged(snapshot, &challenge, request, id);
@@ -236,7 +236,7 @@ impl Gate {
     pub(crate) fn reject(&self, reason: Reason, request: &Malformed<'_>) -> Reply {
         let id = RequestId::random();
         audit::malformed(&self.access.running.load(), reason, request, id);
-        let style = Style::asked(request.method, request.headers);
+        let style = Style::for_parts(request.method, request.headers);
         Reply::Respond(self.refused(reason, style, id), id)
     }
 
@@ -260,13 +260,16 @@ impl Gate {
 
     /// Returns the most bytes that the body of a request to one of our endpoints may have.
     pub(crate) fn max_body(&self, request: &PortalRequest) -> usize {
-        portal::max_body(&self.access.running, request)
+        portal::max_body(&self.access, request)
     }
 
     /// Answers a request to one of our endpoints, on the control runtime, and counts it: a refusal
     /// by policy has its reason in the response's extensions.
     pub(crate) async fn handle(&self, request: PortalRequest) -> Response<Bytes> {
-        let (id, style) = (request.id, Style::asked(&request.method, &request.headers));
+        let (id, style) = (
+            request.id,
+            Style::for_parts(&request.method, &request.headers),
+        );
         let access = Arc::clone(&self.access);
         let answered = self
             .access

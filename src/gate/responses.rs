@@ -34,7 +34,7 @@ pub(super) fn unavailable(
     answered(
         error_page(reason, &id).with_retry(retry),
         reason,
-        Style::of(request),
+        Style::for_request(request),
         team,
     )
 }
@@ -157,7 +157,7 @@ pub(super) fn denied(
     team: &Team,
     id: RequestId,
 ) -> Response<Bytes> {
-    let style = Style::of(request);
+    let style = Style::for_request(request);
     let Some(application) = &refusal.application else {
         return refused(refusal.reason, style, id, team);
     };

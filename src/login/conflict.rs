@@ -67,8 +67,8 @@ impl Conflict<'_> {
     }
 }
 
-/// The time for which a browser stays marked: the longest time of a login. A later request may begin
-/// a login once more.
+/// The time for which a browser stays marked: the longest time of a login. A later request may
+/// begin a login once more.
 const MARKED: Duration =
     Duration::from_secs(flow::LIFETIME.as_secs() + handover::LIFETIME.as_secs() + 60);
 

@@ -145,8 +145,8 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
     }
 
     /// Returns the cookie for a provider that returns the browser with a form; `None` if it is too
-    /// long. Browsers send only `SameSite=None` cookies with a form from another site. The cookie is
-    /// useless without the flow's name, and to any sender but this browser.
+    /// long. Browsers send only `SameSite=None` cookies with a form from another site. The cookie
+    /// is useless without the flow's name, and to any sender but this browser.
     pub(crate) fn to_cookie_for_forms(
         &self,
         key: &SealingKey,
@@ -208,7 +208,8 @@ impl FlowCookies {
         Self(all)
     }
 
-    /// Returns `true` if there are so many logins that older cookies may have been removed for them.
+    /// Returns `true` if there are so many logins that older cookies may have been removed for
+    /// them.
     pub(crate) fn are_many(&self) -> bool {
         self.0.len() >= MAX_FLOWS - 1
     }

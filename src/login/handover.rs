@@ -6,8 +6,8 @@ use super::ReturnTo;
 use crate::cookie::{SealError, SealingKey};
 use crate::model::{Aud, IdentityNonce, UnixTime, fill_random, hex};
 
-/// Permission to open an application's session, sent from the team domain to the application's host.
-/// It is valid for one minute, for one browser, once.
+/// Permission to open an application's session, sent from the team domain to the application's
+/// host. It is valid for one minute, for one browser, once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Handover {
     /// The name under which it is used up.

@@ -39,7 +39,8 @@ impl LoginUrl<'_> {
         )
     }
 
-    /// Returns the application host's description of the browser, in the form of Access' `meta` token.
+    /// Returns the application host's description of the browser, in the form of Access' `meta`
+    /// token.
     ///
     /// It is not signed and nothing in it is trusted: anyone can request one from an application's
     /// host, for their own browser. The hash in it only narrows which browser may redeem the

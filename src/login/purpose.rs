@@ -34,7 +34,7 @@ impl LoginPurpose {
     pub(crate) fn of(state: &State, snapshot: &Snapshot) -> Option<Self> {
         if state.aud == organisation_aud(snapshot) {
             let path = CleanPath::parse(state.to.as_str()).ok()?;
-            return match Endpoint::of(&path).ok()?? {
+            return match Endpoint::for_path(&path).ok()?? {
                 Endpoint::RefreshIdentity => Some(Self::IdentityRefresh),
                 Endpoint::TestIdp => Some(Self::ProviderTrial),
                 _ => None,

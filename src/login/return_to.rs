@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LOGGED_OUT;
 use crate::engine::Snapshot;
-use crate::model::{Authority, CleanPath};
+use crate::model::{CleanPath, HostPort};
 
 /// The page after a login: a canonical path and its query. It cannot name a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ impl Landing {
             let (authority, page) =
                 rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
             // This rejects user information.
-            let authority = Authority::parse(authority).ok()?;
+            let authority = HostPort::parse(authority).ok()?;
             if !team.is_served_on(
                 authority
                     .port
@@ -130,7 +130,8 @@ impl Landing {
         })
     }
 
-    /// Returns the host's front page, on which a logout ends in Access; `None` if the host has none.
+    /// Returns the host's front page, on which a logout ends in Access; `None` if the host has
+    /// none.
     pub(crate) fn front_page(host: &str, snapshot: &Snapshot) -> Option<Self> {
         let team = snapshot.team();
         let there = *host == *team.domain.as_str() || snapshot.router().find(host, "/").is_some();
@@ -150,8 +151,8 @@ impl Landing {
     }
 }
 
-/// Escaped in the login's URL, it has up to three times as many bytes, which must fit into a request
-/// line that we accept.
+/// Escaped in the login's URL, it has up to three times as many bytes, which must fit into a
+/// request line that we accept.
 const MAX_BYTES: usize = 6 * 1024;
 /// Sealed in the `state` for a provider, it makes a request line of 3 KiB. Many servers accept
 /// 8 KiB.

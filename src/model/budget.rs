@@ -22,7 +22,7 @@ impl FetchBudget {
         }
     }
 
-    /// Takes one fetch. Returns `false` if there is none left.
+    /// Takes one fetch. Returns `false` if none is left.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.earn(now);
         if self.left == Self::BURST {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 
-/// Reads a Go duration of whole seconds or finer; days are not in the language.
+/// Reads a Go duration; it has no unit for days.
 ///
 /// # Errors
-/// A message that says what a duration looks like.
+///
+/// A message with the form of a duration.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let malformed = || format!("`{text}` is not a duration like `30m`, `24h` or `1h30m`");
     let mut rest = text;

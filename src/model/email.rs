@@ -64,7 +64,7 @@ impl Email {
         if local.is_empty() || local.chars().any(odd) {
             return Err(EmailError::Malformed);
         }
-        // Origins receive the local part as it is, and show it to people.
+        // Origins receive the local part unchanged, and display it.
         if local.chars().any(is_invisible) {
             return Err(EmailError::Invisible);
         }
@@ -180,8 +180,8 @@ fn to_unicode(text: &str) -> Option<String> {
     result.ok().map(|()| unicode.into_owned())
 }
 
-/// Appends the lower case of a letter. A letter whose lower case has another upper case stays as it
-/// is: the Kelvin sign would become `k`, and one user's address must not become another's.
+/// Appends the lower case of a letter. A letter stays as it is if its lower case has another upper
+/// case: the Kelvin sign would become `k`, and one user's address must not become another's.
 fn lower(mut text: String, c: char) -> String {
     let round_trips = || c.to_lowercase().flat_map(char::to_uppercase).eq([c]);
     if c.is_ascii() {
@@ -435,8 +435,8 @@ mod tests {
     }
 
     proptest! {
-        /// A domain that parses is either its own ASCII spelling, but for case, or decodes to
-        /// exactly what was written.
+        /// A domain that parses is either its own ASCII spelling, apart from case, or decodes to
+        /// exactly its text.
         #[test]
         fn domain_never_becomes_another(text in "[a-zA-Z0-9.\\-%\u{ad}\u{200b}éüßｅⓐ。\u{308}\u{212a}]{1,24}|(?i:xn--)[a-z0-9-]{1,16}\\.com|\\PC{1,12}") {
             if let Ok(domain) = EmailDomain::parse(&text) {

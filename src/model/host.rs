@@ -22,16 +22,17 @@ pub enum HostError {
 }
 
 impl Host {
-    /// Reads a host from configuration; U-labels become A-labels (UTS 46, as `url` does it).
+    /// Reads a host from configuration; U-labels become A-labels (UTS 46, as in `url`).
     ///
     /// # Errors
-    /// Where it is empty, malformed or has a port.
+    ///
+    /// It is empty or malformed, or has a port.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         match url::Host::parse(text.strip_suffix('.').unwrap_or(text)) {
             Ok(host) => {
                 let host = host.to_string();
-                match Authority::parse(&host) {
-                    Ok(Authority {
+                match HostPort::parse(&host) {
+                    Ok(HostPort {
                         port: None, host, ..
                     }) => Ok(Self(host.into())),
                     Ok(_) => Err(HostError::Malformed),
@@ -55,20 +56,18 @@ impl fmt::Display for Host {
     }
 }
 
-/// A `host[:port]` as it came on the wire, with the host brought to canonical form. Borrowed where
-/// it already was.
+/// A `host[:port]` of a request, with the host in canonical form. Borrowed if it already was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority<'a> {
+pub struct HostPort<'a> {
     /// Canonical host.
     pub host: Cow<'a, str>,
-    /// The port where one was written.
+    /// The port, if there is one.
     pub port: Option<u16>,
     canonical: bool,
 }
 
-impl<'a> Authority<'a> {
-    /// The canonical text, where it is not what was written. A port that goes without saying is not
-    /// in it.
+impl<'a> HostPort<'a> {
+    /// Returns the canonical text, if it differs. It omits the default port.
     pub fn rewritten(&self, default_port: bool) -> Option<String> {
         let written_so = self.canonical && (self.port.is_none() || !default_port);
         if written_so {
@@ -86,11 +85,12 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// Reads a `Host` header or an `:authority` (RFC 9110 §7.2).
+    /// Reads a `Host` header or an `:authority` (RFC 9110 7.2).
     ///
     /// # Errors
-    /// Where the host is empty or holds a byte that no registered name or address has: user
-    /// information, lists, spaces.
+    ///
+    /// The host is empty, or has a byte that no registered name or address has: user information,
+    /// lists, spaces.
     pub fn parse(text: &'a str) -> Result<Self, HostError> {
         let (host, port) = match text.rsplit_once(':') {
             // The last colon of an IPv6 literal is inside its brackets.
@@ -132,8 +132,8 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// Whether a registered name holds upper case; `None` where it is none. Runs on every request, so
-/// in one pass.
+/// Returns `true` if a registered name has upper case, and `None` if it is malformed. One pass,
+/// because it runs on every request.
 fn read_name(name: &str) -> Option<bool> {
     let (mut upper, mut label) = (false, 0_u8);
     for byte in name.bytes() {
@@ -169,7 +169,7 @@ mod tests {
             ("[::1]:80", "[::1]", Some(80)),
             ("[::1]", "[::1]", None),
         ] {
-            let parsed = Authority::parse(wire).unwrap();
+            let parsed = HostPort::parse(wire).unwrap();
             assert_eq!((parsed.host.as_ref(), parsed.port), (host, port), "{wire}");
         }
     }
@@ -201,7 +201,7 @@ mod tests {
             "[zz]",
             "app.example.com:80:80",
         ] {
-            assert!(Authority::parse(wire).is_err(), "{wire:?}");
+            assert!(HostPort::parse(wire).is_err(), "{wire:?}");
         }
     }
 

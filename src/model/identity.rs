@@ -7,52 +7,50 @@ use serde_json::{Map, Value};
 
 use super::{Email, IdentityNonce, IdpId, UnixTime, UserId};
 
-/// Who a person is, as an identity provider said it at login: the record behind a session.
+/// The identity of a user, as received from the identity provider at login: the record of a
+/// session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// Stable per team, provider and subject.
     pub user: UserId,
-    /// The provider's own name for the person.
+    /// The user's id at the provider.
     pub subject: String,
     /// The canonical address.
     pub email: Email,
-    /// Display name, where the provider gave one.
+    /// The display name, if the provider sent one.
     pub name: Option<String>,
-    /// Which provider said so.
+    /// The identity provider.
     pub idp: IdpRef,
-    /// Group membership, or that it could not be learned.
+    /// Group membership, if known.
     pub groups: Groups,
-    /// From where the groups are and since when; `None` where they are not known, or in a record of
-    /// an earlier release.
+    /// The source and time of the groups; `None` if they are unknown, or in a record of an earlier
+    /// release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups_seen: Option<GroupsSeen>,
-    /// Authentication methods (RFC 8176), where the provider gave them.
+    /// Authentication methods (RFC 8176), if the provider sent them.
     pub amr: Option<Vec<String>>,
-    /// The claims that the provider's configuration asked for; null where an OpenID provider said
-    /// nothing of one. Of what is not here nothing is known: it was not asked for, or a SAML
-    /// assertion did not have it.
+    /// The claims that the provider's configuration requests; null if an OpenID provider omitted
+    /// one. A claim that is absent here is unknown: it was not requested, or a SAML assertion did
+    /// not have it.
     #[serde(default)]
     pub claims: Map<String, Value>,
-    /// What services of one's own said at login, by
-    /// [`evaluation_key`](crate::policy::evaluation_key). One that did not answer is not among
-    /// them.
+    /// The answers of external evaluation services at login, by
+    /// [`evaluation_key`](crate::policy::evaluation_key). A service without an answer is absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluations: BTreeMap<String, bool>,
-    /// What origins are sent of the person beside their address: names of headers in lower case,
-    /// each with one value.
+    /// The headers for origins beside the email address: names in lower case, each with one value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// The same person's logins through other providers, in the same browser: all of them end
+    /// The same user's logins through other providers in the same browser. They are revoked
     /// together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<IdentityNonce>,
-    /// When the provider's own session with the person ends, where it says so: none of ours lasts
-    /// longer.
+    /// The end of the provider's own session, if it sends one. None of ours lasts longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_ends: Option<UnixTime>,
-    /// When the provider was asked.
+    /// The time of the login.
     pub at: UnixTime,
-    /// The address the login came from.
+    /// The client's IP address at login.
     pub ip: Option<IpAddr>,
     /// The store's latest revision when the login began, kept by every later change of the record:
     /// each later revocation of the user covers the login. 0 in a record of an earlier release, and
@@ -61,7 +59,7 @@ pub struct Identity {
     pub revision: u64,
 }
 
-/// The place of a login in the order of revocations.
+/// The position of a login in the order of revocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginOrder {
     /// [`Identity::revision`].
@@ -71,7 +69,7 @@ pub struct LoginOrder {
 }
 
 impl Identity {
-    /// The place of the login in the order of revocations.
+    /// Returns the position of the login in the order of revocations.
     pub const fn order(&self) -> LoginOrder {
         LoginOrder {
             revision: self.revision,
@@ -92,7 +90,7 @@ impl Identity {
     }
 }
 
-/// The provider an identity came from.
+/// The identity provider of an identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdpRef {
     /// Its id in the configuration.
@@ -102,7 +100,7 @@ pub struct IdpRef {
     pub kind: String,
 }
 
-/// A header that tells origins what a provider says of people.
+/// A header for origins with an attribute of the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentHeader {
     /// The provider.
@@ -117,7 +115,7 @@ pub struct SentHeader {
 pub enum Groups {
     /// All of them.
     Known(Vec<Group>),
-    /// They could not be learned; whatever depends on them does not help the person.
+    /// They are unknown. A rule that depends on them never grants access.
     Unknown,
 }
 
@@ -132,7 +130,7 @@ pub enum AbsentGroups {
 }
 
 impl Groups {
-    /// All of them, where they could be learned.
+    /// Returns all groups, if they are known.
     pub fn known(&self) -> Option<&[Group]> {
         match self {
             Self::Known(groups) => Some(groups),
@@ -140,8 +138,8 @@ impl Groups {
         }
     }
 
-    /// Makes a claim `groups`, where one was asked for, say what these do: what it says by itself
-    /// may have been cut, or left out for being too long.
+    /// Replaces a requested claim `groups` by these groups. The provider may have cut or omitted
+    /// its own value for being too long.
     pub fn tell(&self, claims: &mut Map<String, Value>) {
         match self {
             Self::Known(groups) => {
@@ -154,7 +152,7 @@ impl Groups {
     }
 }
 
-/// What providers call the claim, by whatever letters.
+/// Returns `true` for the name of a groups claim, in upper or lower case.
 pub(crate) fn is_groups(name: &str) -> bool {
     name.eq_ignore_ascii_case("groups")
 }
@@ -166,16 +164,16 @@ pub(crate) fn is_nearly(name: &str, other: &str) -> bool {
     folded(name) == folded(other)
 }
 
-/// How a person's groups came to be known.
+/// The source and time of a user's groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupsSeen {
-    /// Who told them.
+    /// The source.
     pub source: GroupsSource,
     /// When.
     pub at: UnixTime,
 }
 
-/// Where groups are told.
+/// The source of groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupsSource {
@@ -192,7 +190,7 @@ pub enum GroupsSource {
 /// One group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// The provider's id; the name where it gave none.
+    /// The provider's id; the name if it sent none.
     pub id: String,
     /// The name that rules compare, byte for byte.
     pub name: String,

@@ -4,8 +4,7 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The name of an identity provider, unique in a configuration: what rules and `allowed_idps` refer
-/// to.
+/// The id of an identity provider, unique in a configuration. Rules and `allowed_idps` refer to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IdpId(pub Box<str>);
@@ -16,7 +15,7 @@ impl fmt::Display for IdpId {
     }
 }
 
-/// A person, stable per team and provider subject: the `sub` of our tokens.
+/// A user, stable per team and provider subject: the `sub` of our tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub Box<str>);
@@ -43,7 +42,8 @@ impl Aud {
     /// Reads a tag.
     ///
     /// # Errors
-    /// Where it is not 64 lower-case hexadecimal digits.
+    ///
+    /// It is not 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let digits: [u8; 64] = text.as_bytes().try_into().map_err(|_| InvalidId)?;
         if digits
@@ -105,7 +105,7 @@ impl fmt::Display for Aud {
     }
 }
 
-/// Names one login: the key of its identity record, and what a logout revokes. Sixteen characters,
+/// The name of one login: the key of its identity record. A logout revokes it. Sixteen characters,
 /// 95 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -138,7 +138,8 @@ impl IdentityNonce {
     /// Reads one from a claim.
     ///
     /// # Errors
-    /// Where it is not 16 ASCII letters and digits.
+    ///
+    /// It is not 16 ASCII letters and digits.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let bytes: [u8; 16] = text.as_bytes().try_into().map_err(|_| InvalidId)?;
         if bytes.iter().all(u8::is_ascii_alphanumeric) {
@@ -205,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_aud_is_64_hex_and_stable() {
+    fn aud_is_64_hex_digits_and_stable() {
         let aud = Aud::derive(&["access.example.com", "wiki.example.com"]);
         assert_eq!(
             aud,
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_reads_back() {
+    fn nonce_reads_back() {
         let nonce = IdentityNonce::random();
         assert_eq!(IdentityNonce::parse(nonce.as_str()).unwrap(), nonce);
         assert!(

@@ -35,10 +35,9 @@ pub(crate) fn document<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Re
     object(json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json))
 }
 
-/// Returns the text of a document that somebody else wrote, so that one bad character in a member
-/// that is not used leaves the others readable. Octets that are not UTF-8 and escaped halves of
-/// surrogate pairs become U+FFFD, which no configured value contains. A byte order mark in front is
-/// dropped.
+/// Returns the text of a foreign document, so that one malformed character in an unused member
+/// leaves the others readable. Octets that are not UTF-8 and escaped halves of surrogate pairs
+/// become U+FFFD, which no configured value contains. A leading byte order mark is dropped.
 pub(crate) fn mended(document: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document));
     // Cheap, and true for nearly all documents.

@@ -1,7 +1,7 @@
-//! The vocabulary: what every other module speaks about.
+//! The vocabulary of all other modules.
 //!
-//! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts
-//! nothing it is given. Never does IO and never reads a clock on behalf of a caller, save
+//! Decides the canonical form of a host, a path, an email address and a time, once, at the
+//! boundary. Trusts none of its input. Never does IO, and never reads a clock, except in
 //! [`UnixTime::now`], which only the edges call.
 
 #[cfg(feature = "control")]
@@ -27,7 +27,7 @@ pub(crate) use budget::FetchBudget;
 pub use causes::{causes, chain};
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use email::{Email, EmailDomain, EmailError};
-pub use host::{Authority, Host, HostError};
+pub use host::{Host, HostError, HostPort};
 pub(crate) use identity::is_groups;
 #[cfg(feature = "protocols")]
 pub(crate) use identity::is_nearly;

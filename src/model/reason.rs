@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Why a request was not forwarded. The id stands on pages, in logs and in metrics; it never
+/// The reason why a request was not forwarded. Its id is on pages, in logs and in metrics; it never
 /// changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -40,21 +40,21 @@ pub enum Reason {
     ServiceTokenExpired,
     /// The service token is right, and was disabled.
     ServiceTokenDisabled,
-    /// Nobody can log in to this application: it is for programs alone, and none showed what it
-    /// asks for.
+    /// The application admits service clients only, and the request has no credential that it
+    /// accepts.
     ServiceAuthRequired,
     /// A policy that denies applied.
     PolicyDenied,
-    /// No policy applied, and what no policy allows is denied.
+    /// No policy applied, so the request is denied.
     NoPolicyApplied,
     /// The signing keys of the team are not known, or too old to be trusted.
     KeysUnavailable,
-    /// What was signed out or revoked elsewhere could not be learned for too long.
+    /// The revocations of other nodes could not be fetched for too long.
     RevocationsUnavailable,
-    /// What the policies need to know about this person could not be learned just now.
+    /// The identity record that the policies depend on cannot be fetched now.
     IdentityUnavailable,
-    /// Something that the policies ask could not be learned: groups that the identity provider did
-    /// not name, the country of an address, what a service of one's own says of the person.
+    /// A fact that the policies depend on is unknown: groups that the identity provider omitted,
+    /// the country of an IP address, the answer of an external evaluation service.
     IdentityIncomplete,
     /// A cross-origin preflight that the application has no answer for.
     PreflightRefused,

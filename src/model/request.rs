@@ -2,24 +2,24 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method};
 
-use super::{Authority, CleanPath, ClientTls};
+use super::{CleanPath, ClientTls, HostPort};
 
-/// A request as it is judged: read once from the native one, and what is forwarded is built from
-/// the same values.
+/// A request as it is evaluated. It is read once from the native request, and the forwarded one is
+/// built from the same values.
 #[derive(Debug)]
 pub struct RequestView<'a> {
     /// As sent; methods are case-sensitive (RFC 9110 §9.1).
     pub method: &'a Method,
     /// The host and port that the client named.
-    pub authority: Authority<'a>,
+    pub authority: HostPort<'a>,
     /// The canonical path, without the query.
     pub path: CleanPath<'a>,
-    /// What stands after `?`. No rule sees it.
+    /// The text after `?`. No rule depends on it.
     pub query: Option<&'a str>,
     /// All headers, as sent.
     pub headers: &'a HeaderMap,
-    /// Where the request came from: the peer, or what a trusted proxy said of it.
+    /// The client's IP address: the peer's, or the one that a trusted proxy sent.
     pub client: IpAddr,
-    /// What TLS learnt of the client; none where it was not asked for a certificate.
+    /// The client's TLS facts; `None` if no certificate was requested.
     pub tls: Option<&'a ClientTls>,
 }

@@ -16,7 +16,7 @@ impl Secret {
         Self(Zeroizing::new(value.into()))
     }
 
-    /// The secret itself. Every call is a place for a reviewer to stop at.
+    /// Returns the secret. Reviewers should check every call.
     pub fn expose(&self) -> &str {
         &self.0
     }

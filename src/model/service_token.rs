@@ -8,31 +8,31 @@ use zeroize::Zeroizing;
 use super::ids::hex;
 use super::{InvalidId, Secret, UnixTime};
 
-/// What a program shows instead of a login: `CF-Access-Client-Id` and `CF-Access-Client-Secret`.
+/// The credential of a service client: `CF-Access-Client-Id` and `CF-Access-Client-Secret`.
 ///
-/// The secret itself is nowhere but with the program. It is random enough that a plain hash of it
-/// tells nothing.
+/// Only the client has the secret. It is random, so its plain hash reveals nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceToken {
-    /// What rules, logs and metrics call it.
+    /// The name in rules, logs and metrics.
     pub id: Box<str>,
-    /// For people.
+    /// The display name.
     pub name: Box<str>,
-    /// What the program calls itself, and the `common_name` that origins are told.
+    /// The client id, which is also the `common_name` for origins.
     pub client_id: ClientId,
-    /// Its secret; two of them while one takes the other's place.
+    /// The digests of its secret; two during a rotation.
     pub secrets: Vec<SecretDigest>,
-    /// The first second at which it is good no longer; for ever, where there is none.
+    /// The first second at which it is expired; `None` if it never expires.
     pub expires_at: Option<UnixTime>,
-    /// Whether it is good at all.
+    /// `false` if it is disabled.
     pub enabled: bool,
 }
 
 impl ServiceToken {
-    /// A pair for a new one: a client id, and a secret of 256 random bits.
+    /// Generates a client id, and a secret of 256 random bits.
     ///
     /// # Errors
-    /// Where the operating system gives no randomness.
+    ///
+    /// The operating system provides no randomness.
     pub fn new_pair() -> Result<(ClientId, Secret), Unspecified> {
         let (mut id, mut secret) = ([0; 16], Zeroizing::new([0; 32]));
         rand::fill(&mut id)?;
@@ -43,7 +43,7 @@ impl ServiceToken {
         ))
     }
 
-    /// Whether that is of a secret of this token. Takes the same time whatever is wrong.
+    /// Returns `true` if that is the digest of a secret of this token, in constant time.
     pub fn has_secret(&self, presented: &SecretDigest) -> bool {
         let found = self.secrets.iter().fold(Choice::from(0), |found, secret| {
             found | secret.0.ct_eq(&presented.0)
@@ -51,7 +51,7 @@ impl ServiceToken {
         found.into()
     }
 
-    /// Whether its time is over.
+    /// Returns `true` if it has expired.
     pub fn has_expired(&self, now: UnixTime) -> bool {
         self.expires_at.is_some_and(|at| now >= at)
     }
@@ -62,10 +62,11 @@ impl ServiceToken {
 pub struct ClientId(Box<str>);
 
 impl ClientId {
-    /// Reads one.
+    /// Reads a client id.
     ///
     /// # Errors
-    /// Where it has another form.
+    ///
+    /// It has another form.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let digits = text
             .strip_suffix(".access")
@@ -81,7 +82,7 @@ impl ClientId {
         }
     }
 
-    /// As it stands in the header.
+    /// Returns the text of the header.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -95,7 +96,8 @@ impl SecretDigest {
     /// Reads 64 hexadecimal digits.
     ///
     /// # Errors
-    /// Where they are not that.
+    ///
+    /// The text is anything else.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
             return Err(InvalidId);
@@ -115,7 +117,7 @@ impl SecretDigest {
     }
 
     /// That of a secret.
-    pub fn of(secret: &[u8]) -> Self {
+    pub fn sha256(secret: &[u8]) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest::digest(&digest::SHA256, secret).as_ref());
         Self(bytes)
@@ -138,17 +140,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_pair_is_one_that_is_taken() {
+    fn generated_service_token_is_accepted() {
         let (id, secret) = ServiceToken::new_pair().unwrap();
         assert_eq!(ClientId::parse(id.as_str()), Ok(id.clone()));
         assert_eq!(secret.expose().len(), 64);
-        let digest = SecretDigest::of(secret.expose().as_bytes());
+        let digest = SecretDigest::sha256(secret.expose().as_bytes());
         assert_eq!(SecretDigest::parse(&digest.to_hex()), Ok(digest.clone()));
         assert_eq!(
             SecretDigest::parse(&digest.to_hex().to_uppercase()),
             Ok(digest.clone())
         );
-        let other = SecretDigest::of(b"another");
+        let other = SecretDigest::sha256(b"another");
         let token = |secrets: Vec<SecretDigest>| ServiceToken {
             id: "ci".into(),
             name: "CI".into(),
@@ -166,14 +168,14 @@ mod tests {
                 && token(vec![other]).has_expired(UnixTime(10))
         );
         assert!(
-            !format!("{:?}", SecretDigest::of(b"x")).contains("2d71"),
+            !format!("{:?}", SecretDigest::sha256(b"x")).contains("2d71"),
             "{:?}",
-            SecretDigest::of(b"x")
+            SecretDigest::sha256(b"x")
         );
     }
 
     #[test]
-    fn nothing_else_is_a_client_id_or_a_digest() {
+    fn malformed_client_id_or_digest_is_rejected() {
         let digits = "0123456789abcdef0123456789abcdef";
         assert!(ClientId::parse(&format!("{digits}.access")).is_ok());
         for wrong in [

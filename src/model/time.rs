@@ -24,14 +24,14 @@ impl UnixTime {
         )
     }
 
-    /// This moment and `duration` later; the far end of time where that overflows. Fractions of a
+    /// Returns the time `duration` later, or the latest time if that overflows. Fractions of a
     /// second are dropped.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration.as_secs()))
     }
 
-    /// How long ago `earlier` was; zero where it lies ahead.
+    /// Returns the time since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }

@@ -1,5 +1,5 @@
-//! Mistakes that read well: what can never hold, and what is never reached. Found without anybody
-//! asking for anything, so only where it is certain.
+//! Finds policies that can never apply and policies that are never reached. No request is needed,
+//! so only certain mistakes are reported.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
 use crate::model::{Email, EmailDomain, IdpId};
 
-/// Looks for mistakes, as long as it takes few steps.
+/// Finds mistakes within a bounded number of steps.
 #[derive(Debug)]
 pub struct Advisor<'a> {
     lists: HashMap<&'a str, &'a ListItems>,
-    /// Comparisons that may still be made. What is not looked at is not reported.
+    /// The number of comparisons left. Mistakes beyond it are not reported.
     budget: Cell<usize>,
 }
 
@@ -21,7 +21,7 @@ pub struct Advisor<'a> {
 const BUDGET: usize = 2_000_000;
 
 impl<'a> Advisor<'a> {
-    /// An advisor who knows these lists.
+    /// Creates an advisor with the configured lists.
     pub fn new(lists: &'a [List]) -> Self {
         let lists = lists
             .iter()
@@ -33,18 +33,18 @@ impl<'a> Advisor<'a> {
         }
     }
 
-    /// Why a policy can never apply to anybody, and what would help.
+    /// Returns the reason why a policy can never apply, and a remedy.
     pub fn policy(&self, policy: &Policy) -> Option<String> {
         self.clauses(&policy.include, &policy.require, &policy.exclude)
     }
 
-    /// Why nobody can ever be in an Access group, and what would help.
+    /// Returns the reason why an Access group is always empty, and a remedy.
     pub fn group(&self, group: &AccessGroup) -> Option<String> {
         self.clauses(&group.include, &group.require, &group.exclude)
     }
 
-    /// The policies of an application that are never reached, by their places, with what keeps them
-    /// from it.
+    /// Returns the policies of an application that are never reached, by their indices, with the
+    /// reason.
     pub fn order(&self, policies: &[Policy]) -> Vec<(usize, String)> {
         let early = |policy: &Policy| {
             matches!(
@@ -108,7 +108,7 @@ impl<'a> Advisor<'a> {
             .then(|| "whoever `include` names, `require` or `exclude` keeps out; so this applies to nobody".to_owned())
     }
 
-    /// Whether `whole` applies to everything that `part` applies to.
+    /// Returns `true` if `whole` applies to every request that `part` applies to.
     fn is_part(&self, part: &Policy, whole: &Policy) -> bool {
         if !self.step() {
             return false;
@@ -126,7 +126,7 @@ impl<'a> Advisor<'a> {
             && (part.include.iter().all(included) || whole.include.iter().any(narrows))
     }
 
-    /// Whether no request can satisfy both.
+    /// Returns `true` if no request can satisfy both.
     fn contradict(&self, a: &Rule, b: &Rule) -> bool {
         if !self.step() {
             return false;
@@ -157,7 +157,7 @@ impl<'a> Advisor<'a> {
         }
     }
 
-    /// Whether whatever satisfies `part` satisfies `whole`.
+    /// Returns `true` if every request that satisfies `part` satisfies `whole`.
     fn covers(&self, whole: &Rule, part: &Rule) -> bool {
         if !self.step() {
             return false;
@@ -232,7 +232,7 @@ fn never_reached(first: &Policy, later: &Policy) -> String {
     }
 }
 
-/// The provider that somebody must have come through.
+/// Returns the identity provider that a rule requires.
 const fn provider(rule: &Rule) -> Option<&IdpId> {
     match rule {
         Rule::LoginMethod { id } => Some(id),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_hold() {
+    fn policy_that_can_never_apply_is_reported() {
         let everyone = json!([{"everyone": {}}]);
         let email = |email: &str| json!({"email": {"email": email}});
         let ip = |ip: &str| json!({"ip": {"ip": ip}});
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_reached() {
+    fn policy_that_is_never_reached_is_reported() {
         let everyone = || json!([{"everyone": {}}]);
         let none = || json!([]);
         let eng = || json!([okta("Eng", "okta")]);
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_in_time() {
+    fn advice_on_many_policies_ends_in_time() {
         let rules: Vec<Value> = (0..20_000)
             .map(|i| json!({"email": {"email": format!("p{i}@example.com")}}))
             .collect();
@@ -496,7 +496,7 @@ mod tests {
         );
         let lists = lists();
         let advisor = Advisor::new(&lists);
-        // Whatever it says, it says it soon.
+        // The advice is cut off early, whatever it is.
         let _ = (
             advisor.policy(&large),
             advisor.order(&[large.clone(), large]),

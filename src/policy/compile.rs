@@ -4,27 +4,27 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::evaluate::Standing;
-use super::names::{Names, Question, Who};
+use super::evaluate::PartialVerdict;
 use super::nets::Nets;
 use super::order::{UnknownName, order};
+use super::questions::{Question, Questions, Requester};
 use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
 use super::values::{Country, IpRange, TimeWindow};
 use crate::model::IdpId;
 
 /// One rule, compiled.
 #[derive(Debug)]
-pub(super) struct Test {
-    pub(super) ask: Ask,
-    /// Its place in the clause as it was written.
+pub(super) struct CompiledRule {
+    pub(super) condition: Condition,
+    /// Its index in the configured clause.
     pub(super) rule: usize,
 }
 
-/// What a rule asks.
+/// The condition of a rule.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum Condition {
     Everyone,
-    Person(Question),
+    User(Question),
     /// The number of an Access group. Groups have higher numbers than those that they contain.
     Group(usize),
     Method(Box<[Method]>),
@@ -36,15 +36,16 @@ pub(super) enum Ask {
     LinkedApp(Box<str>),
     Time(Box<TimeWindow>),
     Country(Country),
-    /// What nobody here can know.
+    /// Always unknown here.
     Never,
 }
 
-impl Ask {
-    /// The cheap ones decide first. The outcome does not depend on it.
+impl Condition {
+    /// Ranks conditions, so that cheap ones are evaluated first. The outcome does not depend on the
+    /// order.
     const fn cost(&self) -> u8 {
         match self {
-            Self::Everyone | Self::Person(_) => 0,
+            Self::Everyone | Self::User(_) => 0,
             Self::Method(_) | Self::Nets(_) => 1,
             Self::Certificate | Self::CommonName(_) | Self::AnyServiceToken => 2,
             Self::ServiceToken(_) | Self::LinkedApp(_) => 2,
@@ -56,12 +57,12 @@ impl Ask {
     }
 }
 
-/// The rules of one clause: those that are settled once for a person, and those that every request
-/// asks anew.
+/// The rules of one clause: those that are evaluated once per user, and those that are evaluated on
+/// every request.
 #[derive(Debug, Default)]
 pub(super) struct Clause {
-    pub(super) person: Box<[Test]>,
-    pub(super) request: Box<[Test]>,
+    pub(super) person: Box<[CompiledRule]>,
+    pub(super) request: Box<[CompiledRule]>,
 }
 
 /// `include`, `require` and `exclude`, compiled.
@@ -73,14 +74,14 @@ pub(super) struct Clauses {
 }
 
 impl Clauses {
-    /// Whether any request can make a difference.
+    /// Returns `true` if the clauses depend on the request.
     pub(super) fn ask_requests(&self) -> bool {
         [&self.include, &self.require, &self.exclude]
             .iter()
             .any(|clause| !clause.request.is_empty())
     }
 
-    fn tests(&self) -> impl Iterator<Item = &Test> {
+    fn tests(&self) -> impl Iterator<Item = &CompiledRule> {
         [&self.include, &self.require, &self.exclude]
             .into_iter()
             .flat_map(|clause| clause.person.iter().chain(&clause.request))
@@ -88,7 +89,7 @@ impl Clauses {
 
     pub(super) fn groups(&self) -> impl Iterator<Item = usize> {
         self.tests().filter_map(|test| {
-            if let Ask::Group(number) = test.ask {
+            if let Condition::Group(number) = test.condition {
                 Some(number)
             } else {
                 None
@@ -97,21 +98,25 @@ impl Clauses {
     }
 }
 
+/// The index of a policy in its application's list, in the order that was configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PolicyIndex(pub usize);
+
 #[derive(Debug)]
 pub(super) struct CompiledPolicy {
     pub(super) decision: PolicyDecision,
     pub(super) shadow: bool,
-    /// In the application's list.
-    pub(super) place: usize,
+    pub(super) index: PolicyIndex,
     pub(super) clauses: Clauses,
 }
 
-/// All policies of a snapshot: the Access groups, which they share, and the names.
+/// The parts that all policies of a snapshot share: the Access groups and the questions about
+/// users.
 #[derive(Debug, Default)]
 pub struct PolicySet {
     pub(super) groups: Box<[Clauses]>,
     group_ids: Box<[Box<str>]>,
-    pub(super) names: Names,
+    pub(super) questions: Questions,
 }
 
 /// One application's policies. Evaluated together with the [`PolicySet`] that made them.
@@ -121,14 +126,15 @@ pub struct Policies {
     pub(super) first: Box<[CompiledPolicy]>,
     /// Allow and deny.
     pub(super) rest: Box<[CompiledPolicy]>,
-    /// The groups that they need, and those that these need, each after what it contains.
+    /// The groups that the policies refer to, also through others; each comes after those that it
+    /// contains.
     pub(super) groups: Box<[usize]>,
-    /// Where somebody stands with the first ones before anything is known of them.
-    pub(super) nobody: Standing,
+    /// The partial verdict of `first` for an unknown user.
+    pub(super) nobody: PartialVerdict,
     names: Box<[(Box<str>, Option<Duration>)]>,
 }
 
-/// What [`PolicySet::compile`] makes.
+/// The result of [`PolicySet::compile`].
 pub type Compiled = (PolicySet, Vec<Policies>);
 
 impl PolicySet {
@@ -150,7 +156,7 @@ impl PolicySet {
                 .map(|(number, group)| (group.id.as_str(), number))
                 .collect(),
             groups: Vec::with_capacity(ordered.len()),
-            names: Names::default(),
+            questions: Questions::default(),
             nets: HashMap::new(),
         };
         for group in &ordered {
@@ -168,39 +174,40 @@ impl PolicySet {
         let set = Self {
             groups: compiler.groups.into(),
             group_ids,
-            names: compiler.names,
+            questions: compiler.questions,
         };
-        let nobody = set.person(Who::Unknown);
+        let nobody = set.user_facts(Requester::Unknown);
         for policies in &mut applications {
-            policies.nobody = set.first_standing(policies, &nobody);
+            policies.nobody = set.early_partial_verdict(policies, &nobody);
         }
         Ok((set, applications))
     }
 
-    /// Whether groups can be compiled.
+    /// Checks that groups can be compiled.
     ///
     /// # Errors
+    ///
     /// A rule that names no group, and groups that contain themselves.
     pub fn check(groups: &[AccessGroup]) -> Result<(), UnknownName> {
         order(groups).map(|_| ())
     }
 
-    /// The groups of a provider's that rules name, in their order.
+    /// Returns the groups of a provider that rules name, sorted.
     pub fn group_names(&self, idp: &IdpId) -> Vec<&str> {
-        self.names.groups(idp)
+        self.questions.groups(idp)
     }
 
-    /// The id of a group by its number.
+    /// Returns the id of a group.
     pub(super) fn group_id(&self, number: usize) -> &str {
         self.group_ids.get(number).map_or("", |id| id)
     }
 }
 
 impl Policies {
-    /// The name of the policy at a place, and the session duration it sets.
-    pub fn describe(&self, place: usize) -> Option<(&str, Option<Duration>)> {
+    /// Returns a policy's name, and the session duration it sets.
+    pub fn describe(&self, index: PolicyIndex) -> Option<(&str, Option<Duration>)> {
         self.names
-            .get(place)
+            .get(index.0)
             .map(|(name, duration)| (name.as_ref(), *duration))
     }
 }
@@ -209,7 +216,7 @@ struct Compiler<'a> {
     lists: &'a [List],
     numbers: HashMap<&'a str, usize>,
     groups: Vec<Clauses>,
-    names: Names,
+    questions: Questions,
     /// By the id of the list.
     nets: HashMap<String, Arc<Nets>>,
 }
@@ -217,7 +224,7 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn policies(&mut self, policies: &[Policy]) -> Result<Policies, UnknownName> {
         let (mut first, mut rest) = (Vec::new(), Vec::new());
-        for (place, policy) in policies.iter().enumerate() {
+        for (index, policy) in policies.iter().enumerate() {
             let clauses = self.clauses(&policy.include, &policy.require, &policy.exclude)?;
             let early = matches!(
                 policy.decision,
@@ -227,7 +234,7 @@ impl Compiler<'_> {
             list.push(CompiledPolicy {
                 decision: policy.decision,
                 shadow: policy.shadow,
-                place,
+                index: PolicyIndex(index),
                 clauses,
             });
         }
@@ -256,7 +263,7 @@ impl Compiler<'_> {
             first: first.into(),
             rest: rest.into(),
             groups,
-            nobody: Standing::default(),
+            nobody: PartialVerdict::default(),
             names,
         })
     }
@@ -277,22 +284,25 @@ impl Compiler<'_> {
     fn clause(&mut self, rules: &[Rule]) -> Result<Clause, UnknownName> {
         let (mut person, mut request) = (Vec::new(), Vec::new());
         for (rule, written) in rules.iter().enumerate() {
-            let ask = self.ask(written)?;
-            let of_person = match &ask {
-                Ask::Everyone | Ask::Person(_) | Ask::Never => true,
-                Ask::Group(number) => !self.groups.get(*number).is_some_and(Clauses::ask_requests),
+            let condition = self.condition(written)?;
+            let of_person = match &condition {
+                Condition::Everyone | Condition::User(_) | Condition::Never => true,
+                Condition::Group(number) => {
+                    !self.groups.get(*number).is_some_and(Clauses::ask_requests)
+                }
                 _ => false,
             };
-            if of_person { &mut person } else { &mut request }.push(Test { ask, rule });
+            if of_person { &mut person } else { &mut request }
+                .push(CompiledRule { condition, rule });
         }
-        request.sort_by_key(|test| test.ask.cost());
+        request.sort_by_key(|test| test.condition.cost());
         Ok(Clause {
             person: person.into(),
             request: request.into(),
         })
     }
 
-    fn ask(&mut self, rule: &Rule) -> Result<Ask, UnknownName> {
+    fn condition(&mut self, rule: &Rule) -> Result<Condition, UnknownName> {
         if let Rule::EmailList { id } = rule {
             let listed = self
                 .lists
@@ -302,33 +312,33 @@ impl Compiler<'_> {
                 .then_some(())
                 .ok_or_else(|| UnknownName::List(id.clone()))?;
         }
-        if let Some(question) = self.names.question(rule, self.lists) {
-            return Ok(Ask::Person(question));
+        if let Some(question) = self.questions.question(rule, self.lists) {
+            return Ok(Condition::User(question));
         }
         Ok(match rule {
-            Rule::Everyone {} => Ask::Everyone,
+            Rule::Everyone {} => Condition::Everyone,
             Rule::Group { id } => {
                 let number = self.numbers.get(id.as_str()).copied();
-                Ask::Group(number.ok_or_else(|| UnknownName::Group(id.clone()))?)
+                Condition::Group(number.ok_or_else(|| UnknownName::Group(id.clone()))?)
             }
-            Rule::Ip { ip } => Ask::Nets(Arc::new(Nets::new([ip.net()]))),
+            Rule::Ip { ip } => Condition::Nets(Arc::new(Nets::new([ip.net()]))),
             Rule::IpList { id } => {
                 let list = self.lists.iter().find(|list| list.id == *id);
                 let Some(List { items: ListItems::Ip(ranges), .. }) = list else {
                     return Err(UnknownName::List(id.clone()));
                 };
                 let nets = self.nets.entry(id.clone());
-                Ask::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(IpRange::net))))))
+                Condition::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(IpRange::net))))))
             }
-            Rule::Geo { country_code } => Ask::Country(*country_code),
-            Rule::Certificate {} => Ask::Certificate,
-            Rule::CommonName { common_name } => Ask::CommonName(common_name.as_str().into()),
-            Rule::ServiceToken { token_id } => Ask::ServiceToken(token_id.as_str().into()),
-            Rule::AnyValidServiceToken {} => Ask::AnyServiceToken,
-            Rule::LinkedAppToken { app_uid } => Ask::LinkedApp(app_uid.as_str().into()),
-            Rule::PortcullisMethod { methods } => Ask::Method(methods.iter().map(|verb| verb.0.clone()).collect()),
-            Rule::PortcullisTime(window) => Ask::Time(Box::new(window.clone())),
-            // Asked of the person above.
+            Rule::Geo { country_code } => Condition::Country(*country_code),
+            Rule::Certificate {} => Condition::Certificate,
+            Rule::CommonName { common_name } => Condition::CommonName(common_name.as_str().into()),
+            Rule::ServiceToken { token_id } => Condition::ServiceToken(token_id.as_str().into()),
+            Rule::AnyValidServiceToken {} => Condition::AnyServiceToken,
+            Rule::LinkedAppToken { app_uid } => Condition::LinkedApp(app_uid.as_str().into()),
+            Rule::PortcullisMethod { methods } => Condition::Method(methods.iter().map(|verb| verb.0.clone()).collect()),
+            Rule::PortcullisTime(window) => Condition::Time(Box::new(window.clone())),
+            // Conditions on the user, see above.
             Rule::Email { .. }
             | Rule::EmailDomain { .. }
             | Rule::EmailList { .. }
@@ -345,7 +355,7 @@ impl Compiler<'_> {
             | Rule::AuthContext { .. }
             | Rule::DevicePosture { .. }
             | Rule::UserRiskScore { .. }
-            | Rule::CloudflareAccountMember { .. } => Ask::Never,
+            | Rule::CloudflareAccountMember { .. } => Condition::Never,
         })
     }
 }

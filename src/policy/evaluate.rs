@@ -4,22 +4,24 @@ use std::net::IpAddr;
 use http::Method;
 use smallvec::SmallVec;
 
-use super::compile::{Ask, Clause, Clauses, CompiledPolicy, Policies, PolicySet, Test};
-use super::names::{Person, Who};
+use super::compile::{
+    Clause, Clauses, CompiledPolicy, CompiledRule, Condition, Policies, PolicyIndex, PolicySet,
+};
+use super::questions::{Requester, UserFacts};
 use super::rule::PolicyDecision;
 use super::trace::{Clause as Kind, Record, Subject, Trace, Untraced, Walk};
 use super::truth::{Bits, Truth};
 use super::values::Country;
 use crate::model::{Reason, UnixTime};
 
-/// Something about a request that may be there, or not, or not be known.
+/// A fact about a request that may be present, absent or unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact<T> {
-    /// Could not be learned.
+    /// It could not be determined.
     Unknown,
-    /// Known not to be there.
+    /// The request has none.
     Absent,
-    /// This.
+    /// The request has this one.
     Present(T),
 }
 
@@ -33,37 +35,37 @@ impl<T> Fact<T> {
     }
 }
 
-/// Which country an address is in.
+/// A database of the countries of IP addresses.
 pub trait Countries: std::fmt::Debug + Send + Sync {
-    /// `None` where it is not known.
+    /// Returns the country of an IP address; `None` if it is unknown.
     fn country(&self, ip: IpAddr) -> Option<Country>;
 }
 
-/// What is known about a request, besides who sent it.
+/// The facts about a request, apart from the user.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// Where it came from; canonical, so an IPv4-mapped address is IPv4. A question that names no
-    /// address leaves it open.
+    /// The client's IP address in canonical form, so an IPv4-mapped address is IPv4; `None` if a
+    /// description leaves it open.
     pub ip: Option<IpAddr>,
     /// Its method.
     pub method: &'a Method,
-    /// When it came.
+    /// Its time.
     pub now: UnixTime,
     /// The id of the service token that it presents.
     pub service_token: Fact<&'a str>,
     /// The common name of the client certificate that it presents.
     pub certificate: Fact<&'a str>,
-    /// The id of the application whose token it presents.
+    /// The id of the linked application that issued a token in the request.
     pub linked_app: Fact<&'a str>,
-    /// Where addresses are looked up; nothing is known without.
+    /// The database of countries; all are unknown without it.
     pub countries: Option<&'a dyn Countries>,
-    /// Looked up once, when the first rule asks.
+    /// The country, looked up when the first rule depends on it.
     pub country: OnceCell<Option<Country>>,
 }
 
 impl<'a> Facts<'a> {
-    /// A request of which nothing else is known: whether it presents a service token, a certificate
-    /// or another application's token is for whoever looked to say.
+    /// Creates facts with unknown credentials: the caller fills in the service token, the
+    /// certificate and the linked application if it read them.
     pub const fn new(
         ip: IpAddr,
         method: &'a Method,
@@ -91,28 +93,28 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Where a person stands with the policies of one application, before any request: what is settled
-/// for them is not asked again. Good for as long as what is known of the person and the snapshot
-/// are the ones that it was made with.
+/// The part of a verdict that depends on the user alone, for one application. Rules about the user
+/// are evaluated once and not on every request. It is valid for the snapshot and the user facts
+/// that it was made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct PartialVerdict {
     /// The policies that could still apply, by their places among the first ones or the rest, with
     /// their settled halves.
-    policies: SmallVec<[(usize, Half); 2]>,
+    policies: SmallVec<[(usize, UserPart); 2]>,
     /// The groups that requests can make a difference to, by number.
-    groups: SmallVec<[(usize, Half); 1]>,
+    groups: SmallVec<[(usize, UserPart); 1]>,
 }
 
-/// What the rules about the person come to, of each clause.
+/// The results of the rules about the user, per clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Half {
+struct UserPart {
     include: Truth,
     require: Truth,
     exclude: Truth,
 }
 
-impl Half {
-    /// What it comes to where requests make no difference any more.
+impl UserPart {
+    /// Returns the result if no request can change it any more.
     const fn settled(self, clauses_ask_requests: bool, include_asks: bool) -> Option<Truth> {
         if !clauses_ask_requests {
             return Some(self.include.and(self.require).and(self.exclude.not()));
@@ -124,7 +126,7 @@ impl Half {
     }
 }
 
-/// What the policies say.
+/// The outcome of the policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Forward, with identity.
@@ -138,7 +140,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// As logs and metrics say it.
+    /// Returns the name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -149,31 +151,64 @@ impl Outcome {
     }
 }
 
-/// What the policies say, and why.
+/// The outcome of the policies, with the policy that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What to do.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The policy that decided, by its place in the application's list; none where nothing applied.
-    pub policy: Option<usize>,
-    /// Whether something unknown stood in the way of another outcome. Such a refusal is no
-    /// judgement of the person.
+    /// The policy that decided; `None` if none applied.
+    pub policy: Option<PolicyIndex>,
+    /// `true` if an unknown fact prevented another outcome. Such a denial is no judgement of the
+    /// user.
     pub unknown: bool,
-    /// The shadow policy that would have decided before, and how.
-    pub shadow: Option<(usize, Outcome)>,
+    /// The shadow policy that would have decided before this.
+    pub shadow: Option<ShadowVerdict>,
 }
 
-/// What the first policies, bypass and Service Auth, say of a request.
+/// The decision that a shadow policy would have made, had it been enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct First {
-    /// The verdict, where one of them applies.
+pub struct ShadowVerdict {
+    /// The shadow policy.
+    pub policy: PolicyIndex,
+    /// The outcome without its `shadow` flag.
+    pub outcome: Outcome,
+}
+
+/// The verdict of the bypass and Service Auth policies, which come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlyVerdict {
+    /// The verdict, if one of them applies.
     pub verdict: Option<Verdict>,
     /// The shadow policy among them that would have decided.
-    pub shadow: Option<(usize, Outcome)>,
+    pub shadow: Option<ShadowVerdict>,
+}
+
+impl From<Verdict> for EarlyVerdict {
+    fn from(found: Verdict) -> Self {
+        let decides = matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth);
+        Self {
+            verdict: decides.then_some(found),
+            shadow: found.shadow,
+        }
+    }
+}
+
+impl EarlyVerdict {
+    /// Returns the early verdict, or else the verdict of the allow and deny policies.
+    #[must_use]
+    pub fn or_else(self, later: impl FnOnce() -> Verdict) -> Verdict {
+        self.verdict.unwrap_or_else(|| {
+            let later = later();
+            Verdict {
+                shadow: self.shadow.or(later.shadow),
+                ..later
+            }
+        })
+    }
 }
 
 impl Reason {
-    /// Why a verdict that denies does so.
+    /// Returns the reason of a verdict that denies.
     pub const fn of_denial(verdict: &Verdict) -> Self {
         match verdict {
             Verdict { unknown: true, .. } => Self::IdentityIncomplete,
@@ -186,79 +221,80 @@ impl Reason {
 }
 
 impl PolicySet {
-    /// Answers everything that this snapshot's rules ask about somebody.
-    pub fn person(&self, who: Who<'_>) -> Person {
-        self.names.person(who)
+    /// Returns the answers to all questions of this snapshot's rules about a user.
+    pub fn user_facts(&self, who: Requester<'_>) -> UserFacts {
+        self.questions.user_facts(who)
     }
 
-    /// Where somebody stands with an application's allow and deny policies.
+    /// Evaluates the rules about the user in an application's allow and deny policies.
     ///
-    /// A policy that is false while a fact is unknown stays false when it is learned, so nothing is
-    /// lost by leaving it out.
-    pub fn standing(&self, policies: &Policies, person: &Person) -> Standing {
+    /// A policy that is false while a fact is unknown stays false when the fact is known, so it can
+    /// be left out.
+    pub fn partial_verdict(&self, policies: &Policies, person: &UserFacts) -> PartialVerdict {
         self.stand(&policies.rest, &policies.groups, person, &mut Untraced)
     }
 
-    pub(super) fn first_standing(&self, policies: &Policies, person: &Person) -> Standing {
+    pub(super) fn early_partial_verdict(
+        &self,
+        policies: &Policies,
+        person: &UserFacts,
+    ) -> PartialVerdict {
         self.stand(&policies.first, &policies.groups, person, &mut Untraced)
     }
 
-    /// The first bypass or Service Auth policy that applies. Both may ask nothing about people, so
-    /// nobody is known here.
-    pub fn first(&self, policies: &Policies, facts: &Facts<'_>) -> First {
+    /// Returns the verdict of the first bypass or Service Auth policy that applies. Neither may
+    /// depend on the user, so the user is unknown here.
+    pub fn early_verdict(&self, policies: &Policies, facts: &Facts<'_>) -> EarlyVerdict {
         if policies.first.is_empty() {
-            return First {
+            return EarlyVerdict {
                 verdict: None,
                 shadow: None,
             };
         }
-        let found = self.decide(&policies.first, &policies.nobody, facts, &mut Untraced);
-        let verdict =
-            matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(found);
-        First {
-            verdict,
-            shadow: found.shadow,
-        }
+        self.decide(&policies.first, &policies.nobody, facts, &mut Untraced)
+            .into()
     }
 
     /// Returns the verdict of the first allow or deny policy that applies; deny if none does
     /// (`docs/wire.md` 9).
     ///
-    /// An allow applies where its clauses are true; a deny applies unless they are false.
-    pub fn evaluate(&self, policies: &Policies, standing: &Standing, facts: &Facts<'_>) -> Verdict {
-        self.decide(&policies.rest, standing, facts, &mut Untraced)
+    /// An allow applies if its clauses are true. A deny applies unless they are false.
+    pub fn evaluate(
+        &self,
+        policies: &Policies,
+        partial: &PartialVerdict,
+        facts: &Facts<'_>,
+    ) -> Verdict {
+        self.decide(&policies.rest, partial, facts, &mut Untraced)
     }
 
-    /// The whole way to a verdict, with every rule on it: the same evaluation, with somebody
-    /// looking on. Nobody has logged in where `person` is `None`; there is a verdict then only if
-    /// it needs no login.
-    pub fn walk(&self, policies: &Policies, person: Option<&Person>, facts: &Facts<'_>) -> Walk {
+    /// Returns the verdict with the result of every rule: the same evaluation, with a trace.
+    /// `person` is `None` for a request without a session. Then there is a verdict only if it needs
+    /// no login.
+    pub fn walk(&self, policies: &Policies, person: Option<&UserFacts>, facts: &Facts<'_>) -> Walk {
         let mut first = Record::default();
         let nobody = self.stand(
             &policies.first,
             &policies.groups,
-            &self.person(Who::Unknown),
+            &self.user_facts(Requester::Unknown),
             &mut first,
         );
-        let early = self.decide(&policies.first, &nobody, facts, &mut first);
-        let verdict =
-            matches!(early.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(early);
-        let (mut rest, mut later) = (Record::default(), None);
-        if let Some(person) = person {
-            let standing = self.stand(&policies.rest, &policies.groups, person, &mut rest);
-            let found = self.decide(&policies.rest, &standing, facts, &mut rest);
-            later = Some(Verdict {
-                shadow: early.shadow.or(found.shadow),
-                ..found
-            });
-        }
+        let early = self
+            .decide(&policies.first, &nobody, facts, &mut first)
+            .into();
+        let mut rest = Record::default();
+        let later = person.map(|person| {
+            let partial = self.stand(&policies.rest, &policies.groups, person, &mut rest);
+            self.decide(&policies.rest, &partial, facts, &mut rest)
+        });
         let groups = policies
             .groups
             .iter()
             .map(|number| (self.group_id(*number).into(), *number))
             .collect();
         Walk {
-            verdict: verdict.or(later),
+            early,
+            later,
             first,
             rest,
             groups,
@@ -269,12 +305,12 @@ impl PolicySet {
         &self,
         policies: &[CompiledPolicy],
         groups: &[usize],
-        person: &Person,
+        person: &UserFacts,
         trace: &mut T,
-    ) -> Standing {
+    ) -> PartialVerdict {
         // Each group comes after those that it contains.
         let mut settled: SmallVec<[(usize, Truth); 8]> = SmallVec::new();
-        let mut standing = Standing::default();
+        let mut partial = PartialVerdict::default();
         for number in groups {
             let Some(clauses) = self.groups.get(*number) else {
                 continue;
@@ -285,34 +321,34 @@ impl PolicySet {
                     trace.whole(Subject::Group(*number), truth);
                     settled.push((*number, truth));
                 }
-                // Requests look for it among those that they can make a difference to, though this
-                // one is false by now.
-                _ => standing.groups.push((*number, half)),
+                // Keep it even if already false: the per-request pass expects every
+                // request-dependent group.
+                _ => partial.groups.push((*number, half)),
             }
         }
-        for (place, policy) in policies.iter().enumerate() {
+        for (position, policy) in policies.iter().enumerate() {
             let clauses = &policy.clauses;
             let half = half(
                 clauses,
                 person,
                 &settled,
-                Subject::Policy(policy.place),
+                Subject::Policy(policy.index),
                 trace,
             );
             let truth = half.settled(clauses.ask_requests(), !clauses.include.request.is_empty());
             if T::ON || truth != Some(Truth::False) {
-                standing.policies.push((place, half));
+                partial.policies.push((position, half));
             }
         }
         if !T::ON {
-            self.forget_unneeded(policies, &mut standing);
+            self.forget_unneeded(policies, &mut partial);
         }
-        standing
+        partial
     }
 
-    /// Groups that no policy can ask for any more.
-    fn forget_unneeded(&self, policies: &[CompiledPolicy], standing: &mut Standing) {
-        if standing.groups.is_empty() {
+    /// Drops groups that no remaining policy depends on.
+    fn forget_unneeded(&self, policies: &[CompiledPolicy], partial: &mut PartialVerdict) {
+        if partial.groups.is_empty() {
             return;
         }
         let mut needed = Bits::new(self.groups.len());
@@ -322,22 +358,22 @@ impl PolicySet {
                 .filter_map(|number| u32::try_from(number).ok())
                 .for_each(|number| needed.insert(number));
         };
-        for policy in standing
+        for policy in partial
             .policies
             .iter()
-            .filter_map(|(place, _)| policies.get(*place))
+            .filter_map(|(position, _)| policies.get(*position))
         {
             need(&policy.clauses, &mut needed);
         }
         let is_needed =
             |needed: &Bits, number: usize| u32::try_from(number).is_ok_and(|n| needed.contains(n));
         // Those that contain a group come after it.
-        for (number, _) in standing.groups.iter().rev() {
+        for (number, _) in partial.groups.iter().rev() {
             if let (true, Some(clauses)) = (is_needed(&needed, *number), self.groups.get(*number)) {
                 need(clauses, &mut needed);
             }
         }
-        standing
+        partial
             .groups
             .retain(|(number, _)| is_needed(&needed, *number));
     }
@@ -345,12 +381,12 @@ impl PolicySet {
     pub(super) fn decide<T: Trace>(
         &self,
         policies: &[CompiledPolicy],
-        standing: &Standing,
+        partial: &PartialVerdict,
         facts: &Facts<'_>,
         trace: &mut T,
     ) -> Verdict {
         let mut groups: Groups = SmallVec::new();
-        for (number, half) in &standing.groups {
+        for (number, half) in &partial.groups {
             let truth = match self.groups.get(*number) {
                 Some(clauses) => whole(
                     clauses,
@@ -365,8 +401,8 @@ impl PolicySet {
             groups.push((*number, truth));
         }
         let (mut unknown, mut shadow, mut verdict) = (false, None, None);
-        for (place, half) in &standing.policies {
-            let Some(policy) = policies.get(*place) else {
+        for (position, half) in &partial.policies {
+            let Some(policy) = policies.get(*position) else {
                 continue;
             };
             let truth = whole(
@@ -374,7 +410,7 @@ impl PolicySet {
                 *half,
                 facts,
                 &groups,
-                Subject::Policy(policy.place),
+                Subject::Policy(policy.index),
                 trace,
             );
             let outcome = match (policy.decision, truth) {
@@ -389,13 +425,16 @@ impl PolicySet {
                 _ => continue,
             };
             if policy.shadow {
-                shadow = shadow.or(Some((policy.place, outcome)));
+                shadow = shadow.or(Some(ShadowVerdict {
+                    policy: policy.index,
+                    outcome,
+                }));
                 continue;
             }
             let unknown = outcome == Outcome::Deny && (unknown || truth == Truth::Unknown);
             verdict = verdict.or(Some(Verdict {
                 outcome,
-                policy: Some(policy.place),
+                policy: Some(policy.index),
                 unknown,
                 shadow,
             }));
@@ -417,15 +456,15 @@ type Groups = SmallVec<[(usize, Truth); 4]>;
 
 fn half<T: Trace>(
     clauses: &Clauses,
-    person: &Person,
+    person: &UserFacts,
     groups: &[(usize, Truth)],
     subject: Subject,
     trace: &mut T,
-) -> Half {
-    let ask = |test: &Test| match &test.ask {
-        Ask::Everyone => Truth::True,
-        Ask::Person(question) => person.answer(*question),
-        Ask::Group(number) => known(groups, *number),
+) -> UserPart {
+    let ask = |test: &CompiledRule| match &test.condition {
+        Condition::Everyone => Truth::True,
+        Condition::User(question) => person.answer(*question),
+        Condition::Group(number) => known(groups, *number),
         _ => Truth::Unknown,
     };
     let mut any = |kind, clause: &Clause| match kind {
@@ -434,34 +473,34 @@ fn half<T: Trace>(
             any(&clause.person, Truth::False, ask, (subject, kind), trace)
         }
     };
-    Half {
+    UserPart {
         include: any(Kind::Include, &clauses.include),
         require: any(Kind::Require, &clauses.require),
         exclude: any(Kind::Exclude, &clauses.exclude),
     }
 }
 
-/// What a group or policy comes to for one request.
+/// Evaluates a group or policy for one request.
 fn whole<T: Trace>(
     clauses: &Clauses,
-    half: Half,
+    half: UserPart,
     facts: &Facts<'_>,
     groups: &Groups,
     subject: Subject,
     trace: &mut T,
 ) -> Truth {
-    let ask = |test: &Test| match &test.ask {
-        Ask::Method(methods) => methods.contains(facts.method).into(),
-        Ask::Nets(nets) => facts.ip.map(|ip| nets.contain(ip)).into(),
-        Ask::Certificate => facts.certificate.is(|_| true),
-        Ask::CommonName(name) => facts.certificate.is(|found| **found == **name),
-        Ask::AnyServiceToken => facts.service_token.is(|_| true),
-        Ask::ServiceToken(id) => facts.service_token.is(|found| **found == **id),
-        Ask::LinkedApp(id) => facts.linked_app.is(|found| **found == **id),
-        Ask::Group(number) => known(groups, *number),
-        Ask::Time(window) => window.holds(facts.now).into(),
-        Ask::Country(country) => facts.is_in(*country),
-        Ask::Everyone | Ask::Person(_) | Ask::Never => Truth::Unknown,
+    let ask = |test: &CompiledRule| match &test.condition {
+        Condition::Method(methods) => methods.contains(facts.method).into(),
+        Condition::Nets(nets) => facts.ip.map(|ip| nets.contain(ip)).into(),
+        Condition::Certificate => facts.certificate.is(|_| true),
+        Condition::CommonName(name) => facts.certificate.is(|found| **found == **name),
+        Condition::AnyServiceToken => facts.service_token.is(|_| true),
+        Condition::ServiceToken(id) => facts.service_token.is(|found| **found == **id),
+        Condition::LinkedApp(id) => facts.linked_app.is(|found| **found == **id),
+        Condition::Group(number) => known(groups, *number),
+        Condition::Time(window) => window.holds(facts.now).into(),
+        Condition::Country(country) => facts.is_in(*country),
+        Condition::Everyone | Condition::User(_) | Condition::Never => Truth::Unknown,
     };
     let include = any(
         &clauses.include.request,
@@ -492,11 +531,11 @@ fn whole<T: Trace>(
     truth
 }
 
-/// Whether any of them holds, given what is known of the others; ends with the first that does.
+/// Returns `known` or any of the rules. Stops at the first that holds.
 fn any<T: Trace>(
-    tests: &[Test],
+    tests: &[CompiledRule],
     mut known: Truth,
-    ask: impl Fn(&Test) -> Truth,
+    ask: impl Fn(&CompiledRule) -> Truth,
     at: (Subject, Kind),
     trace: &mut T,
 ) -> Truth {
@@ -511,11 +550,11 @@ fn any<T: Trace>(
     known
 }
 
-/// Whether all of them hold, given what is known of the others; ends with the first that does not.
+/// Returns `known` and all of the rules. Stops at the first that does not hold.
 fn all<T: Trace>(
-    tests: &[Test],
+    tests: &[CompiledRule],
     mut known: Truth,
-    ask: impl Fn(&Test) -> Truth,
+    ask: impl Fn(&CompiledRule) -> Truth,
     at: (Subject, Kind),
     trace: &mut T,
 ) -> Truth {

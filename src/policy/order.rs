@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::rule::{AccessGroup, Rule};
 
-/// A rule that names what does not exist, or a group that contains itself.
+/// A rule with an unknown name, or a group that contains itself.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UnknownName {
     /// No such group.
@@ -25,11 +25,12 @@ enum Mark {
     Done,
 }
 
-/// Where each group stands in an order in which every group comes after those that it contains.
+/// Sorts groups so that each comes after those that it contains.
 ///
-/// Depth first, without recursion: groups may be nested as deeply as a file can say.
+/// Depth first and without recursion: a file may nest groups to any depth.
 ///
 /// # Errors
+///
 /// A rule that names no group, and groups that contain themselves.
 pub(super) fn order(groups: &[AccessGroup]) -> Result<Vec<&AccessGroup>, UnknownName> {
     let places: HashMap<&str, usize> = groups

@@ -2,15 +2,15 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::rule::{AccessGroup, Policy, Rule};
 
-/// What a service's answer is known by: where it is asked, and where its keys are. What was
-/// answered under other keys is the answer of somebody else.
+/// Returns the key of a service's answer: its URL and the URL of its keys. An answer under other
+/// keys is that of another service.
 pub fn evaluation_key(evaluate_url: &str, keys_url: &str) -> String {
     // No address has a space.
     format!("{evaluate_url} {keys_url}")
 }
 
-/// The services that an application's policies ask at login, also through Access groups: where each
-/// is asked, and where its keys are.
+/// Returns the services that an application's policies ask at login, also through Access groups:
+/// the URL of each, and the URL of its keys.
 pub fn evaluations<'a>(
     policies: impl IntoIterator<Item = &'a Policy>,
     groups: &'a [AccessGroup],
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_through_groups_is_asked_once() {
+    fn evaluation_through_groups_is_listed_once() {
         let ask =
             |name: &str| json!({"external_evaluation": {"evaluate_url": name, "keys_url": "keys"}});
         let group = |id: &str, include: serde_json::Value| -> AccessGroup {

@@ -10,12 +10,12 @@ use crate::model::IdpId;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rule {
-    /// The person's address, compared without regard to case.
+    /// The user's email address, compared without regard to case.
     Email {
         /// The whole address.
         email: String,
     },
-    /// What stands after the `@`.
+    /// The domain of the email address.
     EmailDomain {
         /// The domain, without the `@`. Subdomains are other domains.
         domain: String,
@@ -25,9 +25,9 @@ pub enum Rule {
         /// The list's id.
         id: String,
     },
-    /// Anybody.
+    /// Every request.
     Everyone {},
-    /// The client's address.
+    /// The client's IP address.
     Ip {
         /// An address or a network in CIDR form.
         ip: IpRange,
@@ -37,7 +37,7 @@ pub enum Rule {
         /// The list's id.
         id: String,
     },
-    /// The country that the client's address is in.
+    /// The country of the client's IP address.
     Geo {
         /// Two capital letters (ISO 3166-1).
         country_code: Country,
@@ -54,7 +54,7 @@ pub enum Rule {
         /// The provider's id.
         identity_provider_id: IdpId,
     },
-    /// An attribute of a SAML assertion, byte for byte; one of its values where it has several.
+    /// An attribute of a SAML assertion, byte for byte; one of its values if it has several.
     Saml {
         /// The attribute's name.
         attribute_name: String,
@@ -63,7 +63,7 @@ pub enum Rule {
         /// The provider's id.
         identity_provider_id: IdpId,
     },
-    /// A claim of an OpenID provider, byte for byte; one of its values where it has several.
+    /// A claim of an OpenID provider, byte for byte; one of its values if it has several.
     Oidc {
         /// The claim's name.
         claim_name: String,
@@ -85,7 +85,7 @@ pub enum Rule {
     GithubOrganization {
         /// The organisation.
         name: String,
-        /// The team; any where there is none.
+        /// The team; any if `None`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         team: Option<String>,
         /// The provider's id.
@@ -98,12 +98,12 @@ pub enum Rule {
         /// The provider's id.
         identity_provider_id: IdpId,
     },
-    /// The identity provider that the person came through.
+    /// The identity provider of the login.
     LoginMethod {
         /// The provider's id.
         id: IdpId,
     },
-    /// How the person proved who they are (`amr`, RFC 8176), byte for byte.
+    /// An authentication method of the login (`amr`, RFC 8176), byte for byte.
     AuthMethod {
         /// One method, such as `mfa`.
         auth_method: String,
@@ -131,9 +131,9 @@ pub enum Rule {
     },
     /// Any service token that is valid.
     AnyValidServiceToken {},
-    /// What a service of one's own says at login.
+    /// The answer of an external evaluation service at login.
     ExternalEvaluation {
-        /// Where to ask.
+        /// The URL of the service.
         evaluate_url: String,
         /// The keys that the answer is signed with.
         keys_url: String,
@@ -148,7 +148,7 @@ pub enum Rule {
         /// The check.
         integration_uid: String,
     },
-    /// How risky Cloudflare takes the person to be.
+    /// The risk score of the user at Cloudflare.
     UserRiskScore {
         /// The levels.
         user_risk_score: Vec<String>,
@@ -168,101 +168,77 @@ pub enum Rule {
     PortcullisTime(TimeWindow),
 }
 
-/// What a rule asks about, and so when it can be answered.
+/// The subject of a rule, and so the time at which it can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
     /// Nothing.
     Anybody,
-    /// The person: known from the login on, the same for every request of a session.
-    Person,
+    /// The user: known from the login on, and the same for every request of a session.
+    User,
     /// The request: known anew each time.
     Request,
-    /// Whatever the rules of the group ask about.
+    /// The subjects of the group's rules.
     Group,
-    /// Services that do not exist here: never known.
+    /// Services that do not exist here: always unknown.
     Elsewhere,
 }
 
 impl Rule {
-    /// The selector's name, as it is written.
+    /// Returns the selector's name in the configuration.
     pub const fn selector(&self) -> &'static str {
-        match self {
-            Self::Email { .. } => "email",
-            Self::EmailDomain { .. } => "email_domain",
-            Self::EmailList { .. } => "email_list",
-            Self::Everyone {} => "everyone",
-            Self::Ip { .. } => "ip",
-            Self::IpList { .. } => "ip_list",
-            Self::Geo { .. } => "geo",
-            Self::Group { .. } => "group",
-            Self::Okta { .. } => "okta",
-            Self::Saml { .. } => "saml",
-            Self::Oidc { .. } => "oidc",
-            Self::AzureAd { .. } => "azureAD",
-            Self::GithubOrganization { .. } => "github-organization",
-            Self::Gsuite { .. } => "gsuite",
-            Self::LoginMethod { .. } => "login_method",
-            Self::AuthMethod { .. } => "auth_method",
-            Self::AuthContext { .. } => "auth_context",
-            Self::Certificate {} => "certificate",
-            Self::CommonName { .. } => "common_name",
-            Self::ServiceToken { .. } => "service_token",
-            Self::AnyValidServiceToken {} => "any_valid_service_token",
-            Self::ExternalEvaluation { .. } => "external_evaluation",
-            Self::LinkedAppToken { .. } => "linked_app_token",
-            Self::DevicePosture { .. } => "device_posture",
-            Self::UserRiskScore { .. } => "user_risk_score",
-            Self::CloudflareAccountMember { .. } => "cloudflare_account_member",
-            Self::PortcullisMethod { .. } => "portcullis_method",
-            Self::PortcullisTime(_) => "portcullis_time",
-        }
+        self.selector_and_subject().0
     }
 
-    /// What it asks about. A bypass is decided before anybody logs in and may not ask about the
-    /// person.
+    /// Returns the subject of the rule. A bypass is decided before any login, so its rules may not
+    /// depend on the user.
     pub const fn about(&self) -> About {
+        self.selector_and_subject().1
+    }
+
+    /// The table of selectors.
+    const fn selector_and_subject(&self) -> (&'static str, About) {
         match self {
-            Self::Everyone {} => About::Anybody,
-            Self::Email { .. }
-            | Self::EmailDomain { .. }
-            | Self::EmailList { .. }
-            | Self::Okta { .. }
-            | Self::Saml { .. }
-            | Self::Oidc { .. }
-            | Self::LoginMethod { .. }
-            | Self::AuthMethod { .. }
-            | Self::ExternalEvaluation { .. } => About::Person,
-            Self::Ip { .. }
-            | Self::IpList { .. }
-            | Self::Geo { .. }
-            | Self::Certificate {}
-            | Self::CommonName { .. }
-            | Self::ServiceToken { .. }
-            | Self::AnyValidServiceToken {}
-            | Self::LinkedAppToken { .. }
-            | Self::PortcullisMethod { .. }
-            | Self::PortcullisTime(_) => About::Request,
-            Self::Group { .. } => About::Group,
-            Self::AzureAd { .. }
-            | Self::GithubOrganization { .. }
-            | Self::Gsuite { .. }
-            | Self::AuthContext { .. }
-            | Self::DevicePosture { .. }
-            | Self::UserRiskScore { .. }
-            | Self::CloudflareAccountMember { .. } => About::Elsewhere,
+            Self::Email { .. } => ("email", About::User),
+            Self::EmailDomain { .. } => ("email_domain", About::User),
+            Self::EmailList { .. } => ("email_list", About::User),
+            Self::Everyone {} => ("everyone", About::Anybody),
+            Self::Ip { .. } => ("ip", About::Request),
+            Self::IpList { .. } => ("ip_list", About::Request),
+            Self::Geo { .. } => ("geo", About::Request),
+            Self::Group { .. } => ("group", About::Group),
+            Self::Okta { .. } => ("okta", About::User),
+            Self::Saml { .. } => ("saml", About::User),
+            Self::Oidc { .. } => ("oidc", About::User),
+            Self::AzureAd { .. } => ("azureAD", About::Elsewhere),
+            Self::GithubOrganization { .. } => ("github-organization", About::Elsewhere),
+            Self::Gsuite { .. } => ("gsuite", About::Elsewhere),
+            Self::LoginMethod { .. } => ("login_method", About::User),
+            Self::AuthMethod { .. } => ("auth_method", About::User),
+            Self::AuthContext { .. } => ("auth_context", About::Elsewhere),
+            Self::Certificate {} => ("certificate", About::Request),
+            Self::CommonName { .. } => ("common_name", About::Request),
+            Self::ServiceToken { .. } => ("service_token", About::Request),
+            Self::AnyValidServiceToken {} => ("any_valid_service_token", About::Request),
+            Self::ExternalEvaluation { .. } => ("external_evaluation", About::User),
+            Self::LinkedAppToken { .. } => ("linked_app_token", About::Request),
+            Self::DevicePosture { .. } => ("device_posture", About::Elsewhere),
+            Self::UserRiskScore { .. } => ("user_risk_score", About::Elsewhere),
+            Self::CloudflareAccountMember { .. } => ("cloudflare_account_member", About::Elsewhere),
+            Self::PortcullisMethod { .. } => ("portcullis_method", About::Request),
+            Self::PortcullisTime(_) => ("portcullis_time", About::Request),
         }
     }
 }
 
-/// What a policy does with those it applies to.
+/// The effect of a policy that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyDecision {
-    /// They may.
+    /// Allow the user.
     Allow,
-    /// They may not.
+    /// Deny the user.
     Deny,
-    /// They may without a login: Service Auth.
+    /// Admit a service client without a login: Service Auth.
     NonIdentity,
     /// No check at all, and no identity.
     Bypass,
@@ -272,12 +248,12 @@ pub enum PolicyDecision {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Its own id; the name serves where there is none.
+    /// Its own id; the name serves if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// For people.
+    /// Its name.
     pub name: String,
-    /// What it does.
+    /// Its effect.
     pub decision: PolicyDecision,
     /// At least one of these.
     pub include: Vec<Rule>,
@@ -287,8 +263,7 @@ pub struct Policy {
     /// And none of these.
     #[serde(default)]
     pub exclude: Vec<Rule>,
-    /// How long a session opened by this policy lasts; the application's duration where it says
-    /// nothing.
+    /// The lifetime of a session that this policy opens; the application's if `None`.
     #[serde(
         default,
         with = "crate::model::duration::option",
@@ -304,9 +279,9 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessGroup {
-    /// What rules refer to.
+    /// Its id, which rules refer to.
     pub id: String,
-    /// For people.
+    /// Its name.
     pub name: String,
     /// At least one of these.
     pub include: Vec<Rule>,
@@ -318,11 +293,11 @@ pub struct AccessGroup {
     pub exclude: Vec<Rule>,
 }
 
-/// What a list holds.
+/// The items of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ListItems {
-    /// Addresses of people, for `email_list`.
+    /// Email addresses, for `email_list`.
     Email(Vec<String>),
     /// Addresses and networks, for `ip_list`.
     Ip(Vec<IpRange>),
@@ -331,11 +306,11 @@ pub enum ListItems {
 /// A list, for rules that would otherwise be very many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
-    /// What rules refer to.
+    /// Its id, which rules refer to.
     pub id: String,
-    /// For people.
+    /// Its name.
     pub name: String,
-    /// What is on it.
+    /// Its items.
     pub items: ListItems,
 }
 
@@ -368,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_of_access_reads_and_writes_the_same() {
+    fn rule_in_the_json_of_access_round_trips() {
         for json in [
             r#"{"email":{"email":"a@b.c"}}"#,
             r#"{"email_domain":{"domain":"b.c"}}"#,

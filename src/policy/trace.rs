@@ -1,13 +1,14 @@
 use std::collections::HashMap;
 
-use super::evaluate::Verdict;
+use super::compile::PolicyIndex;
+use super::evaluate::{EarlyVerdict, Verdict};
 use super::truth::Truth;
 
-/// What a rule belongs to.
+/// The owner of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
-    /// The policy at that place of the application's list.
-    Policy(usize),
+    /// A policy of the application.
+    Policy(PolicyIndex),
     /// The Access group of that number.
     Group(usize),
 }
@@ -23,16 +24,15 @@ pub enum Clause {
     Exclude,
 }
 
-/// Looks on while policies are evaluated. With [`Untraced`] nothing of it is left after
-/// compilation; while anything else looks on, every rule is asked, also those whose answer makes no
-/// difference any more.
+/// Receives the results of an evaluation. [`Untraced`] compiles to nothing. With any other trace
+/// every rule is evaluated, also if it cannot change the outcome any more.
 pub(super) trait Trace {
     const ON: bool = true;
     fn rule(&mut self, at: (Subject, Clause), rule: usize, truth: Truth);
     fn whole(&mut self, subject: Subject, truth: Truth);
 }
 
-/// Nobody looks on.
+/// Discards the results.
 pub(super) struct Untraced;
 
 impl Trace for Untraced {
@@ -41,7 +41,7 @@ impl Trace for Untraced {
     fn whole(&mut self, _subject: Subject, _truth: Truth) {}
 }
 
-/// Every rule with what it came to.
+/// The result of every rule.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     rules: HashMap<(Subject, Clause, usize), Truth>,
@@ -58,28 +58,39 @@ impl Trace for Record {
     }
 }
 
-/// The way to a verdict: what every rule, policy and Access group came to.
+/// A verdict with the result of every rule, policy and Access group.
 #[derive(Debug)]
 pub struct Walk {
-    /// What the policies say; `None` where that depends on who logs in.
-    pub verdict: Option<Verdict>,
+    /// The verdict of the bypass and Service Auth policies.
+    pub early: EarlyVerdict,
+    /// The verdict of the allow and deny policies; `None` without a session.
+    pub later: Option<Verdict>,
     pub(super) first: Record,
     pub(super) rest: Record,
     /// By their ids.
     pub(super) groups: HashMap<String, usize>,
 }
 
-/// What rules belong to, as it is written.
+/// The owner of a rule, by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// The policy at that place of the application's list.
-    Policy(usize),
+    /// A policy of the application.
+    Policy(PolicyIndex),
     /// The Access group with that id.
     Group(&'a str),
 }
 
 impl Walk {
-    /// What a policy or group came to; `None` where it was not asked, because nobody has logged in.
+    /// Returns the verdict; `None` if it depends on who logs in.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.later {
+            Some(later) => Some(self.early.or_else(|| later)),
+            None => self.early.verdict,
+        }
+    }
+
+    /// Returns the result of a policy or group; `None` if it was not evaluated, for want of a
+    /// session.
     pub fn truth(&self, part: Part<'_>) -> Option<Truth> {
         let subject = self.subject(part)?;
         self.records()
@@ -87,7 +98,7 @@ impl Walk {
             .copied()
     }
 
-    /// What the rule at that place of a clause came to.
+    /// Returns the result of a rule, given by its index in a clause.
     pub fn rule(&self, part: Part<'_>, clause: Clause, rule: usize) -> Option<Truth> {
         let subject = self.subject(part)?;
         self.records()
@@ -95,14 +106,14 @@ impl Walk {
             .copied()
     }
 
-    /// Groups may have been asked twice; what is known of the person is in the second.
+    /// Groups may have been evaluated twice. The second time the user was known.
     fn records(&self) -> impl Iterator<Item = &Record> {
         [&self.rest, &self.first].into_iter()
     }
 
     fn subject(&self, part: Part<'_>) -> Option<Subject> {
         Some(match part {
-            Part::Policy(place) => Subject::Policy(place),
+            Part::Policy(index) => Subject::Policy(index),
             Part::Group(id) => Subject::Group(*self.groups.get(id)?),
         })
     }

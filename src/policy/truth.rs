@@ -1,13 +1,13 @@
 use smallvec::SmallVec;
 
-/// Three-valued truth (Kleene): what is not known is neither true nor false.
+/// Three-valued truth (Kleene): unknown is neither true nor false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Truth {
-    /// Known to hold.
+    /// True.
     True,
-    /// Known not to hold.
+    /// False.
     False,
-    /// Could not be learned.
+    /// Unknown.
     Unknown,
 }
 

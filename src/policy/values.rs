@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::UnixTime;
 
-/// An address or a network. It keeps the text it was written with, so that what is read back is
-/// what was written.
+/// An IP address or a network. It keeps its text, so that it is written as it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IpRange {
@@ -136,7 +135,7 @@ impl From<Verb> for String {
     }
 }
 
-/// From a time of day to another, on some days, where some clock hangs.
+/// A window of time on some days of the week, in a time zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "TimeWindowText", into = "TimeWindowText")]
 pub struct TimeWindow {
@@ -154,19 +153,19 @@ pub struct TimeWindow {
 pub struct TimeWindowText {
     /// The first minute, `08:00`.
     pub from: String,
-    /// The first minute after it. Where it is before `from`, the window ends on the next day.
+    /// The first minute after it. If that is before `from`, the window ends on the next day.
     pub to: String,
-    /// The days on which it begins, `mon` to `sun`; all where there are none.
+    /// The days on which it begins, `mon` to `sun`; all if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub days: Vec<String>,
-    /// Where the clock hangs, as the tz database names it: `Europe/Berlin`.
+    /// The time zone's name in the tz database: `Europe/Berlin`.
     pub time_zone: String,
 }
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 impl TimeWindow {
-    /// Whether that moment is within.
+    /// Returns [`Truth::True`] if a time is within the window.
     pub fn holds(&self, now: UnixTime) -> Option<bool> {
         let now = jiff::Timestamp::from_second(i64::try_from(now.0).ok()?).ok()?;
         let now = self.zone.to_datetime(now);
@@ -186,7 +185,8 @@ impl TimeWindow {
 }
 
 impl TimeWindow {
-    /// The day and the time of day there, for people; `None` where the calendar ends.
+    /// Returns the day and the time of day in that time zone, for display; `None` beyond the
+    /// calendar's range.
     pub fn local(&self, now: UnixTime) -> Option<String> {
         let now = jiff::Timestamp::from_second(i64::try_from(now.0).ok()?).ok()?;
         Some(format!(

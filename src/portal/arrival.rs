@@ -1,8 +1,8 @@
 //! The end of a login to an application, on the team domain.
 //!
-//! Decides, by the application's policies, whether the browser of a signed-in user is handed over to
-//! the application's host. Trusts the organisation session. Never hands over to a host that is not
-//! the application's.
+//! Decides, by the application's policies, whether the browser of a signed-in user is handed over
+//! to the application's host. Trusts the organisation session. Never hands over to a host that is
+//! not the application's.
 
 use http::Method;
 
@@ -11,7 +11,7 @@ use crate::engine::Application;
 use crate::login::{Destination, Handover, Terms};
 use crate::model::{Identity, UnixTime};
 use crate::observe::audit::Via;
-use crate::policy::{Fact, Facts, Outcome, Verdict, Who};
+use crate::policy::{Fact, Facts, Outcome, Requester, Verdict};
 
 /// Evaluates the application's policies for a signed-in user, and prepares the hand-over.
 pub(super) async fn arrive(
@@ -87,7 +87,7 @@ fn evaluate(step: &LoginStep<'_>, application: &Application, identity: &Identity
             step.snapshot.countries(),
         )
     };
-    let user = Who::Person {
+    let user = Requester::User {
         email: &identity.email,
         identity: Some(identity),
     };

@@ -1,7 +1,8 @@
-//! `authorized` on an application's host: a hand-over arrives and becomes the application's session.
+//! `authorized` on an application's host: a hand-over arrives and mode the application's
+//! session.
 //!
-//! Decides the end of a login for the browser. Trusts a redeemed hand-over. Never sets a session for
-//! an application that does not have the host, and never starts a login that would loop.
+//! Decides the end of a login for the browser. Trusts a redeemed hand-over. Never sets a session
+//! for an application that does not have the host, and never starts a login that would loop.
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};

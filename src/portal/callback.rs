@@ -9,6 +9,7 @@ use http::{Method, Response, header};
 use super::error_pages;
 use super::oidc::OidcResponse;
 use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
+use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
 use super::saml::SamlCallback;
 use crate::control::{Access, Flows};
@@ -17,35 +18,17 @@ use crate::model::UnixTime;
 use crate::observe::audit::Via;
 use crate::store::StoreError;
 
-/// A response of an identity provider, in the form of its protocol.
-pub(super) trait ProviderResponse: Sized {
-    /// The protocol's data of a flow, kept in the browser's cookie.
-    type Pending;
-
-    /// Returns the state of the login that this answers.
-    fn state(&self) -> &State;
-
-    /// Returns the flow, if this browser began it.
-    fn take_flow(&mut self, flows: &Flows, request: &PortalRequest) -> Option<Flow<Self::Pending>>;
-
-    /// Returns the error that the response reports, if it does. It is not verified.
-    async fn reported(&self, flows: &Flows, request: &PortalRequest) -> Option<Reported>;
-
-    /// Verifies the response.
-    async fn finish(self, step: &LoginStep<'_>, pending: Self::Pending) -> LoginOutcome;
-}
-
 /// Answers a callback, over OpenID Connect by GET and over SAML by POST.
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     if request.method == Method::POST {
         match SamlCallback::read(access, request).await {
             Ok(response) => finish(access, request, response).await,
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     } else {
-        match OidcResponse::read(&access.flows, &access.audit, request) {
+        match OidcResponse::read(access, request) {
             Ok(response) => finish(access, request, response).await,
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     }
 }
@@ -66,7 +49,7 @@ async fn finish<R: ProviderResponse>(
         request,
         purpose: &purpose,
     };
-    let flow = returned.take_flow(&access.flows, request);
+    let flow = returned.take_flow(access.flows.seal(), request);
     let flow = match UsedFlow::of(&access.flows, flow, returned.state(), request.now).await {
         Ok(UsedFlow::First(flow)) => flow,
         Ok(UsedFlow::Unusable(cause)) => {

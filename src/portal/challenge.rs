@@ -287,8 +287,7 @@ impl LoginRequired<'_> {
         let (host, application) = (self.host(), &self.application().settings().name);
         tracing::warn!(
             reason = REASON, %refused, application = %application, host, request_id = %self.id,
-            "the sessions that the team gives are not accepted here; check this node's clock, and that it has the same applications \
-             and identity providers as the team"
+            "this node rejects the team's sessions; check its clock, and that it has the team's applications and identity providers"
         );
         let (url, id) = (self.page_url(), self.id.to_string());
         let page = ErrorPage::session_not_accepted(&url, &id).with_reason(REASON);

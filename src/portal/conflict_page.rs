@@ -16,7 +16,7 @@ pub(super) fn conflict_page(
     let (cookie, host) = (conflict.cookie, conflict.host);
     tracing::warn!(
         cookie, host, request_id = %id,
-        "a browser sends this cookie from two logins, and again after both were expired; another host of the domain may set it"
+        "the browser sends this cookie from two logins, even after both were expired; another host of the domain may set it"
     );
     // Which parent domain the hosts share is unknown here. Users see the cookies of the host and of
     // its parent.

@@ -1,7 +1,7 @@
 //! The error pages of our endpoints.
 //!
-//! Decides which status, sentence and links a failed request to an endpoint gets. The page itself is
-//! of [`crate::pages`]; refused requests to applications are answered in `gate`.
+//! Decides which status, sentence and links a failed request to an endpoint gets. The page itself
+//! is of [`crate::pages`]; refused requests to applications are answered in `gate`.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};

@@ -2,18 +2,18 @@ use bytes::Bytes;
 use http::Response;
 
 use super::error_pages;
-use crate::control::{Running, Sessions};
+use crate::control::Sessions;
+use crate::engine::Snapshot;
 use crate::login::{LOGGED_OUT, PortalRequest};
 use crate::pages::{Home, LoggedOut, answer};
 use crate::route::Endpoint;
 
 /// Answers `/` on the team domain, with the signed-in user's email address and a link to sign out.
 pub(super) async fn home(
-    running: &Running,
+    snapshot: &Snapshot,
     sessions: &Sessions,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let snapshot = running.snapshot();
     let Ok(login) = sessions
         .organisation_session(&request.headers, request.now)
         .await

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Response};
 use super::conflict_page::conflict_page;
 use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
 use super::{error_pages, provider_request};
-use crate::control::{Access, Organisation, Running};
+use crate::control::{Access, Organisation, Services};
 use crate::cookie;
 use crate::engine::Snapshot;
 use crate::idp::{Hints, Prompt, Provider};
@@ -14,7 +14,7 @@ use crate::login::{
     Conflict, Destination, Handover, LoginPurpose, PortalRequest, ReturnTo, ReturnToError, State,
     app_session_hash,
 };
-use crate::model::{Aud, Authority, IdpId, Reason};
+use crate::model::{Aud, HostPort, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::observe::metrics;
 use crate::pages::{ErrorPage, Link, LoginChooser, answer};
@@ -30,7 +30,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     // The browser would end on the front page, and the user would not know why.
     let page = request.parameter("redirect_url");
     if page.is_some_and(|page| ReturnTo::read(&page) == Err(ReturnToError::TooLong)) {
-        return target_too_long(&access.running, &destination, request);
+        return target_too_long(&access.running.services(), &destination, request);
     }
     let authentication = Authentication::required(request);
     let session = match authentication {
@@ -116,11 +116,11 @@ impl Authentication {
 }
 
 fn target_too_long(
-    running: &Running,
+    services: &Services,
     destination: &Destination,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let login = destination.login_url(&running.services().team_url);
+    let login = destination.login_url(&services.team_url);
     let id = request.id.to_string();
     let page =
         ErrorPage::login_target_too_long(&login, &id).with_reason(Reason::TargetTooLong.id());
@@ -228,7 +228,7 @@ fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destinati
         .find('/')
         .and_then(|at| target.split_at_checked(at))
         .unwrap_or((target, "/"));
-    let host = Authority::parse(host).ok()?.host.into_owned();
+    let host = HostPort::parse(host).ok()?.host.into_owned();
     let application = match request.parameter("kid") {
         Some(kid) => snapshot.application(&Aud::parse(&kid).ok()?)?,
         None => snapshot

@@ -9,16 +9,16 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::error_pages;
 use super::provider_logout::ProviderLogout;
-use crate::control::{Access, Audit, BrowserSessions, Flows, Issuer, Running, SignedIn};
-use crate::cookie::{self, SameSite, SetCookie};
+use crate::control::{Access, Audit, BrowserSessions, Issuer, SignedIn};
+use crate::cookie::{self, SameSite, SealingKey, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{AppSession, Conflict, HostRole, Landing, PortalRequest, ReturnTo};
 use crate::model::{IdentityNonce, Reason};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::Endpoint;
 
-/// Answers `logout`: ends the login of the browser's session, for every application. `returnTo` names
-/// the page after it, which can only be on the team domain or on an application's host.
+/// Answers `logout`: ends the login of the browser's session, for every application. `returnTo`
+/// names the page after it, which can only be on the team domain or on an application's host.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let return_to = request.parameter("returnTo");
     let return_to =
@@ -34,7 +34,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     let is_remote = matches!(*access.issuer, Issuer::Remote(_));
     let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
         if are_incomplete && !is_remote {
-            return match intent(&access.flows, request, &logins) {
+            return match intent(access.flows.seal(), request, &logins) {
                 Intent::SignOut | Intent::Confirm => incomplete(&access.audit, request),
                 Intent::Refuse => answer::empty(StatusCode::FORBIDDEN),
             };
@@ -42,13 +42,13 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         // The cookie of an application on a path is not sent here, and a remote team ends its own
         // sessions.
         return match request.host_role {
-            HostRole::Team => signed_out(&access.running, request, return_to),
-            HostRole::Application => to_team(&access.running, request, return_to),
+            HostRole::Team => signed_out(&access.running.snapshot(), request, return_to),
+            HostRole::Application => to_team(access, request, return_to),
         };
     };
-    match intent(&access.flows, request, &logins) {
+    match intent(access.flows.seal(), request, &logins) {
         Intent::SignOut => {}
-        Intent::Confirm => return confirm(&access.flows, request, nonce, return_to.as_ref()),
+        Intent::Confirm => return confirm(access.flows.seal(), request, nonce, return_to.as_ref()),
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
     // The identity is known only until its session ends.
@@ -86,17 +86,17 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             return response;
         }
     }
-    signed_out(&access.running, request, return_to)
+    signed_out(&access.running.snapshot(), request, return_to)
 }
 
 /// Returns the page that requires a click to sign out.
 fn confirm(
-    flows: &Flows,
+    seal: &SealingKey,
     request: &PortalRequest,
     nonce: IdentityNonce,
     return_to: Option<&Landing>,
 ) -> Response<Bytes> {
-    let Ok(csrf) = flows.seal().seal(PURPOSE, &nonce.as_str()) else {
+    let Ok(csrf) = seal.seal(PURPOSE, &nonce.as_str()) else {
         return error_pages::internal(request);
     };
     let action = return_to.map_or_else(
@@ -137,9 +137,9 @@ enum Intent {
     Refuse,
 }
 
-/// Decides whether the user intends to sign out: links and images on other sites must not sign users
-/// out. Clients without Fetch Metadata are trusted.
-fn intent(flows: &Flows, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
+/// Decides whether the user intends to sign out: links and images on other sites must not sign
+/// users out. Clients without Fetch Metadata are trusted.
+fn intent(seal: &SealingKey, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {
         let fields = url::form_urlencoded::parse(&request.body);
@@ -148,7 +148,7 @@ fn intent(flows: &Flows, request: &PortalRequest, logins: &[SignedIn]) -> Intent
             .find(|(name, _)| name == "csrf")
             .map(|(_, value)| value.into_owned());
         let is_confirmed = csrf
-            .and_then(|csrf| flows.seal().open::<String>(PURPOSE, &csrf).ok())
+            .and_then(|csrf| seal.open::<String>(PURPOSE, &csrf).ok())
             .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
         return if is_confirmed && matches!(site, None | Some("same-origin")) {
             Intent::SignOut
@@ -181,7 +181,7 @@ fn intent(flows: &Flows, request: &PortalRequest, logins: &[SignedIn]) -> Intent
 /// Expires the cookies of this host and redirects to the logout of the team domain, which has the
 /// session. From there the browser gets to the page on which a logout here would end.
 fn to_team(
-    running: &Running,
+    access: &Access,
     request: &PortalRequest,
     return_to: Option<Landing>,
 ) -> Response<Bytes> {
@@ -196,8 +196,12 @@ fn to_team(
     if !is_document || !navigates && site != Some("same-origin") {
         return answer::empty(StatusCode::FORBIDDEN);
     }
-    let snapshot = running.snapshot();
-    let logout = format!("{}{}/logout", running.services().team_url, Endpoint::PREFIX);
+    let snapshot = access.running.snapshot();
+    let logout = format!(
+        "{}{}/logout",
+        access.running.services().team_url,
+        Endpoint::PREFIX
+    );
     let landing = return_to.or_else(|| Landing::front_page(&request.host, &snapshot));
     let url = landing.map_or_else(|| logout.clone(), |to| with_return_to(&logout, &to));
     let mut response = answer::redirect(StatusCode::FOUND, &url);
@@ -217,13 +221,12 @@ fn with_return_to(logout: &str, to: &Landing) -> String {
 /// Ends a logout with a redirect to the requested page, or to the host's front page as Access does.
 /// A client that cannot follow it gets a page with a link.
 fn signed_out(
-    running: &Running,
+    snapshot: &Snapshot,
     request: &PortalRequest,
     return_to: Option<Landing>,
 ) -> Response<Bytes> {
-    let snapshot = running.snapshot();
     let is_requested = return_to.is_some();
-    let landing = return_to.or_else(|| Landing::front_page(&request.host, &snapshot));
+    let landing = return_to.or_else(|| Landing::front_page(&request.host, snapshot));
     let is_script = request
         .header("sec-fetch-mode")
         .is_some_and(|mode| mode != "navigate");
@@ -263,7 +266,7 @@ fn signed_out(
             )
         }
     };
-    expire_cookies(&snapshot, request, response.headers_mut());
+    expire_cookies(snapshot, request, response.headers_mut());
     response
 }
 

@@ -10,6 +10,7 @@ mod authorized;
 mod callback;
 mod challenge;
 mod conflict_page;
+mod dispatch;
 mod error_pages;
 mod home;
 mod identity;
@@ -17,6 +18,7 @@ mod login;
 mod logout;
 mod oidc;
 mod outcome;
+mod protocol;
 mod provider_error;
 mod provider_logout;
 mod provider_request;
@@ -33,7 +35,8 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 pub(crate) use self::challenge::LoginRequired;
-use crate::control::{Access, Issuer, Running};
+use crate::control::{Access, Issuer};
+use crate::engine::Snapshot;
 use crate::login::{HostRole, PortalRequest};
 use crate::pages::answer;
 use crate::route::Endpoint;
@@ -42,9 +45,9 @@ use crate::route::Endpoint;
 const MAX_BODY: usize = 24 * 1024;
 
 /// Returns the longest body that the request may have, in bytes.
-pub(crate) fn max_body(running: &Running, request: &PortalRequest) -> usize {
+pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
     let is_callback = request.endpoint == Endpoint::Callback && request.host_role == HostRole::Team;
-    if is_callback && saml::is_configured(running) {
+    if is_callback && saml::is_configured(&access.running.services()) {
         saml::MAX_RESPONSE
     } else {
         MAX_BODY
@@ -56,7 +59,8 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
     let Some(allowed) = methods(request.endpoint, request.host_role) else {
         return error_pages::not_found(request);
     };
-    let allowed = if request.endpoint == Endpoint::Callback && saml::is_configured(&access.running)
+    let allowed = if request.endpoint == Endpoint::Callback
+        && saml::is_configured(&access.running.services())
     {
         "GET, POST"
     } else {
@@ -72,7 +76,9 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
     let mut response = match request.endpoint {
         Endpoint::Login => login::login(access, request).await,
         Endpoint::Callback => callback::callback(access, request).await,
-        Endpoint::SamlMetadata => saml_metadata::metadata(&access.running, &access.issuer, request),
+        Endpoint::SamlMetadata => {
+            saml_metadata::metadata(&access.running.services(), &access.issuer, request)
+        }
         Endpoint::PublicCert => saml_metadata::public_cert(&access.issuer, request),
         Endpoint::Authorized => match request.host_role {
             HostRole::Team => redeem::redeem_for_edge(access, request).await,
@@ -84,8 +90,8 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::TestIdp => provider_trial::test_provider(access, request).await,
         Endpoint::RefreshIdentity => refresh::refresh_identity(access, request).await,
         Endpoint::LoggedOut => provider_logout::logged_out(access, request).await,
-        Endpoint::ProtectedResource => protected_resource(&access.running, request),
-        Endpoint::Home => home::home(&access.running, &access.sessions, request).await,
+        Endpoint::ProtectedResource => protected_resource(&access.running.snapshot(), request),
+        Endpoint::Home => home::home(&access.running.snapshot(), &access.sessions, request).await,
         Endpoint::Unknown => error_pages::not_found(request),
     };
     // The browser must not post the body again elsewhere (RFC 9110 15.4.4).
@@ -130,10 +136,9 @@ const fn methods(endpoint: Endpoint, host: HostRole) -> Option<&'static str> {
     }
 }
 
-/// Returns the team that signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect
-/// to the login reveals the same.
-fn protected_resource(running: &Running, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = running.snapshot();
+/// Returns the team that signs users in for a page (`docs/wire.md` 2.10). It is public: the
+/// redirect to the login reveals the same.
+fn protected_resource(snapshot: &Snapshot, request: &PortalRequest) -> Response<Bytes> {
     let page = request
         .path
         .strip_prefix(Endpoint::PROTECTED_RESOURCE)

@@ -7,11 +7,11 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::callback::ProviderResponse;
-use super::outcome::{Authenticated, LoginOutcome, LoginStep};
+use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest};
+use super::protocol::ProviderResponse;
 use super::provider_error::{self, Reported};
-use super::provider_request::ProviderRequest;
-use crate::control::{Audit, Flows, Running};
+use crate::control::{Access, Flows, Services};
+use crate::cookie::SealingKey;
 use crate::idp::{
     Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
 };
@@ -92,16 +92,18 @@ impl OidcResponse {
     /// # Errors
     /// The response to a callback with a `state` that is absent or not of this team.
     pub(super) fn read(
-        flows: &Flows,
-        audit: &Audit,
+        access: &Access,
         request: &PortalRequest,
-    ) -> Result<Self, Response<Bytes>> {
+    ) -> Result<Self, Box<Response<Bytes>>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
-        let Ok(state) = State::open(flows.seal(), &sealed) else {
-            audit.login_refused("login_state", Counted::Invalid, None, request);
-            return Err(provider_error::without_state("login_state", request));
+        let Ok(state) = State::open(access.flows.seal(), &sealed) else {
+            access
+                .audit
+                .login_refused("login_state", Counted::Invalid, None, request);
+            let page = provider_error::without_state("login_state", request);
+            return Err(Box::new(page));
         };
-        let state = flows.begun(&state.flow).unwrap_or(state);
+        let state = access.flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })
     }
 }
@@ -113,9 +115,9 @@ impl ProviderResponse for OidcResponse {
         &self.state
     }
 
-    fn take_flow(&mut self, flows: &Flows, request: &PortalRequest) -> Option<Flow<Pending>> {
+    fn take_flow(&mut self, seal: &SealingKey, request: &PortalRequest) -> Option<Flow<Pending>> {
         let (headers, flow) = (&request.headers, &self.state.flow);
-        Flow::of(headers, flows.seal(), flow, &self.sealed)
+        Flow::of(headers, seal, flow, &self.sealed)
     }
 
     async fn reported(&self, _: &Flows, request: &PortalRequest) -> Option<Reported> {
@@ -123,7 +125,14 @@ impl ProviderResponse for OidcResponse {
     }
 
     async fn finish(self, step: &LoginStep<'_>, pending: Pending) -> LoginOutcome {
-        match authenticate(&step.access.running, &self.sealed, &pending, step.request).await {
+        match authenticate(
+            &step.access.running.services(),
+            &self.sealed,
+            &pending,
+            step.request,
+        )
+        .await
+        {
             Ok(profile) => LoginOutcome::Authenticated(Box::new(Authenticated {
                 profile,
                 previous: None,
@@ -141,12 +150,11 @@ impl ProviderResponse for OidcResponse {
 
 /// Exchanges the code and verifies the identity.
 async fn authenticate(
-    running: &Running,
+    services: &Services,
     sealed: &str,
     pending: &Pending,
     request: &PortalRequest,
 ) -> Result<ProviderIdentity, LoginFailure> {
-    let services = running.services();
     let provider = services
         .providers
         .iter()
@@ -177,7 +185,7 @@ async fn try_again(
         .as_oidc()?;
     let attempt = provider.next_attempt(failure, pending)?;
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
-    tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
+    tracing::info!(request_id = %request.id, idp, error, hint, "starting the login again");
     let state = without_long_url(&access.flows, failed_state.begun_again(request.now));
     let Ok(sealed) = state.seal(access.flows.seal()) else {
         return Some(LoginOutcome::Internal);

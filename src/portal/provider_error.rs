@@ -75,8 +75,8 @@ impl Reported {
     }
 }
 
-/// Answers a callback with an absent or foreign `state`: 400, with the provider's error if it reports
-/// one.
+/// Answers a callback with an absent or foreign `state`: 400, with the provider's error if it
+/// reports one.
 pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Response<Bytes> {
     let Some(reported) = Reported::in_query(request) else {
         let id = request.id.to_string();
@@ -89,7 +89,7 @@ pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Re
 }
 
 const OF_NO_LOGIN: &str =
-    "a callback brought an error that belongs to no login in progress; it is not verified";
+    "a callback reported an unverified error that belongs to no login in progress";
 /// The page has no link, because the application is unknown.
 const OPEN_AGAIN: &str = "Open the application again at its own address. If that does not help, give your administrator the request id \
                           below.";

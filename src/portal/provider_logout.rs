@@ -10,7 +10,7 @@ use http::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::control::{Access, Flows, Running, Services};
+use crate::control::{Access, Services};
 use crate::idp::{Oidc, Provider};
 use crate::login::{Landing, PortalRequest};
 use crate::model::{IdentityNonce, IdpId, UnixTime};
@@ -53,7 +53,7 @@ impl ProviderLogout {
             .is_some_and(|mode| mode != "navigate");
         // A form must not lead to another host, not even through redirects (CSP, `form-action`).
         if is_script || request.method == Method::POST {
-            self.link(&access.running, &access.flows, request)
+            self.link(access, request)
         } else {
             self.redirect(access).await
         }
@@ -68,15 +68,10 @@ impl ProviderLogout {
     }
 
     /// Returns a page with a link that leads to the provider.
-    fn link(
-        &self,
-        running: &Running,
-        flows: &Flows,
-        request: &PortalRequest,
-    ) -> Option<Response<Bytes>> {
-        let services = running.services();
+    fn link(&self, access: &Access, request: &PortalRequest) -> Option<Response<Bytes>> {
+        let services = access.running.services();
         let label = format!("Sign out of {} too", self.provider(&services)?.name());
-        let sealed = flows.seal().seal(LEAVE, self).ok()?;
+        let sealed = access.flows.seal().seal(LEAVE, self).ok()?;
         let href = format!("{}?leave={sealed}", logged_out_url(&services));
         let page = LoggedOut {
             also_at: None,
@@ -115,8 +110,8 @@ struct Returned {
     to: Option<String>,
 }
 
-/// Answers `logged-out`: the return from a provider that ended its session, or with `leave` the link
-/// that leads there.
+/// Answers `logged-out`: the return from a provider that ended its session, or with `leave` the
+/// link that leads there.
 ///
 /// It ends nothing itself, so a link on another site does no harm. A `state` that this team did not
 /// seal is ignored.

@@ -1,22 +1,14 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::outcome::LoginOutcome;
+use super::outcome::{LoginOutcome, ProviderRequest};
 use super::{oidc, saml};
-use crate::control::{Access, Flows};
+use crate::control::Access;
+use crate::cookie::SealingKey;
 use crate::idp::{Hints, Provider};
 use crate::login::{FlowCookies, PortalRequest, State};
 use crate::pages::{SENDING_POLICY, SamlRequest, answer};
 use crate::saml::Message;
-
-/// A message to an identity provider, which the browser carries.
-pub(super) struct ProviderRequest {
-    /// The provider's name, for the page that carries a form.
-    pub(super) provider: String,
-    pub(super) message: Message,
-    /// The browser's half of the flow.
-    pub(super) flow_cookie: HeaderValue,
-}
 
 /// Begins a login at an identity provider.
 pub(super) async fn begin(
@@ -31,9 +23,7 @@ pub(super) async fn begin(
     }
     match provider {
         Provider::Saml(saml) => saml::begin(access, saml, &state, &hints, request).await,
-        Provider::Oidc(provider) => {
-            oidc::begin(&access.flows, provider, state, hints, request).await
-        }
+        Provider::Oidc(oidc) => oidc::begin(&access.flows, oidc, state, hints, request).await,
     }
 }
 
@@ -48,7 +38,7 @@ fn is_navigation(request: &PortalRequest) -> bool {
 
 impl ProviderRequest {
     /// Returns the response that sends the browser to the provider.
-    pub(super) fn respond(self, flows: &Flows, request: &PortalRequest) -> Response<Bytes> {
+    pub(super) fn respond(self, seal: &SealingKey, request: &PortalRequest) -> Response<Bytes> {
         let mut response = match &self.message {
             Message::Redirect(url) => answer::redirect(StatusCode::FOUND, url.as_str()),
             Message::Post {
@@ -76,7 +66,7 @@ impl ProviderRequest {
             }
         };
         let headers = response.headers_mut();
-        for removal in FlowCookies::of(&request.headers, flows.seal()).make_room(request.now) {
+        for removal in FlowCookies::of(&request.headers, seal).make_room(request.now) {
             headers.append(header::SET_COOKIE, removal);
         }
         headers.append(header::SET_COOKIE, self.flow_cookie);

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::Response;
 use serde::{Deserialize, Serialize};
 
-use super::callback::ProviderResponse;
 use super::error_pages;
-use super::outcome::{Authenticated, LoginOutcome, LoginStep, Retry};
+use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest, Retry};
+use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
-use super::provider_request::ProviderRequest;
-use crate::control::{Access, Audit, Flows, Running};
+use crate::control::{Access, Flows, Services};
+use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
@@ -33,9 +33,8 @@ pub(super) struct SamlFlow {
 }
 
 /// Returns `true` if a configured provider uses SAML.
-pub(super) fn is_configured(running: &Running) -> bool {
-    running
-        .services()
+pub(super) fn is_configured(services: &Services) -> bool {
+    services
         .providers
         .iter()
         .any(|provider| provider.as_saml().is_some())
@@ -106,7 +105,7 @@ impl SamlCallback {
     pub(super) async fn read(
         access: &Access,
         request: &PortalRequest,
-    ) -> Result<Self, Response<Bytes>> {
+    ) -> Result<Self, Box<Response<Bytes>>> {
         let Form {
             saml_response,
             relay_state,
@@ -115,13 +114,8 @@ impl SamlCallback {
             &saml_response,
             relay_state.filter(|relay_state| is_flow(relay_state)),
         ) else {
-            return Err(without_flow(
-                &access.flows,
-                &access.audit,
-                saml_response.as_deref(),
-                request,
-            )
-            .await);
+            let page = without_flow(access, saml_response.as_deref(), request).await;
+            return Err(Box::new(page));
         };
         let flow = Flow::<SamlFlow>::named(&request.headers, access.flows.seal(), &name);
         let state = access
@@ -137,7 +131,8 @@ impl SamlCallback {
                 .audit
                 .login_refused(reason, Counted::Invalid, None, request);
             let home = &access.running.services().team_url;
-            return Err(error_pages::flow_cookie_missing(request, &name, Some(home)));
+            let page = error_pages::flow_cookie_missing(request, &name, Some(home));
+            return Err(Box::new(page));
         };
         Ok(Self {
             response: response.clone(),
@@ -149,21 +144,22 @@ impl SamlCallback {
 
 /// Rejects a form without a response, or without the name of a flow.
 async fn without_flow(
-    flows: &Flows,
-    audit: &Audit,
+    access: &Access,
     response: Option<&str>,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     if let Some(response) = response
-        && let Some(reported) = Reported::in_response(flows, response).await
+        && let Some(reported) = Reported::in_response(&access.flows, response).await
     {
-        audit.login_refused(NO_STATE, Counted::Invalid, None, request);
+        access
+            .audit
+            .login_refused(NO_STATE, Counted::Invalid, None, request);
         reported.log(NO_STATE, request);
         return reported.page(NO_STATE, request);
     }
     // Most of these logins began at the provider, with a tile there.
     let failure = LoginFailure::Saml(SamlError::Unsolicited);
-    audit.login_failed(&failure, None, None, request);
+    access.audit.login_failed(&failure, None, None, request);
     error_pages::login_failed(request, &failure, error_pages::FailureLinks::default())
 }
 
@@ -174,7 +170,7 @@ impl ProviderResponse for SamlCallback {
         &self.state
     }
 
-    fn take_flow(&mut self, _: &Flows, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
+    fn take_flow(&mut self, _: &SealingKey, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
         self.flow.take()
     }
 
@@ -186,14 +182,7 @@ impl ProviderResponse for SamlCallback {
         let SamlFlow {
             pending, previous, ..
         } = flow;
-        let verified = verify(
-            &step.access.running,
-            &step.access.flows,
-            &pending,
-            self.response,
-            step.request,
-        )
-        .await;
+        let verified = verify(step.access, &pending, self.response, step.request).await;
         match verified {
             Ok(Some(profile)) => {
                 LoginOutcome::Authenticated(Box::new(Authenticated { profile, previous }))
@@ -208,7 +197,7 @@ impl ProviderResponse for SamlCallback {
                     && matches!(step.purpose, LoginPurpose::Application(_)) =>
             {
                 let (idp, error) = (&*pending.idp.0, chain(&failure));
-                tracing::info!(request_id = %step.request.id, idp, error, "a login is begun once more");
+                tracing::info!(request_id = %step.request.id, idp, error, "starting the login again");
                 LoginOutcome::Restart
             }
             Err(failure) => LoginOutcome::Failed {
@@ -219,25 +208,24 @@ impl ProviderResponse for SamlCallback {
     }
 }
 
-/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too many
-/// responses are being verified.
+/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too
+/// many responses are being verified.
 ///
 /// # Errors
 /// If the response is not valid.
 async fn verify(
-    running: &Running,
-    flows: &Flows,
+    access: &Access,
     pending: &SamlPending,
     response: String,
     request: &PortalRequest,
 ) -> Result<Option<ProviderIdentity>, LoginFailure> {
     let (services, pending, now, client) = (
-        running.services(),
+        access.running.services(),
         pending.clone(),
         request.now,
         request.client,
     );
-    let verified = flows.verify(move || {
+    let verified = access.flows.verify(move || {
         let provider = services
             .providers
             .iter()
@@ -251,7 +239,7 @@ async fn verify(
         return Ok(None);
     };
     let (name, until) = verified.replay_key();
-    let Ok(first) = flows.use_up(name, until).await else {
+    let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };
     verified.identity(first).map(Some)

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 
 use super::error_pages;
-use crate::control::{Issuer, Running};
+use crate::control::{Issuer, Services};
 use crate::idp::Provider;
 use crate::login::PortalRequest;
 use crate::pages::answer;
@@ -13,11 +13,10 @@ use crate::route::Endpoint;
 
 /// Answers `saml-metadata`, for the provider in the path or the only one.
 pub(super) fn metadata(
-    running: &Running,
+    services: &Services,
     issuer: &Issuer,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let services = running.services();
     let mut all = services.providers.iter().filter_map(Provider::as_saml);
     let named = request
         .path

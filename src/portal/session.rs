@@ -8,11 +8,11 @@ pub(super) async fn open(
     logins: &Logins,
     sessions: &Sessions,
     Authenticated { profile, previous }: Authenticated,
-    becomes: LoginMode,
+    mode: LoginMode,
     request: &PortalRequest,
 ) -> LoginOutcome {
     let idp = profile.idp.id.clone();
-    let login = match logins.log_in(profile, previous, becomes, request).await {
+    let login = match logins.log_in(profile, previous, mode, request).await {
         Ok(login) => login,
         Err(LoginError::Revoked) => return LoginOutcome::SessionEnded,
         Err(LoginError::Store) => {

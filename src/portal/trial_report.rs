@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::json;
 
-use crate::control::{Audit, Running};
+use crate::control::Services;
 use crate::engine::Snapshot;
 use crate::idp::{LoginFailure, Provider, ProviderIdentity};
 use crate::login::PortalRequest;
@@ -16,14 +16,11 @@ use crate::pages::{IdpTestFailed, IdpTestWorks, answer};
 
 /// Answers a successful trial with the facts that policies would see.
 pub(super) fn works(
-    running: &Running,
-    audit: &Audit,
+    services: &Services,
     snapshot: &Snapshot,
     profile: &ProviderIdentity,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    audit.provider_tested(profile, request);
-    let services = running.services();
     let provider = services
         .providers
         .iter()
@@ -62,8 +59,8 @@ pub(super) fn works(
     answer::page(page.page())
 }
 
-/// Returns the user's groups, with `true` for each that a rule names, and the groups that rules name
-/// but the user is not in.
+/// Returns the user's groups, with `true` for each that a rule names, and the groups that rules
+/// name but the user is not in.
 fn groups<'a>(
     profile: &'a ProviderIdentity,
     named_by_rules: &[&'a str],
@@ -125,14 +122,11 @@ fn notes(profile: &ProviderIdentity, provider: Option<&Provider>) -> Vec<String>
 
 /// Answers a failed trial with the causes and a hint.
 pub(super) fn failed(
-    running: &Running,
-    audit: &Audit,
+    services: &Services,
     failure: &LoginFailure,
     idp: &IdpId,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    audit.provider_test_failed(failure, idp, request);
-    let services = running.services();
     let provider = services
         .providers
         .iter()

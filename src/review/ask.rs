@@ -7,38 +7,38 @@ use serde::Deserialize;
 
 use crate::config::{self, Config, Errors, Offline, Problem};
 use crate::control;
-use crate::engine::{self, Application, Explanation, Known, Origins, Snapshot};
-use crate::model::{Authority, CleanPath, Identity, Reason, RequestView, UnixTime};
-use crate::policy::{Country, Fact, Facts, Verb, Who};
+use crate::engine::{self, Application, Explanation, NodeCache, Origins, Snapshot};
+use crate::model::{CleanPath, HostPort, Identity, Reason, RequestView, UnixTime};
+use crate::policy::{Country, Fact, Facts, Requester, Verb};
 
-/// A configuration that is looked at, not run.
+/// A configuration that is examined, not run.
 #[derive(Debug)]
 pub struct World {
     /// As it was read.
     pub config: Config,
     /// As it would decide.
     pub snapshot: Snapshot,
-    /// What it refers to and is not here, in words.
+    /// Notes about files that it refers to and that are absent.
     pub notes: Vec<String>,
 }
 
-/// A request, as it is described. What it would present is absent where nothing is said of it;
-/// where it comes from and the country are not known then.
+/// The description of a request. Omitted credentials are absent. An omitted IP address or country
+/// is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// The whole URL, or the id or name of an application, whose first page is meant then.
+    /// The whole URL, or the id or name of an application, for its first page.
     pub url: String,
-    /// `GET` where nothing is said.
+    /// The method; `GET` if omitted.
     #[serde(default)]
     pub method: Option<Verb>,
     /// The client's address.
     #[serde(default)]
     pub ip: Option<IpAddr>,
-    /// The country; where nothing is said, that of the address.
+    /// The country; that of the IP address if omitted.
     #[serde(default)]
     pub country: Option<Country>,
-    /// When; now, where nothing is said. Such as `2026-05-04T08:30:00Z`.
+    /// The time, such as `2026-05-04T08:30:00Z`; now if omitted.
     #[serde(default)]
     pub at: Option<Moment>,
     /// The id of a service token.
@@ -47,12 +47,12 @@ pub struct Asked {
     /// The common name of a client certificate.
     #[serde(default)]
     pub certificate: Option<String>,
-    /// The id of the application whose token is presented.
+    /// The id of the linked application that issued a token in the request.
     #[serde(default)]
     pub linked_app: Option<String>,
 }
 
-/// A moment, in quotes or not.
+/// A time, in quotes or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Moment(pub jiff::Timestamp);
@@ -77,59 +77,56 @@ impl TryFrom<Written> for Moment {
     }
 }
 
-/// What a request comes to, with everything that it depended on.
+/// The outcome of a described request, with everything that it depended on.
 #[derive(Debug)]
 pub struct Answer {
-    /// As the engine has it.
+    /// The engine's explanation.
     pub explanation: Explanation,
     /// The whole URL.
     pub url: Uri,
-    /// As it was judged.
+    /// The method.
     pub method: Method,
-    /// Where it came from.
+    /// The client's IP address.
     pub ip: Option<IpAddr>,
-    /// The country it came from, where a rule asked or somebody said.
+    /// The country, if described, or if a rule depended on it.
     pub country: Option<Country>,
-    /// When.
+    /// The time.
     pub at: UnixTime,
-    /// Who asked; nobody who is known where there is none.
+    /// The user; `None` without a session.
     pub identity: Option<Identity>,
-    /// What else was presented: a service token, a certificate, an application's token.
+    /// The other credentials: a service token, a certificate, a linked application's token.
     pub presented: [Option<String>; 3],
 }
 
 impl Answer {
-    /// The name of the policy that decided; none where no policy did.
+    /// Returns the name of the policy that decided, if one did.
     pub fn policy(&self) -> Option<&str> {
-        let place = self.explanation.walk.as_ref()?.verdict?.policy?;
-        let decides = matches!(
-            self.explanation.outcome,
-            "allow" | "non_identity" | "bypass" | "deny"
-        );
+        let index = self.explanation.walk.as_ref()?.verdict()?.policy?;
+        let decides = self.explanation.outcome.is_of_policies();
         self.explanation
             .application
             .as_ref()?
-            .policy(place)
+            .policy(index)
             .filter(|_| decides)
             .map(|(name, _)| name)
     }
 }
 
 impl World {
-    /// Reads a configuration. What lies outside the file, secrets and certificates, need not be
-    /// there.
+    /// Reads a configuration. Other files, such as secrets and certificates, need not exist.
     ///
     /// # Errors
+    ///
     /// Every mistake in it.
     pub fn load(file: &Path) -> Result<Self, Errors> {
-        Self::of(config::load(file, &Offline)?.config, file)
+        Self::new(config::load(file, &Offline)?.config, file)
     }
 
-    pub(super) fn of(config: Config, file: &Path) -> Result<Self, Errors> {
-        let known = Arc::new(Known::new(1));
+    pub(super) fn new(config: Config, file: &Path) -> Result<Self, Errors> {
+        let known = Arc::new(NodeCache::new(1));
         let snapshot = control::snapshot(&config, 0, known, |_| Origins::new(()))
             .map_err(|e| Errors(vec![Problem::of_file(file, &e.to_string())]))?;
-        // Where it is not at hand, the country of an address is not known.
+        // Without the database, the country of an IP address is unknown.
         let mut notes = Vec::new();
         let countries = config.geo.as_ref().and_then(|geo| {
             let opened = control::CountryFile::open(&geo.database);
@@ -149,10 +146,11 @@ impl World {
         })
     }
 
-    /// What a request of somebody comes to.
+    /// Decides a described request of a user.
     ///
     /// # Errors
-    /// What is wrong with the description of the request.
+    ///
+    /// The mistake in the description.
     pub fn ask(
         &self,
         identity: Option<&Identity>,
@@ -162,7 +160,7 @@ impl World {
         let url = self.url(&asked.url)?;
         let authority = url.authority().map_or("", http::uri::Authority::as_str);
         let authority =
-            Authority::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
+            HostPort::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
         let path = CleanPath::parse(url.path());
         let method = asked
             .method
@@ -197,7 +195,7 @@ impl World {
         if asked.country.is_some() {
             let _ = facts.country.set(asked.country);
         }
-        let visitor = identity.map(|identity| Who::Person {
+        let visitor = identity.map(|identity| Requester::User {
             email: &identity.email,
             identity: Some(identity),
         });
@@ -215,7 +213,7 @@ impl World {
                 };
                 engine::explain(&self.snapshot, &request, visitor, &facts)
             }
-            // As a front answers it, before anything is decided.
+            // Same answer as that of a front, which rejects it before the decision.
             Err(_) => Explanation::refused(Reason::PathAmbiguous),
         };
         let country = facts.country.get().copied().flatten();
@@ -231,7 +229,7 @@ impl World {
         })
     }
 
-    /// The URL of what was named.
+    /// Returns the URL of a request.
     fn url(&self, text: &str) -> Result<Uri, String> {
         let named = |application: &&Arc<Application>| {
             let settings = application.settings();
@@ -256,8 +254,8 @@ impl World {
         })
     }
 
-    /// The domains, from the most specific on, that cover the same place as an application's and
-    /// lost to it.
+    /// Returns the less specific domains that cover the same URL as an application's, from the most
+    /// specific on.
     pub(super) fn less_specific(&self, application: &Application, url: &Uri) -> Vec<String> {
         let host = url.host().unwrap_or_default().to_ascii_lowercase();
         let covers = |other: &&Arc<Application>| {
@@ -274,10 +272,11 @@ impl World {
             .collect()
     }
 
-    /// A page of an application; `x` stands for its stars.
+    /// Returns the first page of an application, with `x` for each star.
     ///
     /// # Errors
-    /// Where the application's domain gives no URL.
+    ///
+    /// The application's domain has no URL.
     pub(super) fn first_page(&self, application: &Application) -> Result<Uri, String> {
         let domain = &application.settings().domain;
         let base = self

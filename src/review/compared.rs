@@ -2,7 +2,7 @@ use super::ask::{Answer, World};
 use crate::model::{Groups, Identity};
 use crate::policy::{About, Rule, evaluation_key, is_comparable};
 
-/// What a rule was compared with, for people.
+/// Returns the facts that a rule was compared with, for display.
 pub(super) fn compared(rule: &Rule, world: &World, answer: &Answer) -> String {
     let [service_token, certificate, linked_app] = &answer.presented;
     match (rule, &answer.identity) {
@@ -120,7 +120,7 @@ fn some<'a>(names: impl ExactSizeIterator<Item = &'a str>, none: &str) -> String
     }
 }
 
-/// On one line, and no longer than anybody reads.
+/// Shortens a text to one line of readable length.
 fn short(text: &str) -> String {
     const MOST: usize = 80;
     let mut line: String = text

@@ -6,45 +6,46 @@ use serde::Serialize;
 use super::ask::{Answer, Asked, World};
 use super::people::Person;
 use super::replay::Log;
-use super::suite::told;
+use super::suite::in_words;
 use super::witness::{Witness, witnesses};
+use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 
-/// What changes from one configuration to another.
+/// The changes of access between two configurations.
 #[derive(Debug, Default, Serialize)]
 pub struct Diff {
-    /// By application, then by what changes.
+    /// The changes, by application, then by outcome.
     pub changes: Vec<Change>,
-    /// How many people and requests were tried.
+    /// The number of users and requests that were tried.
     pub tried: usize,
-    /// How many of them are decided by another policy, with the same outcome.
+    /// The number of them with the same outcome by another policy.
     pub same_outcome: usize,
-    /// What could not be tried, in words.
+    /// Notes about requests that were not tried.
     pub notes: Vec<String>,
 }
 
-/// One change of outcome, and whom it touches.
+/// A change of outcome, and the users and requests that it affects.
 #[derive(Debug, Serialize)]
 pub struct Change {
-    /// The application's name; the URL where none claims it.
+    /// The application's name; the URL if no application claims it.
     pub application: String,
     /// The outcome so far, and the policy.
     pub old: String,
     /// The outcome from now on, and the policy.
     pub new: String,
-    /// Whether they get in who did not, or the other way around.
+    /// The effect of the change.
     pub access: Access,
-    /// Who, or what request, in words, with how often where a log says so.
+    /// The users and requests, with their number in the log.
     pub who: BTreeMap<String, usize>,
 }
 
-/// What a change does for those whom it touches.
+/// The effect of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// They get in who did not.
+    /// Access is gained.
     Gained,
-    /// They got in, and do not any more.
+    /// Access is lost.
     Lost,
     /// Neither.
     Other,
@@ -53,14 +54,14 @@ pub enum Access {
 /// By application, old and new.
 type Found = BTreeMap<(String, Access, String, String), BTreeMap<Label, usize>>;
 
-/// Whom a change touches, or what request.
+/// A user or request that a change affects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Label {
-    /// Somebody by their address.
+    /// A user, by email address.
     Person(String),
-    /// Nobody who is known, with what of the request makes a difference.
+    /// A request without a session, with the rules that it satisfies.
     Nobody(BTreeSet<String>),
-    /// Whoever comes through a provider, and what makes them different from anybody.
+    /// A user of a provider, with the rules that the user satisfies.
     Through(Option<String>, BTreeSet<String>),
 }
 
@@ -87,7 +88,7 @@ impl Label {
             .join(" + ")
     }
 
-    /// Whether whatever holds for the other holds for this one all the more.
+    /// Returns `true` if this label is a special case of the other.
     fn is_more_than(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Nobody(more), Self::Nobody(less)) => more.is_superset(less) && more != less,
@@ -100,10 +101,11 @@ impl Label {
 }
 
 impl Diff {
-    /// Tries everybody whom the two configurations name, at every application that they name.
+    /// Tries every user and request that either configuration names, at every application.
     ///
     /// # Errors
-    /// Where an application's domain gives no URL.
+    ///
+    /// An application's domain has no URL.
     pub fn of_names(old: &World, new: &World, now: UnixTime) -> Result<Self, String> {
         let mut comparison = Comparison::new(old, new, now);
         let worlds = [old, new];
@@ -115,7 +117,7 @@ impl Diff {
         }
         let several = providers(old, new);
         for page in &pages {
-            // Whose page it is may be what changes.
+            // The application of a page may change, too.
             let asked = Asked {
                 url: page.clone(),
                 ..Asked::default()
@@ -151,10 +153,11 @@ impl Diff {
         Ok(comparison.finish())
     }
 
-    /// Asks again what was asked according to an audit log.
+    /// Replays the requests of an audit log.
     ///
     /// # Errors
-    /// Where the log cannot be read, or holds no audit events.
+    ///
+    /// The log cannot be read, or has no audit events.
     pub fn of_log(old: &World, new: &World, log: &Path, now: UnixTime) -> Result<Self, String> {
         let Log {
             requests,
@@ -217,11 +220,11 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Asks one question of both.
+    /// Decides one request with both.
     fn ask(&mut self, person: Option<&Person>, asked: &Asked, label: Label) -> Result<(), String> {
         let (old, new, now) = (self.old, self.new, self.now);
-        // Each configuration has its own providers, claims and services; a provider that only one
-        // has is still somebody's.
+        // Each configuration has its own providers, claims and services. A provider that only one
+        // has still has users.
         let identity = |one: &World, other: &World| {
             person
                 .map(|person| {
@@ -251,18 +254,13 @@ impl<'a> Comparison<'a> {
             self.diff.same_outcome += usize::from(was.policy() != is.policy());
             return Ok(());
         }
-        let in_words = |answer: &Answer| match outcome(answer) {
-            (outcome @ ("deny" | "refuse" | "unavailable"), Some(reason)) => {
+        let words = |answer: &Answer| match outcome(answer) {
+            (outcome @ (Outcome::Deny | Outcome::Refuse | Outcome::Unavailable), Some(reason)) => {
                 format!("{outcome} ({reason})")
             }
-            (outcome, _) => told(outcome, answer.policy()),
+            (outcome, _) => in_words(outcome, answer.policy()),
         };
-        let opens = |answer: &Answer| {
-            matches!(
-                answer.explanation.outcome,
-                "allow" | "bypass" | "non_identity"
-            )
-        };
+        let opens = |answer: &Answer| answer.explanation.outcome.is_forwarded();
         let access = match (opens(&was), opens(&is)) {
             (false, true) => Access::Gained,
             (true, false) => Access::Lost,
@@ -277,7 +275,7 @@ impl<'a> Comparison<'a> {
         );
         let who = self
             .found
-            .entry((application, access, in_words(&was), in_words(&is)))
+            .entry((application, access, words(&was), words(&is)))
             .or_default();
         *who.entry(label).or_default() += 1;
         Ok(())
@@ -306,8 +304,8 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Both answers to one question. What only one of them knows by its name is asked of the other by
-/// its URL.
+/// Returns both answers for one request. An application that only one configuration names is tried
+/// in the other by its URL.
 fn answers(
     (old, was_identity): (&World, Option<Identity>),
     (new, is_identity): (&World, Option<Identity>),
@@ -341,8 +339,8 @@ fn providers(old: &World, new: &World) -> BTreeSet<String> {
         .collect()
 }
 
-/// Who is tried for a witness: somebody who logged in, through each provider where nothing says
-/// through which; and nobody who did, where something of it is about the request.
+/// Returns the visitors to try for a witness: a user of its provider, or of each provider if it
+/// names none, and a request without a session if a rule depends on the request.
 fn visitors(
     providers: &BTreeSet<String>,
     witness: &Witness,
@@ -380,7 +378,7 @@ fn visitors(
     all
 }
 
-/// Whoever is touched for a few reasons is not told again with more of them.
+/// Drops labels that are a special case of others.
 fn forget_more(who: &mut BTreeMap<Label, usize>) {
     if who.len() > MOST_COMPARED {
         return;
@@ -389,5 +387,5 @@ fn forget_more(who: &mut BTreeMap<Label, usize>) {
     who.retain(|label, _| !all.iter().any(|other| label.is_more_than(other)));
 }
 
-/// Each is compared with each.
+/// A bound on the comparison of each label with each.
 const MOST_COMPARED: usize = 2_000;

@@ -4,10 +4,11 @@ use super::ask::World;
 use super::suite::{Ended, Failure, Suite};
 use super::view::View;
 
-/// A report of test files as CI systems read it (JUnit's XML).
+/// Writes the results of test files for CI systems, in JUnit's XML.
 ///
 /// # Errors
-/// Where XML cannot say it.
+///
+/// XML cannot represent a text in it.
 pub fn junit(files: &[(&Suite, &World, Vec<Ended>)]) -> Result<String, String> {
     let mut report = Report::new("portcullis test");
     for (suite, world, ended) in files {

@@ -1,10 +1,9 @@
-//! Looking at policies before, or without, anybody asking for something: why a request would be
-//! decided as it is, whether a configuration does what its tests expect, and what a change of it
-//! would change.
+//! Examines policies without a real request: explains a decision, runs policy tests, and compares
+//! two configurations.
 //!
-//! Decides nothing itself: every answer is [`crate::engine::explain`]'s, which is the decision with
-//! somebody looking on. Trusts what it is told about people and requests; what it is not told is
-//! unknown, as on a bad day. Never reads a secret and never opens a connection.
+//! Decides nothing itself: every answer comes from [`crate::engine::explain`], which is the
+//! decision with a trace. Trusts the description of users and requests; omitted facts are unknown.
+//! Never reads a secret and never opens a connection.
 
 mod ask;
 mod compared;

@@ -7,13 +7,13 @@ use crate::config::Config;
 use crate::model::{Email, Group, Groups, Identity, IdpId, IdpRef, UnixTime, UserId};
 use crate::policy::{evaluation_key, evaluations};
 
-/// Somebody who is logged in, as they are described. What is not said is not known.
+/// The description of a user with a session. Omitted facts are unknown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Person {
     /// The address.
     pub email: String,
-    /// The id of the identity provider; the only one where there is one.
+    /// The id of the identity provider; may be omitted if there is only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idp: Option<String>,
     /// The names of all groups.
@@ -22,11 +22,10 @@ pub struct Person {
     /// Authentication methods.
     #[serde(default)]
     pub amr: Option<Vec<String>>,
-    /// Claims or attributes. Where they are given, those that are not among them are known to be
-    /// absent.
+    /// Claims or attributes. If there are any, all others are absent; otherwise they are unknown.
     #[serde(default)]
     pub claims: Option<Map<String, Value>>,
-    /// What services of one's own say, by the addresses where they are asked.
+    /// The answers of external evaluation services, by their URLs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluations: BTreeMap<String, bool>,
 }
@@ -35,7 +34,8 @@ impl Person {
     /// Reads the document of `/cdn-cgi/access/get-identity` (`docs/wire.md` 2.6).
     ///
     /// # Errors
-    /// Where it has no address.
+    ///
+    /// It has no email address.
     pub fn from_identity(document: &Value) -> Result<Self, String> {
         let email = document.get("email").and_then(Value::as_str);
         let email = email.ok_or(
@@ -52,7 +52,7 @@ impl Person {
                 .and_then(Value::as_str)
                 .map(str::to_owned),
             groups: document.get("groups").and_then(texts),
-            // There it is empty where it is not known.
+            // An unknown value is empty there.
             amr: document
                 .get("amr")
                 .and_then(texts)
@@ -65,10 +65,11 @@ impl Person {
         })
     }
 
-    /// The identity record that a login would have made.
+    /// Returns the identity record that a login would have created.
     ///
     /// # Errors
-    /// What is wrong with the description.
+    ///
+    /// The mistake in the description.
     pub fn identity(&self, config: &Config) -> Result<Identity, String> {
         let email = Email::parse(&self.email)
             .map_err(|e| format!("`{}` is no address: {e}", self.email))?;
@@ -113,7 +114,7 @@ impl Person {
         })
     }
 
-    /// What the services say as a record has it.
+    /// Returns the answers of services in the form of a record.
     fn answers(&self, config: &Config) -> BTreeMap<String, bool> {
         if self.evaluations.is_empty() {
             return BTreeMap::new();
@@ -159,7 +160,7 @@ fn names(providers: &[crate::config::IdentityProvider]) -> String {
         .join(", ")
 }
 
-/// The claims that a provider is asked for.
+/// Returns the claims that the configuration of a provider requests.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
     let provider = config
         .catalog

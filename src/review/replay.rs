@@ -14,18 +14,19 @@ use crate::policy::{Country, Verb};
 /// A request that was once made, as the audit log has it.
 #[derive(Debug)]
 pub(super) struct Replayed {
-    /// Who made it; nobody where nobody was logged in.
+    /// The user; `None` without a session.
     pub(super) person: Option<Person>,
-    /// What they asked for.
+    /// The request.
     pub(super) asked: Asked,
 }
 
-/// What an audit log holds.
+/// The content of an audit log.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// What can be asked again, in the order of the log.
+    /// The requests that can be replayed, in the order of the log.
     pub(super) requests: Vec<Replayed>,
-    /// Requests of people whose login, and so whose groups, the log does not have.
+    /// The number of requests of users without a login in the log, so that their groups are
+    /// unknown.
     pub(super) strangers: usize,
     /// Requests with the token of another application, which the log names otherwise than rules do.
     pub(super) linked: usize,
@@ -133,10 +134,10 @@ impl Log {
 }
 
 impl Event {
-    /// The person of a login that told who they are.
+    /// Returns the user of a login event with an identity.
     fn person(&self) -> Option<Person> {
         let list = |field: &Option<Value>| field.as_ref().and_then(read::<Vec<String>>);
-        // Claims are always told, where anything is.
+        // An identity in the log always has claims.
         let claims = Some(self.claims.as_ref().and_then(read::<Map<String, Value>>)?);
         self.idp.as_ref()?;
         Some(Person {

@@ -9,10 +9,11 @@ use toml::Spanned;
 
 use super::ask::{Answer, Asked, Moment, World};
 use super::people::Person;
+use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 use crate::policy::{Country, Verb};
 
-/// Policy tests: people, requests, and what is expected of them. One TOML file.
+/// Policy tests: users, requests and expected outcomes. One TOML file.
 #[derive(Debug)]
 pub struct Suite {
     file: PathBuf,
@@ -31,12 +32,12 @@ struct Document {
     tests: Vec<Spanned<Test>>,
 }
 
-/// One test; it is made for each of its people with each of its URLs.
+/// One test. It runs for each of its users with each of its URLs.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Test {
     name: String,
-    /// Names from `people`; nobody has logged in where there is none.
+    /// Names from `people`; without one there is no session.
     #[serde(default)]
     person: Option<Several>,
     url: Several,
@@ -55,7 +56,7 @@ struct Test {
     #[serde(default)]
     linked_app: Option<String>,
     #[serde(deserialize_with = "outcome")]
-    expect: Expected,
+    expect: Outcome,
     /// The name of the policy that decides.
     #[serde(default)]
     policy: Option<String>,
@@ -80,12 +81,13 @@ impl Several {
     }
 }
 
-/// An outcome that is text: the derived one also takes a table whose key is an outcome.
-fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Expected, D::Error> {
+/// Reads an outcome in quotes. The derived implementation would also accept a table with the
+/// outcome as its key.
+fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
     struct Text;
 
     impl Visitor<'_> for Text {
-        type Value = Expected;
+        type Value = Outcome;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str(
@@ -93,61 +95,33 @@ fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Expected, D::Er
             )
         }
 
-        fn visit_str<E: Error>(self, name: &str) -> Result<Expected, E> {
-            Expected::deserialize(name.into_deserializer())
+        fn visit_str<E: Error>(self, name: &str) -> Result<Outcome, E> {
+            Outcome::deserialize(name.into_deserializer())
         }
     }
 
     deserializer.deserialize_any(Text)
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Expected {
-    Allow,
-    NonIdentity,
-    Bypass,
-    Deny,
-    LogIn,
-    Handle,
-    Refuse,
-    Unavailable,
-}
-
-impl Expected {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::NonIdentity => "non_identity",
-            Self::Bypass => "bypass",
-            Self::Deny => "deny",
-            Self::LogIn => "log_in",
-            Self::Handle => "handle",
-            Self::Refuse => "refuse",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
-/// How one test ended for one person and one URL.
+/// The result of one test for one user and one URL.
 #[derive(Debug)]
 pub struct Ended {
-    /// The test's name, with the person and the URL where it has several.
+    /// The test's name, with the user and the URL if it has several.
     pub name: String,
     /// The line of the test in its file.
     pub line: usize,
     /// The outcome and the policy that were expected.
     pub expected: String,
-    /// What came instead, or what is wrong with the test; `None` where it passed.
+    /// The failure; `None` if it passed.
     pub failure: Option<Failure>,
 }
 
-/// Why a test did not pass.
+/// The failure of a test.
 #[derive(Debug)]
 pub enum Failure {
     /// Another outcome, or another policy.
     Otherwise(Box<Answer>, String),
-    /// It describes nothing that could be asked.
+    /// Its description is malformed.
     Malformed(String),
 }
 
@@ -155,7 +129,8 @@ impl Suite {
     /// Reads a file of tests.
     ///
     /// # Errors
-    /// What is wrong with it, and in which line.
+    ///
+    /// The mistake in it, with its line.
     pub fn read(file: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(file)
             .map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
@@ -195,7 +170,7 @@ impl Suite {
         })
     }
 
-    /// The configuration that it names.
+    /// Returns the configuration that it names.
     pub fn config(&self) -> Option<PathBuf> {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         self.document
@@ -209,7 +184,8 @@ impl Suite {
         &self.file
     }
 
-    /// Makes every test, and notes the applications and places of the policies that decided one.
+    /// Runs every test, and adds the policies that decided one, with their applications, to
+    /// `decided`.
     pub fn run(
         &self,
         world: &World,
@@ -261,19 +237,19 @@ impl Suite {
                         {
                             decided.insert((application.settings().id.clone(), policy.to_owned()));
                         }
-                        let fits = outcome == test.expect.as_str()
+                        let fits = outcome == test.expect
                             && test
                                 .policy
                                 .as_deref()
                                 .is_none_or(|expected| policy == Some(expected));
-                        let was = told(outcome, policy);
+                        let was = in_words(outcome, policy);
                         (!fits).then(|| Failure::Otherwise(Box::new(answer), was))
                     }
                 };
                 all.push(Ended {
                     name,
                     line,
-                    expected: told(test.expect.as_str(), test.policy.as_deref()),
+                    expected: in_words(test.expect, test.policy.as_deref()),
                     failure,
                 });
             }
@@ -297,7 +273,7 @@ impl Test {
     }
 }
 
-/// The policies that no test was decided by: application and policy. Shadow policies decide
+/// Returns the policies that decided no test, each after its application. Shadow policies decide
 /// nothing.
 pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(String, String)> {
     let mut untested = Vec::new();
@@ -314,9 +290,9 @@ pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(Stri
 }
 
 /// An outcome and its policy, in words.
-pub(super) fn told(outcome: &str, policy: Option<&str>) -> String {
+pub(super) fn in_words(outcome: Outcome, policy: Option<&str>) -> String {
     policy.map_or_else(
-        || outcome.to_owned(),
+        || outcome.to_string(),
         |policy| format!("{outcome} by `{policy}`"),
     )
 }

@@ -7,6 +7,7 @@ use super::ask::World;
 use super::diff::{Access, Change, Diff};
 use super::suite::{Ended, Failure, Suite};
 use super::view::{ApplicationView, PersonView, RequestView, RuleView, Rules, View};
+use crate::engine::Outcome;
 use crate::model::UnixTime;
 use crate::policy::{PolicyDecision, Rule};
 
@@ -15,7 +16,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const OPEN: Style = AnsiColor::Yellow.on_default().bold();
 const QUIET: Style = Style::new().dimmed();
 
-/// The answer, then the way to it, with colours where whoever prints it leaves them in.
+/// Writes the answer, then the rules that lead to it. The printer may strip the colours.
 impl fmt::Display for View<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
@@ -93,14 +94,14 @@ impl fmt::Display for View<'_> {
     }
 }
 
-/// How a test ended: one line, and below it what was otherwise, and why.
+/// The result of a test: one line, with the difference and its explanation below it.
 #[derive(Debug)]
 pub struct Line<'a> {
-    /// Where the test is.
+    /// The file of the test.
     pub suite: &'a Suite,
-    /// What it was made with.
+    /// The configuration.
     pub world: &'a World,
-    /// How it ended.
+    /// The result.
     pub result: &'a Ended,
 }
 
@@ -133,7 +134,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Every change, with those whom it touches.
+/// Writes every change, with the users and requests that it affects.
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const FEW: usize = 20;
@@ -204,23 +205,27 @@ impl View<'_> {
             None => format!("{style}{what}{style:#}: no policy applies{unknown}"),
         };
         let told = match self.outcome {
-            "allow" => by("ALLOW", GOOD),
-            "bypass" => by("BYPASS", GOOD),
-            "non_identity" => by("SERVICE AUTH", GOOD),
-            "deny" => by("DENY", BAD),
-            "log_in" if self.person.is_some() => {
+            Outcome::Allow => by("ALLOW", GOOD),
+            Outcome::Bypass => by("BYPASS", GOOD),
+            Outcome::NonIdentity => by("SERVICE AUTH", GOOD),
+            Outcome::Deny => by("DENY", BAD),
+            Outcome::LogIn if self.person.is_some() => {
                 format!(
                     "{OPEN}LOG IN{OPEN:#}: the application wants people to come through another identity provider"
                 )
             }
-            "log_in" => format!("{OPEN}LOG IN{OPEN:#}: what happens then depends on who they are"),
-            "handle" => {
+            Outcome::LogIn => {
+                format!("{OPEN}LOG IN{OPEN:#}: what happens then depends on who they are")
+            }
+            Outcome::Handle => {
                 format!("{OPEN}HANDLED{OPEN:#} here: this is one of the proxy's own endpoints")
             }
-            "unavailable" => {
+            Outcome::Unavailable => {
                 format!("{BAD}UNAVAILABLE{BAD:#}: something that the decision needs is not known")
             }
-            _ => format!("{BAD}REFUSED{BAD:#}: {}", self.reason.unwrap_or("internal")),
+            Outcome::Refuse => {
+                format!("{BAD}REFUSED{BAD:#}: {}", self.reason.unwrap_or("internal"))
+            }
         };
         match &self.shadow {
             Some(shadow) => {
@@ -244,7 +249,7 @@ pub(super) const fn word(decision: PolicyDecision) -> &'static str {
     }
 }
 
-/// The moment as it is written in UTC.
+/// Returns a time in UTC, as text.
 pub(super) fn moment(at: u64) -> String {
     let moment = i64::try_from(at)
         .ok()

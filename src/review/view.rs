@@ -5,72 +5,74 @@ use serde::Serialize;
 
 use super::ask::{Answer, World};
 use super::compared::compared;
+use crate::engine::Outcome;
 use crate::model::Identity;
 use crate::policy::{
-    AccessGroup, Clause, Country, Part, Policy, PolicyDecision, Rule, Truth, Verdict, Walk,
+    AccessGroup, Clause, Country, Part, Policy, PolicyDecision, PolicyIndex, Rule, Truth, Verdict,
+    Walk,
 };
 
-/// An answer for people and tools: the decision, and the walk to it.
+/// An answer for display and for tools: the decision, with every rule.
 #[derive(Debug, Serialize)]
 pub struct View<'a> {
     /// The request.
     pub request: RequestView,
-    /// Who asked; null for nobody who is known.
+    /// The user; null without a session.
     pub person: Option<PersonView<'a>>,
     /// The application that the request is for.
     pub application: Option<ApplicationView<'a>>,
-    /// `allow`, `non_identity`, `bypass`, `deny`, `log_in`, `handle`, `refuse` or `unavailable`.
-    pub outcome: &'static str,
-    /// The id of the reason, where the request is not forwarded.
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The id of the reason why the request is not forwarded.
     pub reason: Option<&'static str>,
     /// The name of the policy that decided.
     pub policy: Option<&'a str>,
-    /// Whether something unknown stood in the way of another outcome.
+    /// `true` if an unknown fact prevented another outcome.
     pub unknown: bool,
-    /// The shadow policy that would have decided, and how.
+    /// The shadow policy that would have decided.
     pub shadow: Option<ShadowView<'a>>,
-    /// All policies in the order in which they are asked.
+    /// All policies in the order of evaluation.
     pub policies: Vec<PolicyView<'a>>,
-    /// The Access groups that they ask for, each after those that it contains.
+    /// The Access groups that they refer to, each after those that it contains.
     pub groups: Vec<GroupView<'a>>,
 }
 
-/// The request that was asked about.
+/// The described request.
 #[derive(Debug, Serialize)]
 pub struct RequestView {
     /// The whole URL.
     pub url: String,
     /// The method.
     pub method: String,
-    /// Where it came from, where that was said.
+    /// The client's IP address, if described.
     pub ip: Option<IpAddr>,
-    /// The country, where it is known and was asked for.
+    /// The country, if it is known and a rule depends on it.
     pub country: Option<Country>,
-    /// When, in Unix seconds.
+    /// The time, in Unix seconds.
     pub at: u64,
 }
 
-/// The person who asked.
+/// The user of the request.
 #[derive(Debug, Serialize)]
 pub struct PersonView<'a> {
     /// The canonical address.
     pub email: &'a str,
     /// The id of the identity provider.
     pub idp: &'a str,
-    /// The names of all groups; null where they are not known.
+    /// The names of all groups; null if they are unknown.
     pub groups: Option<Vec<&'a str>>,
 }
 
-/// Whose policies were asked.
+/// The application of the request.
 #[derive(Debug, Serialize)]
 pub struct ApplicationView<'a> {
     /// Its id.
     pub id: &'a str,
-    /// For people.
+    /// Its name.
     pub name: &'a str,
-    /// Where it is.
+    /// Its domain.
     pub domain: String,
-    /// The less specific ones that cover the place too.
+    /// The less specific domains that cover the URL, too.
     pub over: Vec<String>,
 }
 
@@ -79,24 +81,24 @@ pub struct ApplicationView<'a> {
 pub struct ShadowView<'a> {
     /// Its name.
     pub policy: &'a str,
-    /// What it would have done.
-    pub outcome: &'static str,
+    /// The outcome without its `shadow` flag.
+    pub outcome: Outcome,
 }
 
 /// One policy.
 #[derive(Debug, Serialize)]
 pub struct PolicyView<'a> {
-    /// Its id, where it has one.
+    /// Its id, if it has one.
     pub id: Option<&'a str>,
     /// Its name.
     pub name: &'a str,
-    /// What it does with those whom it applies to.
+    /// Its effect.
     pub decision: PolicyDecision,
-    /// Whether it only tells.
+    /// `true` for a shadow policy.
     pub shadow: bool,
-    /// `true`, `false`, `unknown`, or `not asked`, where nobody has logged in.
+    /// `true`, `false`, `unknown`, or `not asked` without a session.
     pub applies: &'static str,
-    /// Whether it decided.
+    /// `true` if it decided.
     pub decides: bool,
     /// Its rules.
     #[serde(flatten)]
@@ -108,7 +110,7 @@ pub struct PolicyView<'a> {
 pub struct GroupView<'a> {
     /// Its id.
     pub id: &'a str,
-    /// For people.
+    /// Its name.
     pub name: &'a str,
     /// As for a policy.
     pub applies: &'static str,
@@ -135,12 +137,12 @@ pub struct RuleView<'a> {
     pub rule: &'a Rule,
     /// `true`, `false`, `unknown` or `not asked`.
     pub holds: &'static str,
-    /// What it was compared with.
+    /// The facts that it was compared with.
     pub compared: String,
 }
 
 impl<'a> View<'a> {
-    /// Puts an answer of that configuration into words.
+    /// Creates the view of an answer.
     pub fn new(world: &'a World, answer: &'a Answer) -> Self {
         let explanation = &answer.explanation;
         let request = RequestView {
@@ -150,7 +152,7 @@ impl<'a> View<'a> {
             country: answer.country,
             at: answer.at.0,
         };
-        let verdict = explanation.walk.as_ref().and_then(|walk| walk.verdict);
+        let verdict = explanation.walk.as_ref().and_then(Walk::verdict);
         let mut view = View {
             request,
             person: answer.identity.as_ref().map(person),
@@ -167,20 +169,20 @@ impl<'a> View<'a> {
             return view;
         };
         let policies = &application.settings().policies;
-        let name = |place: usize| {
+        let name = |index: PolicyIndex| {
             policies
-                .get(place)
+                .get(index.0)
                 .map_or("", |policy| policy.name.as_str())
         };
-        let decides = matches!(view.outcome, "allow" | "non_identity" | "bypass" | "deny");
+        let decides = view.outcome.is_of_policies();
         let decided = verdict
             .and_then(|verdict| verdict.policy)
             .filter(|_| decides);
         let shadow = verdict.and_then(|Verdict { shadow, .. }| shadow);
         view.policy = decided.map(name);
-        view.shadow = shadow.map(|(place, outcome)| ShadowView {
-            policy: name(place),
-            outcome: outcome.as_str(),
+        view.shadow = shadow.map(|shadow| ShadowView {
+            policy: name(shadow.policy),
+            outcome: shadow.outcome.into(),
         });
         let settings = application.settings();
         view.application = Some(ApplicationView {
@@ -197,16 +199,17 @@ impl<'a> View<'a> {
         };
         let mut order: Vec<_> = policies.iter().enumerate().collect();
         order.sort_by_key(|(_, policy)| !early(policy));
-        for (place, policy) in order {
+        for (index, policy) in order {
+            let index = PolicyIndex(index);
             let rules = [&policy.include, &policy.require, &policy.exclude];
             view.policies.push(PolicyView {
                 id: policy.id.as_deref(),
                 name: &policy.name,
                 decision: policy.decision,
                 shadow: policy.shadow,
-                applies: word(walk.truth(Part::Policy(place))),
-                decides: decided == Some(place),
-                rules: Rules::new(rules, Part::Policy(place), walk, world, answer),
+                applies: word(walk.truth(Part::Policy(index))),
+                decides: decided == Some(index),
+                rules: Rules::new(rules, Part::Policy(index), walk, world, answer),
             });
         }
         view.groups = asked_groups(&world.config.catalog.groups, policies)

@@ -12,34 +12,32 @@ use crate::config::Config;
 use crate::model::UnixTime;
 use crate::policy::{About, AccessGroup, Country, IpRange, List, ListItems, Policy, Rule, Verb};
 
-/// Somebody, or some request, that a configuration names: what makes chosen rules of it true, and
-/// nothing else.
+/// A user or request that makes chosen rules of a configuration true, and no others.
 #[derive(Clone, Debug)]
 pub(super) struct Witness {
-    /// What makes them different from anybody, in words; nothing for anybody at all.
+    /// The rules that it satisfies, in words; empty for an arbitrary user.
     pub(super) rules: BTreeSet<String>,
-    /// Who they are, if they log in.
+    /// The user, if there is a login.
     pub(super) person: Person,
-    /// What they ask for; the URL is to be filled in.
+    /// The request; the caller fills in the URL.
     pub(super) asked: Asked,
-    /// Whether anything of it is about the request, so that it makes a difference to those who have
-    /// not logged in.
+    /// `true` if a rule depends on the request, so that it matters without a session, too.
     pub(super) is_request: bool,
 }
 
-/// What is tried at most: ways into one policy or group, things that rules name, witnesses.
+/// The bounds: ways into one policy or group, rules, witnesses.
 const MOST_WAYS: usize = 64;
 const MOST_TRAITS: usize = 5_000;
 const MOST_WITNESSES: usize = 30_000;
-/// Deeper than anybody nests groups.
+/// Deeper than real configurations nest groups.
 const DEEPEST: usize = 32;
 
 /// The policies of one application, with the configuration that they are from.
 type Written<'a> = (&'a Config, &'a [Policy]);
 
-/// Everybody whom policies name: for each way in which one of them, or two together, can apply,
-/// somebody for whom it does; and each of those once more with every single thing that any rule
-/// names, and without it. And whether that is all of them.
+/// Returns the witnesses of policies: one for each way in which a policy, or two together, can
+/// apply. Each is varied by every single rule, true and false. Returns also `true` if that is all
+/// of them.
 pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>, bool) {
     let (mut seeds, mut traits, mut is_all) = (vec![Chosen::new()], BTreeMap::new(), true);
     for (config, policies) in written {
@@ -50,7 +48,7 @@ pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>
             .map(|policy| names.ways_into(policy))
             .collect();
         is_all &= ways.iter().all(|ways| ways.len() < MOST_WAYS);
-        // Those whom most depends on come first.
+        // The most important ones come first.
         let firsts: Vec<&Chosen> = ways.iter().filter_map(|ways| ways.first()).collect();
         seeds.extend(firsts.iter().copied().cloned());
         seeds.extend(ways.iter().flat_map(|ways| ways.iter().skip(1)).cloned());
@@ -99,17 +97,17 @@ pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>
     (all.into_values().collect(), is_all)
 }
 
-/// Something that can be said of somebody or of a request.
+/// A property of a user or a request.
 #[derive(Debug)]
 struct Quality {
     /// In words.
     label: String,
-    /// Of those with the same slot, somebody has one.
+    /// A user has one property per slot.
     slot: String,
     rule: Rule,
-    /// Whether the rule holds, or everything but it.
+    /// `true` if the rule holds, `false` for its opposite.
     holds: bool,
-    /// When, where the rule asks that.
+    /// The time, if the rule depends on it.
     at: Option<Moment>,
 }
 
@@ -150,10 +148,10 @@ impl Quality {
     }
 }
 
-/// What was chosen of somebody, by slot.
+/// The chosen properties of a user, by slot.
 type Chosen = BTreeMap<String, Rc<Quality>>;
 
-/// What the rules of one configuration refer to.
+/// The groups and lists of one configuration.
 struct Names<'a> {
     groups: HashMap<&'a str, &'a AccessGroup>,
     lists: HashMap<&'a str, &'a List>,
@@ -217,8 +215,8 @@ impl<'a> Names<'a> {
         true
     }
 
-    /// What makes a rule true, and what nearly does: the ends of its networks, one of its methods
-    /// and another, a moment within and one outside.
+    /// Returns properties that make a rule true, and near misses: the ends of its networks, one of
+    /// its methods and another, a time within and one outside.
     fn qualities(&self, rule: &Rule) -> Vec<Rc<Quality>> {
         let holds = |rule: Rule| Quality::new(rule, true, self.now);
         match rule {
@@ -323,7 +321,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Somebody of whom everything is known, and nothing that any rule names is true.
+/// Returns a user with no unknown fact, who satisfies no rule.
 struct Neutral {
     person: Person,
     asked: Asked,
@@ -447,7 +445,7 @@ fn apply(
         Rule::ServiceToken { token_id } => asked.service_token = Some(token_id.clone()),
         Rule::AnyValidServiceToken {} => asked.service_token = Some("any".to_owned()),
         Rule::LinkedAppToken { app_uid } => asked.linked_app = Some(app_uid.clone()),
-        // Not chosen by themselves, or nobody can tell.
+        // Not chosen by themselves, or always unknown.
         Rule::Everyone {}
         | Rule::Group { .. }
         | Rule::EmailList { .. }
@@ -462,7 +460,7 @@ fn apply(
     }
 }
 
-/// Somebody of whom everything is known and nothing special.
+/// Returns a user with no unknown fact and no special property.
 fn stranger() -> Person {
     Person {
         email: "somebody@elsewhere.invalid".to_owned(),

@@ -7,7 +7,7 @@ use crate::model::CleanPath;
 /// Two domains on the same hosts, by their index in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaseRivals {
-    /// The domain that an origin which ignores case cannot tell from the other one.
+    /// The domain that is the same as the other one to an origin that ignores case.
     pub domain: usize,
     /// The domain that covers all paths of the first if case is ignored, and not otherwise.
     pub rival: usize,
@@ -20,7 +20,7 @@ pub struct CaseRivals {
 /// a letter that case changes.
 pub fn case_rivals(domains: &[&Domain]) -> Vec<CaseRivals> {
     let patterns = domains.iter().enumerate().map(|(index, domain)| {
-        let pattern = Pattern::of(domain.path());
+        let pattern = Pattern::compile(domain.path());
         Entry {
             index,
             domain,

@@ -4,8 +4,8 @@ use super::PathCase;
 use super::readings::{CertainPath, Pattern};
 use crate::model::{CleanPath, PathError};
 
-/// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's
-/// host, and one document under `/.well-known/`.
+/// The endpoints of the proxy itself: under `/cdn-cgi/access/` on the team domain and on every
+/// application's host, and one document under `/.well-known/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `login/<domain>`: team domain.
@@ -24,7 +24,7 @@ pub enum Endpoint {
     RefreshIdentity,
     /// `test-idp/<provider>`: team domain.
     TestIdp,
-    /// `logged-out`, where a provider sends a browser whose session it has ended: team domain.
+    /// `logged-out`, the return address of a logout at the provider: team domain.
     LoggedOut,
     /// `/.well-known/cloudflare-access-protected-resource/<path>`: application hosts.
     ProtectedResource,
@@ -39,10 +39,10 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Where the endpoints live.
+    /// The path of the endpoints.
     pub const PREFIX: &'static str = "/cdn-cgi/access";
 
-    /// Where the metadata of an application's page is, before the page's own path.
+    /// The path of the metadata of an application's page, without the page's own path.
     pub const PROTECTED_RESOURCE: &'static str =
         "/.well-known/cloudflare-access-protected-resource";
 
@@ -50,7 +50,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`PathError::Ambiguous`] if only some readings of the path lead to an endpoint.
-    pub fn of(path: &CleanPath<'_>) -> Result<Option<Self>, PathError> {
+    pub fn for_path(path: &CleanPath<'_>) -> Result<Option<Self>, PathError> {
         if path.is_plain() {
             let text = path.as_str();
             let is_reserved = |prefix: &str| {
@@ -67,7 +67,7 @@ impl Endpoint {
             .filter(|pattern| pattern.may_cover(path, PathCase::Insensitive));
         match reached.next() {
             None => Ok(None),
-            Some(pattern) if CertainPath::of(path).is_covered(pattern) => {
+            Some(pattern) if CertainPath::new(path).is_covered(pattern) => {
                 Ok(Self::named(&path.normalized()))
             }
             Some(_) => Err(PathError::Ambiguous),
@@ -112,7 +112,7 @@ impl Endpoint {
 /// Paths that no application has.
 const RESERVED: [&str; 2] = [Endpoint::PREFIX, Endpoint::PROTECTED_RESOURCE];
 
-static RESERVED_PATTERNS: LazyLock<[Pattern; 2]> = LazyLock::new(|| RESERVED.map(Pattern::of));
+static RESERVED_PATTERNS: LazyLock<[Pattern; 2]> = LazyLock::new(|| RESERVED.map(Pattern::compile));
 
 #[cfg(test)]
 mod tests {
@@ -168,7 +168,7 @@ mod tests {
             ("/x/.well-known/cloudflare-access-protected-resource/", None),
         ] {
             assert_eq!(
-                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Endpoint::for_path(&CleanPath::parse(path).unwrap()),
                 Ok(endpoint),
                 "{path}"
             );
@@ -193,7 +193,7 @@ mod tests {
             "/.well-known%2Fcloudflare-access-protected-resource",
         ] {
             assert_eq!(
-                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Endpoint::for_path(&CleanPath::parse(path).unwrap()),
                 Err(PathError::Ambiguous),
                 "{path}"
             );
@@ -206,7 +206,7 @@ mod tests {
             ("/x%2Fcdn-cgi/access", None),
         ] {
             assert_eq!(
-                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Endpoint::for_path(&CleanPath::parse(path).unwrap()),
                 Ok(endpoint),
                 "{path}"
             );

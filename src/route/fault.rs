@@ -27,7 +27,7 @@ pub enum PathFault {
 
 impl PathFault {
     /// Returns the first fault of a path.
-    pub fn of(text: &str) -> Option<Self> {
+    pub fn find(text: &str) -> Option<Self> {
         if text
             .split('/')
             .any(|segment| segment.matches('*').count() > 1)

@@ -6,10 +6,10 @@ use super::PathFault;
 use super::readings::{Alphabet, covers};
 use crate::model::Host;
 
-/// Where an application is: `host` or `host/path`, each with wildcards.
+/// The domain of an application: `host` or `host/path`, each with wildcards.
 ///
-/// `*` in a host stands for part of one label, or all of it. A path covers itself and everything
-/// below; a `*` in it stands for any text, slashes included; after a trailing `/*` the path itself
+/// `*` in a host matches part of one label, or all of it. A path covers itself and everything
+/// below. A `*` in a path matches any text, slashes included. With a trailing `/*` the path itself
 /// is not covered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Domain {
@@ -48,8 +48,8 @@ impl Domain {
             return Err(DomainError::Shape);
         }
         let host = if host.contains('*') {
-            // The labels around the stars must be what labels are; a star stands for at least one
-            // letter.
+            // The labels must be valid with a letter in place of each star: a star matches at least
+            // one.
             Host::parse(&host.replace('*', "x")).map_err(|_| DomainError::Host)?;
             host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
         } else {
@@ -59,7 +59,7 @@ impl Domain {
                 .to_owned()
         };
         let path = if path == "/*" { "/" } else { path };
-        match PathFault::of(path) {
+        match PathFault::find(path) {
             None => {}
             Some(PathFault::Stars) => return Err(DomainError::Stars),
             Some(_) => return Err(DomainError::Path),
@@ -78,7 +78,7 @@ impl Domain {
         &self.host
     }
 
-    /// The host, where it has no stars.
+    /// Returns the host, if it has no stars.
     pub fn exact_host(&self) -> Option<&str> {
         Some(&*self.host).filter(|host| !host.contains('*'))
     }
@@ -108,7 +108,7 @@ impl Domain {
         )
     }
 
-    /// Whether a canonical host is covered.
+    /// Returns `true` if a canonical host is covered.
     pub fn covers_host(&self, host: &str) -> bool {
         let (mut ours, mut theirs) = (self.host.split('.'), host.split('.'));
         loop {
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_as_access_matches_them() {
+    fn host_patterns_match_as_at_access() {
         for (pattern, yes, no) in [
             (
                 "a.example.com",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_as_access_matches_them() {
+    fn path_patterns_match_as_at_access() {
         for (pattern, yes, no) in [
             ("h.x", vec!["/", "/a", "/a/b"], vec![]),
             ("h.x/*", vec!["/", "/a"], vec![]),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_domain() {
+    fn malformed_domain_is_rejected() {
         for bad in [
             "",
             "/",

@@ -74,10 +74,10 @@ struct Step {
 
 impl Pattern {
     /// Compiles the path of a domain.
-    pub(super) fn of(path: &str) -> Self {
+    pub(super) fn compile(path: &str) -> Self {
         let (mut steps, mut units) = (Vec::new(), Vec::new());
         let mut after_star = false;
-        // A domain was refused whose path is none.
+        // Domains with a malformed path were rejected before.
         let path = CleanPath::parse(path).unwrap_or_default();
         for (symbol, _) in path.symbols() {
             if symbol == Symbol::Letter(b'*') {
@@ -279,7 +279,7 @@ const EDGE_TRIM: u8 = 1 << 5;
 pub(super) struct CertainPath(SmallVec<[Unit; 128]>);
 
 impl CertainPath {
-    pub(super) fn of(path: &CleanPath<'_>) -> Self {
+    pub(super) fn new(path: &CleanPath<'_>) -> Self {
         let (symbols, lengths): (SmallVec<[Symbol; 128]>, SmallVec<[usize; 128]>) = path
             .symbols()
             .map(|(symbol, written)| (symbol, written.len()))
@@ -373,11 +373,11 @@ type Unit = u32;
 const SLASH: Unit = b'/' as Unit;
 /// Added to an octet that is no character.
 const OCTET: Unit = 1 << 24;
-/// Added to what is escaped.
+/// Added to escaped characters.
 const ESCAPED: Unit = 1 << 25;
 const STAR: Unit = 1 << 26;
 const UNCERTAIN: Unit = 1 << 27;
-/// One slash or several, and what may vanish between them.
+/// One slash or several, with the characters between them that may vanish.
 const SLASHES: Unit = 1 << 28;
 const ALPHABET: Alphabet<Unit> = Alphabet {
     star: STAR,
@@ -468,8 +468,8 @@ pub(super) fn covers<T: Copy + PartialEq>(
         slash,
         slashes,
     } = *alphabet;
-    // Whatever text a run of slashes is, it begins and ends with a slash. The rest of it belongs to
-    // what follows the piece, or to the star before it.
+    // A run of slashes begins and ends with a slash. The rest of it belongs to the text after the
+    // piece, or to the star before it.
     let equal = |text: &[T], piece: &[T], is_after_star: bool| {
         let alike = |(at, (theirs, ours)): (usize, (&T, &T))| {
             same(*ours, *theirs)

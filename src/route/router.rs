@@ -11,7 +11,7 @@ use crate::model::{CleanPath, PathError};
 #[derive(Debug, Default)]
 pub struct Router {
     exact: HashMap<Box<str>, Vec<Claim>, RandomState>,
-    /// By what follows the first dot, for hosts with stars in their first label only.
+    /// By the text after the first dot, for hosts with stars in their first label only.
     first_label: HashMap<Box<str>, Vec<Claim>, RandomState>,
     elsewhere: Vec<Claim>,
 }
@@ -23,7 +23,7 @@ struct Claim {
     /// The way in which the application's origin reads paths.
     case: PathCase,
     application: usize,
-    /// The place in the order of specificity over all domains.
+    /// The position in the order of specificity over all domains.
     rank: usize,
     /// The domains that cover all of its paths if case is ignored, and not otherwise.
     rivals: Box<[Domain]>,
@@ -54,7 +54,7 @@ impl Router {
         let mut router = Self::default();
         for (rank, (application, (domain, case))) in domains.into_iter().enumerate() {
             let rivals = rivals.remove(&application).unwrap_or_default().into();
-            let pattern = Pattern::of(domain.path());
+            let pattern = Pattern::compile(domain.path());
             let claim = Claim {
                 domain: domain.clone(),
                 pattern,
@@ -88,13 +88,14 @@ impl Router {
             .and_then(|path| self.route(host, &path).ok().flatten())
     }
 
-    /// The application of a canonical host and a path.
+    /// Returns the application of a canonical host and a path.
     ///
     /// # Errors
+    ///
     /// [`PathError::Ambiguous`] if two readings of the path lead to different applications, or if
-    /// only its case tells which one it leads to and the origin was not declared case-sensitive.
+    /// only its case distinguishes them and the origin was not declared case-sensitive.
     pub fn route(&self, host: &str, path: &CleanPath<'_>) -> Result<Option<usize>, PathError> {
-        // Its path has no say if the most specific application covers all paths.
+        // The path is irrelevant if the most specific application covers all paths.
         if let [only] = self.exact(host)
             && only.domain.path() == "/"
         {
@@ -113,7 +114,7 @@ impl Router {
                 host,
             );
         }
-        let certain = CertainPath::of(path);
+        let certain = CertainPath::new(path);
         choose(
             |case| self.first(host, |claim| claim.pattern.may_cover(path, case)),
             |claim| certain.is_covered(&claim.pattern),
@@ -132,7 +133,7 @@ impl Router {
         exact.or_else(wild)
     }
 
-    /// Whether any application is on this host.
+    /// Returns `true` if any application is on this host.
     pub fn knows_host(&self, host: &str) -> bool {
         let covered = || {
             self.wild(host)
@@ -143,12 +144,12 @@ impl Router {
         !self.exact(host).is_empty() || covered()
     }
 
-    /// What claims exactly this host, in the order of specificity.
+    /// The applications on exactly this host, in the order of specificity.
     fn exact(&self, host: &str) -> &[Claim] {
         self.exact.get(host).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// What may claim this host among others, each list in the order of specificity.
+    /// The applications on this host among others, each list in the order of specificity.
     fn wild(&self, host: &str) -> [&[Claim]; 2] {
         let rest = host.split_once('.').map_or("", |(_, rest)| rest);
         [
@@ -173,7 +174,7 @@ fn choose<'a>(
         Some(claim) if is_certain(claim) && !claim.has_rival_on(host) => {
             Ok(Some(claim.application))
         }
-        // The origin that would get the request may tell the two paths apart.
+        // The origin of the request may distinguish the two paths.
         Some(_) => match first(PathCase::Sensitive) {
             Some(claim) if claim.case == PathCase::Sensitive && is_certain(claim) => {
                 Ok(Some(claim.application))
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_wins_whatever_the_order() {
+    fn most_specific_domain_wins_in_any_order() {
         let all = [
             "*.x.y",
             "a.x.y",
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_reads_two_ways_must_lead_to_one_place() {
+    fn ambiguous_path_must_lead_to_one_application() {
         let router = router(&["a.x.y", "a.x.y/admin"]);
         let route = |path: &str| router.route("a.x.y", &CleanPath::parse(path).unwrap());
         assert_eq!(route("/admin;x=1"), Err(PathError::Ambiguous));

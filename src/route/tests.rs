@@ -201,7 +201,7 @@ fn case_and_blanks_beyond_ascii_are_readings() {
 }
 
 #[test]
-fn an_escaped_pattern_is_compared_by_octets() {
+fn escaped_pattern_is_compared_by_octets() {
     let router = insensitive(&["h.x", "h.x/My%20Files", "h.x/%C3%A4", "h.x/@scope"]);
     for (path, expected) in [
         ("/My%20Files/x", Ok(Some(1))),
@@ -223,7 +223,7 @@ fn an_escaped_pattern_is_compared_by_octets() {
 }
 
 #[test]
-fn a_case_sensitive_origin_gets_what_differs_only_in_case() {
+fn paths_that_differ_in_case_reach_a_case_sensitive_origin() {
     let router = router(&[
         ("h.x", PathCase::Sensitive),
         ("h.x/admin", PathCase::Insensitive),
@@ -310,7 +310,7 @@ fn patterns_that_differ_only_in_case_are_refused() {
 }
 
 #[test]
-fn a_host_with_one_application_takes_every_path() {
+fn host_with_one_application_accepts_every_path() {
     let router = insensitive(&["h.x", "*.x/admin"]);
     for path in ["/ADMIN", "/a//b;c%2Fd%252Fe%20.", "/%ff"] {
         assert_eq!(route(&router, path), Ok(Some(0)), "{path}");
@@ -456,7 +456,7 @@ proptest! {
 
     /// A path that is plain is routed as its reading is.
     #[test]
-    fn a_plain_path_is_routed(raw in "/(admin|open|files|a1|x|b|pub)(/(admin|open|x\\.pdf|b|x)){0,3}") {
+    fn plain_path_is_routed(raw in "/(admin|open|files|a1|x|b|pub)(/(admin|open|x\\.pdf|b|x)){0,3}") {
         let path = CleanPath::parse(&raw).unwrap();
         let found = insensitive(&DOMAINS).route(HOST, &path);
         prop_assert_eq!(found, Ok(of_reading(&DOMAINS, raw.as_bytes())));

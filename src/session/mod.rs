@@ -1,8 +1,8 @@
-//! Sessions: what stays of a verified token between requests, and what ends one.
+//! Sessions: verified tokens that are kept between requests, and revocations.
 //!
-//! Decides whether a session that was good is good still. Trusts tokens that were verified and
-//! identity records that the store gave. Never outlives its token: the end of its time, a
-//! revocation and a change of keys are looked at on every use.
+//! Decides whether a session is still valid. Trusts verified tokens and identity records of the
+//! store. Never outlives its token: expiry, revocations and changes of keys are checked on every
+//! use.
 
 mod revocations;
 
@@ -15,16 +15,16 @@ use smallvec::SmallVec;
 pub use revocations::{Presented, Revocations, Until};
 
 use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, SentHeader, UnixTime, UserId};
-use crate::policy::{self, Policies, PolicySet, Standing, Truth, Who};
+use crate::policy::{self, PartialVerdict, Policies, PolicySet, Requester, Truth};
 use crate::token::{Claims, Kind, VerifiedToken};
 
-/// A verified application token, ready for the next request: nothing in it has to be parsed, looked
-/// up or built again.
+/// A verified application session, ready for the next request: nothing has to be parsed, looked up
+/// or built again.
 #[derive(Debug)]
 pub struct Session {
-    /// The whole token: compared with what a request presents, and sent to the origin.
+    /// The whole token: compared with the one in a request, and sent to the origin.
     assertion: HeaderValue,
-    /// The address as a header value, for the origin.
+    /// The email address as a header value, for the origin.
     email_header: Option<HeaderValue>,
     email: Email,
     user: UserId,
@@ -32,80 +32,88 @@ pub struct Session {
     aud: SmallVec<[Aud; 1]>,
     issued: UnixTime,
     expires: UnixTime,
-    /// Which key set it was verified with.
+    /// The key set that verified it.
     key_set: u64,
-    person: Person,
+    user_state: UserState,
 }
 
-/// What is known of the person, in the numbers of one snapshot.
+/// The state of the user, in the numbers of one snapshot.
 #[derive(Debug)]
-struct Person {
-    /// The identity record, where there is one; `None` where it could not be learned.
+struct UserState {
+    /// The identity record; `None` if the token has none or it could not be fetched.
     identity: Option<Arc<Identity>>,
-    /// The order of the login among revocations; `None` if the record could not be learned.
+    /// The order of the login among revocations; `None` if the record could not be lookup.
     login: Option<LoginOrder>,
-    answers: policy::Person,
-    /// For the application of that place.
-    standing: (usize, Standing),
-    /// What origins are sent beside the address.
+    answers: policy::UserFacts,
+    /// The application that `partial` is for.
+    application: ApplicationIndex,
+    partial: PartialVerdict,
+    /// The headers for origins, apart from the email address.
     headers: Box<[(HeaderName, HeaderValue)]>,
-    /// Which snapshot's numbers these are.
+    /// The snapshot of these numbers.
     generation: u64,
-    /// When an identity that could not be learned is asked for again.
+    /// The time from which a missing record is looked up again.
     recheck: Option<UnixTime>,
-    /// How many changes of identities were known when the record was last looked up.
+    /// The cache's count of identity changes at the last look-up of the record.
     identity_changes: AtomicU64,
 }
 
-/// Why a verified token makes no session.
+/// A verified token that opens no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token is not an application's session")]
 pub struct NotASession;
 
-/// What the snapshot contributes to a session.
+/// The index of an application in its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplicationIndex(pub usize);
+
+/// The part of a session that comes from the snapshot.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// The names of the snapshot.
-    pub policies: &'a PolicySet,
+    /// The snapshot's Access groups and questions.
+    pub policy_set: &'a PolicySet,
     /// Its number.
     pub generation: u64,
     /// The number of the key set.
     pub key_set: u64,
-    /// How often identities have changed.
+    /// The cache's count of identity changes.
     pub identity_changes: u64,
-    /// The application that is asked for: its place, and its policies.
-    pub application: (usize, &'a Policies),
-    /// Which headers origins are sent of what a provider says.
+    /// The application of the request.
+    pub application: ApplicationIndex,
+    /// Its policies.
+    pub policies: &'a Policies,
+    /// The headers with attributes of the user that origins receive.
     pub sent_headers: &'a [SentHeader],
 }
 
-/// An identity record as it was found.
+/// The result of looking up an identity record.
 #[derive(Clone, Debug, Default)]
-pub struct Learned {
-    /// The record; `None` where there is none, or where it could not be learned.
+pub struct IdentityLookup {
+    /// The record; `None` if the token has none or it could not be fetched.
     pub identity: Option<Arc<Identity>>,
-    /// When one that could not be learned is asked for again.
+    /// The time from which a missing record is looked up again.
     pub recheck: Option<UnixTime>,
 }
 
-impl Person {
+impl UserState {
     /// `without_record`: the order of a login that has no record.
     fn new(
         email: &Email,
-        learned: Learned,
+        lookup: IdentityLookup,
         without_record: Option<LoginOrder>,
         context: Context<'_>,
     ) -> Result<Self, NotASession> {
-        let Learned { identity, recheck } = learned;
+        let IdentityLookup { identity, recheck } = lookup;
         if identity.as_ref().is_some_and(|i| i.email != *email) {
             return Err(NotASession);
         }
-        let answers = context.policies.person(Who::Person {
+        let answers = context.policy_set.user_facts(Requester::User {
             email,
             identity: identity.as_deref(),
         });
-        let (place, policies) = context.application;
-        let standing = (place, context.policies.standing(policies, &answers));
+        let partial = context
+            .policy_set
+            .partial_verdict(context.policies, &answers);
         let headers = identity
             .as_ref()
             .map(|identity| headers(identity, context.sent_headers))
@@ -117,7 +125,8 @@ impl Person {
                 .or(without_record),
             identity,
             answers,
-            standing,
+            application: context.application,
+            partial,
             headers: headers.unwrap_or_default(),
             generation: context.generation,
             recheck,
@@ -126,8 +135,8 @@ impl Person {
     }
 }
 
-/// A name that is no longer configured is nobody's, and so is not sent: clients might send it as
-/// well. One that another provider has is not this one's to set.
+/// Drops headers that are not configured, because clients could forge them, and headers that belong
+/// to another provider.
 fn headers(
     identity: &Identity,
     sent: &[SentHeader],
@@ -145,7 +154,7 @@ fn headers(
     identity.headers.iter().filter_map(header).collect()
 }
 
-/// A token without a nonce has no record: it comes before every revocation.
+/// A token without a nonce has no record, so it is older than every revocation.
 const fn without_record(nonce: Option<IdentityNonce>, issued: UnixTime) -> Option<LoginOrder> {
     match nonce {
         Some(_) => None,
@@ -157,15 +166,15 @@ const fn without_record(nonce: Option<IdentityNonce>, issued: UnixTime) -> Optio
 }
 
 impl Session {
-    /// Makes a session of a verified token and the identity behind it.
+    /// Creates a session from a verified token and its identity record.
     ///
     /// # Errors
-    /// Where the token is not an application token, or names nobody, or somebody else than the
-    /// identity.
+    ///
+    /// The token is not an application token, names no user, or another user than the record.
     pub fn new(
         token: &str,
         verified: VerifiedToken,
-        learned: Learned,
+        lookup: IdentityLookup,
         context: Context<'_>,
     ) -> Result<Self, NotASession> {
         let Claims {
@@ -196,7 +205,7 @@ impl Session {
         let email_header =
             HeaderValue::from_bytes(email.as_str().as_bytes()).map_err(|_| NotASession)?;
         Ok(Self {
-            person: Person::new(&email, learned, without_record(nonce, iat), context)?,
+            user_state: UserState::new(&email, lookup, without_record(nonce, iat), context)?,
             assertion,
             email_header: Some(email_header),
             email,
@@ -209,11 +218,16 @@ impl Session {
         })
     }
 
-    /// The same session under another snapshot, or with another identity record.
+    /// Returns the session under another snapshot, or with another identity record.
     ///
     /// # Errors
-    /// Where the record is somebody else's.
-    pub fn renewed(&self, learned: Learned, context: Context<'_>) -> Result<Self, NotASession> {
+    ///
+    /// The record is that of another user.
+    pub fn renewed(
+        &self,
+        lookup: IdentityLookup,
+        context: Context<'_>,
+    ) -> Result<Self, NotASession> {
         Ok(Self {
             assertion: self.assertion.clone(),
             email_header: self.email_header.clone(),
@@ -224,17 +238,16 @@ impl Session {
             issued: self.issued,
             expires: self.expires,
             key_set: self.key_set,
-            person: Person::new(
+            user_state: UserState::new(
                 &self.email,
-                learned,
+                lookup,
                 without_record(self.nonce, self.issued),
                 context,
             )?,
         })
     }
 
-    /// Returns `true` if both came from one login. Tokens that name no login are told apart by the
-    /// user.
+    /// Returns `true` if both came from one login. Tokens without a login are compared by user.
     pub fn is_same_login(&self, other: &Self) -> bool {
         match (self.nonce, other.nonce) {
             (None, None) => self.user == other.user,
@@ -254,116 +267,118 @@ impl Session {
         }
     }
 
-    /// Whether this is the session of exactly that token.
+    /// Returns `true` if this is the session of exactly that token.
     pub fn is_of(&self, token: &[u8]) -> bool {
         self.assertion.as_bytes() == token
     }
 
-    /// Whether it was verified with that key set. Where it was not, it is as good as never seen.
+    /// Returns `true` if it was verified with that key set. A session of another one counts as
+    /// never seen.
     pub const fn was_verified_with(&self, key_set: u64) -> bool {
         self.key_set == key_set
     }
 
-    /// Whether what is known of the person is up to date: the snapshot's numbers, the record, the
-    /// time to ask again.
+    /// Returns `true` if the state of the user is up to date: the snapshot's numbers, the record,
+    /// the time of the next look-up.
     pub fn is_current(&self, generation: u64, identity_changes: u64, now: UnixTime) -> bool {
-        self.person.generation == generation
-            && self.person.identity_changes.load(Ordering::Relaxed) == identity_changes
-            && self.person.recheck.is_none_or(|at| now < at)
+        self.user_state.generation == generation
+            && self.user_state.identity_changes.load(Ordering::Relaxed) == identity_changes
+            && self.user_state.recheck.is_none_or(|at| now < at)
     }
 
-    /// Makes it up to date, where it turns out that nothing changed for this person; answers
-    /// whether that is so.
-    pub fn confirm(&self, learned: &Learned, generation: u64, identity_changes: u64) -> bool {
-        let same = match (&self.person.identity, &learned.identity) {
+    /// Marks the session as up to date if nothing changed for this user. Returns `true` in that
+    /// case.
+    pub fn confirm(&self, lookup: &IdentityLookup, generation: u64, identity_changes: u64) -> bool {
+        let same = match (&self.user_state.identity, &lookup.identity) {
             (Some(ours), Some(found)) => Arc::ptr_eq(ours, found),
             (None, None) => true,
             _ => false,
         };
-        let confirmed =
-            same && self.person.recheck == learned.recheck && self.person.generation == generation;
+        let confirmed = same
+            && self.user_state.recheck == lookup.recheck
+            && self.user_state.generation == generation;
         if confirmed {
-            self.person
+            self.user_state
                 .identity_changes
                 .store(identity_changes, Ordering::Relaxed);
         }
         confirmed
     }
 
-    /// Whether its time is over.
+    /// Returns `true` if it has expired.
     pub fn has_expired(&self, now: UnixTime) -> bool {
         now >= self.expires
     }
 
     /// Returns [`Truth::True`] if a revocation covers the session, and [`Truth::Unknown`] if that
-    /// depends on a record that could not be learned.
+    /// depends on a record that could not be lookup.
     pub fn is_revoked(&self, revocations: &Revocations) -> Truth {
         revocations.cover(Presented {
             nonce: self.nonce,
             user: &self.user,
             aud: &self.aud,
             issued: self.issued,
-            login: self.person.login,
+            login: self.user_state.login,
         })
     }
 
-    /// Whether it is for that application.
+    /// Returns `true` if it is for an application.
     pub fn is_for(&self, aud: &Aud) -> bool {
         self.aud.contains(aud)
     }
 
-    /// What the policies ask about the person, answered.
-    pub const fn answers(&self) -> &policy::Person {
-        &self.person.answers
+    /// Returns the answers to the policies' questions about the user.
+    pub const fn answers(&self) -> &policy::UserFacts {
+        &self.user_state.answers
     }
 
-    /// Where the person stands, if that is known for the application of that place.
-    pub fn standing(&self, application: usize) -> Option<&Standing> {
-        let (place, standing) = &self.person.standing;
-        (*place == application).then_some(standing)
+    /// Returns the user's partial verdict, if the session keeps that of this application.
+    pub fn partial_verdict(&self, application: ApplicationIndex) -> Option<&PartialVerdict> {
+        (self.user_state.application == application).then_some(&self.user_state.partial)
     }
 
-    /// The token, for the origin.
+    /// Returns the token, for the origin.
     pub const fn assertion(&self) -> &HeaderValue {
         &self.assertion
     }
 
-    /// The address, for the origin.
+    /// Returns the email address as a header value, for the origin.
     pub const fn email_header(&self) -> Option<&HeaderValue> {
         self.email_header.as_ref()
     }
 
-    /// What the provider says of the person, for the origin: the same name once for each value.
+    /// Returns the headers with attributes of the user, for the origin: the same name once for each
+    /// value.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.person.headers
+        &self.user_state.headers
     }
 
-    /// The address.
+    /// Returns the email address.
     pub const fn email(&self) -> Option<&Email> {
         Some(&self.email)
     }
 
-    /// The person.
+    /// Returns the user.
     pub const fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// The login it came from.
+    /// Returns the login that it came from.
     pub const fn nonce(&self) -> Option<IdentityNonce> {
         self.nonce
     }
 
-    /// The identity record, where it could be learned.
+    /// Returns the identity record, if it could be fetched.
     pub const fn identity(&self) -> Option<&Arc<Identity>> {
-        self.person.identity.as_ref()
+        self.user_state.identity.as_ref()
     }
 
-    /// When its token was issued.
+    /// Returns the time at which its token was issued.
     pub const fn issued(&self) -> UnixTime {
         self.issued
     }
 
-    /// The first second at which it is over.
+    /// Returns the first second at which it is expired.
     pub const fn expires(&self) -> UnixTime {
         self.expires
     }

@@ -3,20 +3,20 @@ use smallvec::SmallVec;
 use super::{Claims, KeySet, Outlook, UnverifiedToken};
 use crate::model::UnixTime;
 
-/// Chooses those of a request's tokens whose signature is worth a check.
+/// Chooses the tokens of a request that get a signature check.
 ///
 /// A check costs as much as hundreds of look-ups, and another host of the domain can set as many
-/// cookies as a browser keeps. So what cannot verify is passed over unchecked, and a token is
-/// checked once.
+/// cookies as a browser keeps. So tokens that cannot verify are skipped, and each token is checked
+/// once.
 #[derive(Default)]
 pub struct Candidates<'h> {
     checked: SmallVec<[&'h [u8]; 4]>,
     expired: Option<&'h [u8]>,
 }
 
-/// The place of one token among the [`Candidates`].
+/// The role of one token among the [`Candidates`].
 pub enum Candidate<'h> {
-    /// Only a verification shows whether the token is valid.
+    /// The token has to be verified.
     Unverified {
         /// The whole token.
         text: &'h str,
@@ -25,7 +25,7 @@ pub enum Candidate<'h> {
     },
     /// A verification would find no valid token, or was due for an earlier one of the same text.
     Hopeless,
-    /// More tokens came than are verified for one request. Any of the others may be valid.
+    /// The request has more tokens than are verified. Any of the others may be valid.
     TooMany,
 }
 
@@ -69,8 +69,8 @@ impl<'h> Candidates<'h> {
         }
     }
 
-    /// The first token whose time is over. Its signature matters only for the reason that a client
-    /// is given.
+    /// Returns the first expired token. Its signature matters only for the reason that a client
+    /// receives.
     pub const fn expired(&self) -> Option<&'h [u8]> {
         self.expired
     }

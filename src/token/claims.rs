@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::model::UnixTime;
 
-/// What a token is for. An organisation token opens no application and an application token no
-/// login.
+/// The purpose of a token. An organisation token opens no application, and an application token is
+/// no login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -25,26 +25,26 @@ pub struct Claims {
     /// Audience tags; one in our own tokens.
     #[serde(deserialize_with = "one_or_more")]
     pub aud: Vec<String>,
-    /// The first second at which the token is no longer good.
+    /// The first second at which the token is expired.
     #[serde(deserialize_with = "date")]
     pub exp: UnixTime,
     /// When it was signed.
     #[serde(deserialize_with = "date")]
     pub iat: UnixTime,
-    /// Before this it is not good.
+    /// The first second at which it is valid.
     #[serde(
         default,
         deserialize_with = "optional_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub nbf: Option<UnixTime>,
-    /// Which of the two tokens it is. Cloudflare's service tokens and ours always say.
+    /// The kind of token. Cloudflare's tokens and ours always have it.
     #[serde(rename = "type")]
     pub kind: Kind,
-    /// The person; empty for a service.
+    /// The user; empty for a service client.
     #[serde(default)]
     pub sub: String,
-    /// The person's address.
+    /// The user's email address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// The key of the identity record.
@@ -58,16 +58,16 @@ pub struct Claims {
     pub custom: Option<Map<String, Value>>,
 }
 
-/// What an organisation token says beside the claims of every token. Written and never read: who
-/// somebody is, their record says.
+/// The claims of an organisation token beside those of every token. They are written and never
+/// read: the identity record is authoritative.
 #[derive(Clone, Debug, Serialize)]
 pub struct OrganisationClaims<'a> {
     /// Those of every token.
     #[serde(flatten)]
     pub claims: &'a Claims,
-    /// The team, where Access names an account.
+    /// The team, in the claim that names an account at Access.
     pub account_id: &'a str,
-    /// The whole `get-identity` document; absent where it would not fit into a cookie.
+    /// The whole `get-identity` document; absent if it would not fit into a cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<&'a Value>,
 }
@@ -81,7 +81,7 @@ pub struct ServiceClaims<'a> {
     pub iss: &'a str,
     /// The application's audience tag.
     pub aud: [&'a str; 1],
-    /// The first second at which the token is no longer good.
+    /// The first second at which the token is expired.
     pub exp: UnixTime,
     /// When it was signed.
     pub iat: UnixTime,
@@ -90,7 +90,7 @@ pub struct ServiceClaims<'a> {
     pub kind: Kind,
     /// The client id of a service token, or the common name of a certificate.
     pub common_name: &'a str,
-    /// Empty: there is no person.
+    /// Empty: there is no user.
     pub sub: &'a str,
 }
 

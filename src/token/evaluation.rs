@@ -26,33 +26,34 @@ pub struct EvaluationClaims<'a> {
     pub identity: &'a Value,
 }
 
-/// How long question and answer are good, in seconds.
+/// The lifetime of question and answer, in seconds.
 pub const EVALUATION_LIFETIME: u64 = 60;
 
-/// Why an answer says nothing. Never is one of these a no: in an `exclude`, and in a policy that
-/// denies, a no helps.
+/// An answer that cannot be used. None of these is a no, because in an `exclude` or a deny policy a
+/// no would grant access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EvaluationError {
-    /// Nobody whose keys those are signed it.
+    /// None of the keys signed it.
     #[error("the answer is not signed as it should be: {0}")]
     Token(TokenError),
-    /// `success`, `iat`, `exp` or `nonce` is missing, stands twice or is of another type.
+    /// `success`, `iat`, `exp` or `nonce` is missing, occurs twice or has another type.
     #[error("the answer has no proper `success`, `iat`, `exp` and `nonce`")]
     Claims,
     /// The answer to another question.
     #[error("the answer has another `nonce` than the question")]
     Nonce,
-    /// It is over, has not begun, or is to be good for longer than a minute.
+    /// It has expired, is not valid yet, or has a lifetime of more than a minute.
     #[error("the answer is not good at this time, or for too long")]
     Time,
 }
 
-/// Reads the answer to the question with that nonce: signature first, then what it says.
+/// Reads the answer to the question with that nonce: the signature first, then the claims.
 ///
-/// `leeway` seconds of difference between the clocks are forgiven.
+/// `leeway` is the tolerated difference between clocks, in seconds.
 ///
 /// # Errors
-/// See [`EvaluationError`]; the keys may have been changed if [`TokenError::may_be_rotation`].
+///
+/// See [`EvaluationError`]. The keys may have changed if [`TokenError::may_be_rotation`].
 pub fn read_evaluation(
     token: &str,
     keys: &KeySet,
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_no_answer() {
+    fn answer_other_than_yes_or_no_is_rejected() {
         for success in [
             json!("true"),
             json!(1),
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_good_for_a_minute() {
+    fn answer_expires_after_a_minute() {
         for (iat, exp, expected) in [
             (0, 60, Ok(true)),
             (30, 90, Ok(true)),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_service_s_key_answers() {
+    fn answer_signed_with_another_key_is_rejected() {
         let token = OTHER.sign(&good()).unwrap();
         assert_eq!(
             read(&token),
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_no_session() {
+    fn question_to_a_service_is_no_session() {
         let claims = EvaluationClaims {
             iss: "https://access.example.com",
             aud: ["https://eval.example.com/"],

@@ -29,7 +29,7 @@ pub enum UnusableKey {
     /// Not a JSON object.
     #[error("it is not an object")]
     Shape,
-    /// A member is missing, or is not what it must be.
+    /// A member is missing or malformed.
     #[error("`{0}` is missing or cannot be read")]
     Member(&'static str),
     /// The key is for another purpose or algorithm, which is not a fault.
@@ -73,7 +73,7 @@ impl<'a> Jwk<'a> {
         }
         match self.0.get("key_ops") {
             None | Some(Value::Null) => Ok(()),
-            // A list without elements is as good as none.
+            // An empty list is equivalent to none.
             Some(Value::Array(operations))
                 if operations.is_empty() || operations.iter().any(|one| one == "verify") =>
             {

@@ -42,10 +42,11 @@ pub enum KeyError {
 
 impl KeySet {
     /// Reads a JWKS (RFC 7517), each key by itself. Keys for other algorithms or uses, unreadable
-    /// ones, too small ones and ones without a `kid` are passed over.
+    /// ones, too small ones and ones without a `kid` are skipped.
     ///
     /// # Errors
-    /// Where it is not a JWKS, or where nothing is left.
+    ///
+    /// It is not a JWKS, or no key is left.
     pub fn from_jwks(document: &[u8]) -> Result<Self, KeyError> {
         let elements = jwk::elements(document).map_err(KeyError::Malformed)?;
         let keys: Vec<_> = elements
@@ -99,5 +100,5 @@ fn usable(key: &Value) -> Result<(Box<str>, ParsedPublicKey), UnusableKey> {
         .map_err(|_| UnusableKey::Weak)
 }
 
-/// Enough for any rotation, and a bound on what a hostile document can make us hold.
+/// Enough for any rotation, and a bound on the memory for a hostile document.
 const MAX_KEYS: usize = 64;

@@ -22,20 +22,23 @@ pub struct SigningKey {
 pub struct SigningKeyError(&'static str);
 
 impl SigningKey {
-    /// Makes a new key. Takes a good part of a second: not for a thread that serves requests.
+    /// Generates a key. It takes a good part of a second, too long for a thread that serves
+    /// requests.
     ///
     /// # Errors
-    /// Where the machine gives no randomness.
+    ///
+    /// The operating system provides no randomness.
     pub fn generate() -> Result<Self, SigningKeyError> {
         let pair = KeyPair::generate(KeySize::Rsa2048)
             .map_err(|_| SigningKeyError("could not be made"))?;
         Ok(Self::with_pair(pair))
     }
 
-    /// Reads a key as [`SigningKey::to_pkcs8`] wrote it.
+    /// Reads a key that [`SigningKey::to_pkcs8`] wrote.
     ///
     /// # Errors
-    /// Where that is not a base64 PKCS#8 RSA key.
+    ///
+    /// It is not a base64 PKCS#8 RSA key.
     pub fn from_pkcs8(text: &Secret) -> Result<Self, SigningKeyError> {
         let malformed = SigningKeyError("is not a base64 PKCS#8 RSA key");
         let der = Zeroizing::new(
@@ -55,10 +58,11 @@ impl SigningKey {
         Self { pair, kid }
     }
 
-    /// For the store.
+    /// Returns the key as base64 PKCS#8, for the store.
     ///
     /// # Errors
-    /// Where the key cannot be written out.
+    ///
+    /// The key cannot be exported.
     pub fn to_pkcs8(&self) -> Result<Secret, SigningKeyError> {
         let der: Pkcs8V1Der<'_> = self
             .pair
@@ -72,7 +76,7 @@ impl SigningKey {
         &self.kid
     }
 
-    /// The public half, as it stands in the JWKS.
+    /// Returns the public key in the form of the JWKS.
     pub fn to_jwk(&self) -> serde_json::Value {
         let public = self.pair.public_key();
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -83,10 +87,11 @@ impl SigningKey {
         })
     }
 
-    /// Signs claims as a compact JWS (RFC 7515 §7.1).
+    /// Signs claims as a compact JWS (RFC 7515 7.1).
     ///
     /// # Errors
-    /// Where the claims are not JSON or the signature fails; neither happens with a sound key.
+    ///
+    /// The claims are not JSON or the signature fails; neither happens with a valid key.
     pub fn sign(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
         let failed = |_| SigningKeyError("could not sign");
         let header = json!({"alg": "RS256", "kid": self.kid, "typ": "JWT"});
@@ -105,7 +110,8 @@ impl SigningKey {
     /// Signs bytes with RSASSA-PKCS1-v1_5 and SHA-256.
     ///
     /// # Errors
-    /// Where the signature fails, which does not happen with a sound key.
+    ///
+    /// The signature fails, which does not happen with a valid key.
     pub(crate) fn sign_bytes(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         let random = aws_lc_rs::rand::SystemRandom::new();

@@ -59,7 +59,7 @@ fn with_header(header: &Value) -> String {
 }
 
 #[test]
-fn a_good_token_reads_back() {
+fn signed_token_verifies() {
     let token = signed(&good()).unwrap();
     assert_eq!(token.claims().email.as_deref(), Some("a@b.c"));
     assert_eq!(token.claims().kind, Kind::App);
@@ -182,7 +182,7 @@ fn rfc7519_4_1_times_and_issuer() {
 }
 
 #[test]
-fn a_wrong_type_is_fatal() {
+fn claim_of_a_wrong_type_is_rejected() {
     for (key, value) in [
         ("iss", json!([ISSUER, "x"])),
         ("iss", json!(1)),
@@ -407,7 +407,7 @@ fn s01_every_flipped_bit_is_refused() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// What we accept, the crate's own `decode` accepts too.
+    /// Every token that we accept is accepted by the crate's own `decode`, too.
     #[test]
     fn no_laxer_than_jsonwebtoken(exp in 0_u64..4_000_000_000, iat in 0_u64..4_000_000_000, iss in "(https://access.example.com|x)") {
         let claims = json!({"iss": iss, "aud": ["a"], "exp": exp, "iat": iat, "type": "app"});

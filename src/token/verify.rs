@@ -7,10 +7,11 @@ use thiserror::Error;
 use super::{Claims, KeySet};
 use crate::model::{UnixTime, json};
 
-/// Longer strings are not looked at. A cookie holds 4 KiB; the header may hold more.
+/// The longest string that is read as a token, in bytes. A cookie holds 4 KiB; the header may hold
+/// more.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Why a string is not a good token.
+/// The reason why a string is no valid token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// Longer than [`MAX_TOKEN_BYTES`].
@@ -32,15 +33,15 @@ pub enum TokenError {
     /// From another issuer.
     #[error("the token is from another issuer")]
     Issuer,
-    /// Its time is over.
+    /// It has expired.
     #[error("the token has expired")]
     Expired,
-    /// Its time has not begun.
+    /// It is not valid yet.
     #[error("the token is not good yet")]
     NotYet,
 }
 
-/// A string with the outer shape of a token. It has no claims that anybody could read.
+/// A string with the outer form of a token. Its claims cannot be read before verification.
 #[derive(Clone, Copy)]
 pub struct UnverifiedToken<'a> {
     message: &'a str,
@@ -49,41 +50,40 @@ pub struct UnverifiedToken<'a> {
     signature: &'a str,
 }
 
-/// What a token's own header and claims allow to expect, before any signature is checked. It
-/// decides which tokens are worth a verification, and nothing else: everything in an unverified
-/// token may be invented.
+/// The expected result of a verification, from a token's own header and claims. It decides only
+/// which tokens are verified, because an unverified token may contain anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
     /// The token cannot verify for this issuer and audience, with any key.
     Hopeless,
-    /// It cannot verify any more: its time is over.
+    /// It is expired and cannot verify any more.
     Expired,
     /// It names a key that is not in the set.
     UnknownKey,
-    /// Only the signature can tell.
+    /// Depends on the signature.
     Open,
 }
 
-/// A token whose signature, issuer and times were checked.
+/// A token with a verified signature, issuer and times.
 #[derive(Clone, Debug)]
 pub struct VerifiedToken {
     claims: Claims,
 }
 
 impl VerifiedToken {
-    /// What it says.
+    /// Returns its claims.
     pub const fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// What it says, taken out.
+    /// Returns its claims by value.
     pub fn into_claims(self) -> Claims {
         self.claims
     }
 }
 
-/// The members of a JOSE header that matter. Others may not change the meaning of what is signed,
-/// unless `crit` says so.
+/// The relevant members of a JOSE header. Others may not change the meaning of the signed content,
+/// unless `crit` names them.
 #[derive(Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
@@ -136,8 +136,8 @@ impl<'a> UnverifiedToken<'a> {
         })
     }
 
-    /// Returns what [`UnverifiedToken::verify`] can at best find, at a fraction of the cost of a
-    /// signature check.
+    /// Returns the best result that [`UnverifiedToken::verify`] can have, at a fraction of its
+    /// cost.
     ///
     /// `fits` judges the claims beside `iss` and `exp`.
     pub fn outlook(
@@ -195,10 +195,11 @@ impl<'a> UnverifiedToken<'a> {
         Ok(VerifiedToken { claims })
     }
 
-    /// RFC 7515 §5.2, with RS256 as the only algorithm: what one of the keys signed, which nobody
-    /// has read yet.
+    /// Verifies the signature (RFC 7515 5.2), with RS256 as the only algorithm, and returns the
+    /// signed bytes.
     ///
     /// # Errors
+    ///
     /// [`TokenError::Malformed`], [`TokenError::Header`], [`TokenError::UnknownKey`],
     /// [`TokenError::Signature`].
     pub(super) fn signed(self, keys: &KeySet) -> Result<Vec<u8>, TokenError> {

@@ -32,7 +32,7 @@ pub(crate) const TEAM_DOMAIN: &str = "access.example.com";
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct World {
-    /// The client's address where a case names none.
+    /// The client's IP address, unless a case sets its own.
     pub(crate) client: IpAddr,
     pub(crate) groups: Vec<AccessGroup>,
     pub(crate) applications: Vec<App>,
@@ -62,7 +62,7 @@ pub(crate) struct Person {
     pub(crate) email: String,
     #[serde(default = "okta")]
     pub(crate) idp: String,
-    /// Unknown where it is not written.
+    /// Unknown if omitted.
     pub(crate) groups: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) record: Record,
@@ -89,8 +89,8 @@ impl Token {
             name: self.id.as_str().into(),
             client_id: ClientId::parse(&self.client_id).unwrap(),
             secrets: vec![
-                SecretDigest::of(b"the next one"),
-                SecretDigest::of(self.secret.as_bytes()),
+                SecretDigest::sha256(b"the next one"),
+                SecretDigest::sha256(self.secret.as_bytes()),
             ],
             expires_at: self.expires.map(|seconds| UnixTime(now.0 + seconds)),
             enabled: !self.disabled,
@@ -123,7 +123,7 @@ impl Token {
     }
 }
 
-/// What a node knows of a person's identity record.
+/// The state of a user's identity record on a node.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Record {
@@ -132,7 +132,7 @@ pub(crate) enum Record {
     Missing,
     Unavailable,
     Unseen,
-    /// The tokens name none.
+    /// The tokens have no nonce.
     None,
 }
 
@@ -143,15 +143,15 @@ pub(crate) struct Case {
     pub(crate) send: String,
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// What is presented; see `decisions.toml`.
+    /// The credentials; see `decisions.toml`.
     #[serde(default)]
     pub(crate) with: Vec<String>,
     pub(crate) from: Option<IpAddr>,
-    /// The state of the node that is asked.
+    /// The state of the node.
     #[serde(default)]
     pub(crate) node: String,
     pub(crate) expect: String,
-    /// Where something must be learned first: what is answered when it could not be.
+    /// The answer if a need cannot be met.
     pub(crate) unlearned: Option<String>,
 }
 
@@ -268,11 +268,11 @@ impl World {
     }
 }
 
-/// What origins are told of programs: to whom, about whom, and what.
+/// The tokens that name service clients to origins: audience, client id and token.
 pub(crate) type Assertions = Vec<(Aud, String, HeaderValue)>;
 
 impl World {
-    /// Everything that origins may be told of programs.
+    /// Returns the tokens of all service clients for all origins.
     pub(crate) fn assertions(&self, mint: &Mint) -> Assertions {
         let for_programs = |app: &&App| {
             app.policies
@@ -307,8 +307,8 @@ impl Person {
         UserId(format!("user-{}", self.name).into())
     }
 
-    /// What a node knows of the record; `retry_from` is when one that could not be had is asked for
-    /// again.
+    /// Returns the state of the record on a node. A missing one is fetched again from `retry_from`
+    /// on.
     pub(crate) fn state(&self, retry_from: UnixTime) -> Option<IdentityState> {
         match self.record {
             Record::Known => Some(IdentityState::Known(Arc::new(self.identity()))),
@@ -393,8 +393,8 @@ pub(crate) struct Mint {
 }
 
 impl Mint {
-    /// What a node knows of the team's keys in a state of the table; `None` where it never saw any.
-    /// `retry_from` is when keys that are not among them are asked for.
+    /// Returns the team's keys on a node in a state of the table; `None` if it never fetched any.
+    /// Unknown keys are fetched from `retry_from` on.
     pub(crate) fn keys(&self, state: &str, retry_from: UnixTime) -> Option<IssuerKeys> {
         let now = self.now;
         let good_until = now.after(2 * LIFETIME);
@@ -499,17 +499,17 @@ impl Mint {
     }
 }
 
-/// How long the tokens of the table last.
+/// The lifetime of the table's tokens.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(3_600);
 
-/// How far clocks may differ.
+/// The tolerated difference between clocks, in seconds.
 pub(crate) const LEEWAY: u64 = 60;
 
 fn encode(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-/// RS256, over anything: also over what `SigningKey::sign` would never write.
+/// Signs any bytes with RS256, also those that `SigningKey::sign` would never produce.
 fn sign(key: &SigningKey, message: &str) -> String {
     let pkcs8 = URL_SAFE_NO_PAD
         .decode(key.to_pkcs8().unwrap().expose())

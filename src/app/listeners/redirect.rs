@@ -17,7 +17,7 @@ use pingora::protocols::http::ServerSession;
 
 use crate::control::Access;
 use crate::engine::Snapshot;
-use crate::model::Authority;
+use crate::model::HostPort;
 
 /// The application of a listener with `redirect_to_https`.
 pub(in crate::app) struct Redirect {
@@ -104,7 +104,7 @@ fn location(snapshot: &Snapshot, request: &RequestHeader) -> Result<HeaderValue,
         (Some(authority), _, None) => authority.as_str(),
         (None, Some(host), None) => host.to_str().map_err(|_| StatusCode::BAD_REQUEST)?,
     };
-    let host = Authority::parse(host)
+    let host = HostPort::parse(host)
         .map_err(|_| StatusCode::BAD_REQUEST)?
         .host;
     let team = snapshot.team();

@@ -227,7 +227,7 @@ fn the_example_s_comments_are_right() {
     ) else {
         panic!()
     };
-    assert!(token.has_secret(&crate::model::SecretDigest::of(b"hello")) && token.enabled);
+    assert!(token.has_secret(&crate::model::SecretDigest::sha256(b"hello")) && token.enabled);
     assert_eq!(
         (
             authority.name.as_str(),

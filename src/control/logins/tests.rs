@@ -9,11 +9,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{self, System};
 use crate::control::{Access, Clock, ManualClock, Resources, compile};
-use crate::engine::{Decision, Known, Origins, decide};
+use crate::engine::{Decision, NodeCache, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::login::HostRole;
 use crate::model::{
-    Authority, CleanPath, Email, Group, Groups, IdpId, IdpRef, RequestId, RequestView, UnixTime,
+    CleanPath, Email, Group, Groups, HostPort, IdpId, IdpRef, RequestId, RequestView, UnixTime,
 };
 use crate::route::Endpoint;
 use crate::store::{MemoryStore, SqliteStore, Store};
@@ -51,7 +51,7 @@ async fn process_with_clock(store: Arc<dyn Store>, clock: Clock) -> Arc<Access> 
         .unwrap_or_else(|e| panic!("{e}"))
         .config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let made = compile(&config, 1, Arc::new(Known::new(100)), &http, |_| {
+    let made = compile(&config, 1, Arc::new(NodeCache::new(100)), &http, |_| {
         Origins::new(())
     })
     .unwrap();
@@ -168,7 +168,7 @@ async fn is_allowed(access: &Arc<Access>, token: &str) -> bool {
     )]
     .into_iter()
     .collect();
-    let authority = Authority::parse("app.localhost:8080").unwrap();
+    let authority = HostPort::parse("app.localhost:8080").unwrap();
     for _ in 0..3 {
         let view = RequestView {
             method: &Method::GET,

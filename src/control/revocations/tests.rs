@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{self, Config, System};
 use crate::control::{Access, Clock, Resources, compile};
-use crate::engine::{Known, Origins};
+use crate::engine::{NodeCache, Origins};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::model::{IdentityNonce, LoginOrder, UserId};
 use crate::policy::Truth;
@@ -34,7 +34,7 @@ fn config(team: &str, rest: &str) -> Config {
 
 async fn start(config: &Config, store: Arc<dyn Store>) -> Arc<Access> {
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let made = compile(config, 1, Arc::new(Known::new(10)), &http, |_| {
+    let made = compile(config, 1, Arc::new(NodeCache::new(10)), &http, |_| {
         Origins::new(())
     })
     .unwrap();

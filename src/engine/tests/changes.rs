@@ -1,4 +1,4 @@
-//! What changes while sessions are open must reach them on the next request.
+//! Changes reach open sessions on the next request.
 
 use super::*;
 
@@ -14,11 +14,11 @@ fn with_groups(person: &Person, groups: Option<&[&str]>) -> IdentityState {
 }
 
 #[test]
-fn a_record_that_changed_is_the_one_that_counts() {
+fn changed_identity_record_applies_to_open_sessions() {
     let (node, alice) = (node(), WORLD.person("alice"));
     let request = get("admin", &["cookie alice admin"]);
     let allowed = "forward admin as alice@example.com by `admins`";
-    let set = |state| node.known().set_identity(alice.nonce(), state);
+    let set = |state| node.cache().set_identity(alice.nonce(), state);
     assert_eq!(request.ask(&node, NOW), allowed);
     set(with_groups(alice, Some(&["Eng"])));
     assert_eq!(request.ask(&node, NOW), "deny no_policy_applied");
@@ -54,12 +54,12 @@ fn a_record_that_changed_is_the_one_that_counts() {
 }
 
 #[test]
-fn what_a_remote_team_did_not_take_is_that_token_and_what_is_older() {
+fn token_refused_by_remote_team_covers_older_tokens() {
     let (node, alice) = (node(), WORLD.person("alice"));
     let request = get("admin", &["cookie alice admin"]);
     let issued = UnixTime(MINT.claims(alice, "admin")["iat"].as_u64().unwrap());
     let refuse = |issued| {
-        node.known().set_identity(
+        node.cache().set_identity(
             alice.nonce(),
             IdentityState::Refused {
                 issued,
@@ -78,7 +78,7 @@ fn what_a_remote_team_did_not_take_is_that_token_and_what_is_older() {
         assert_eq!(request.ask(&node, after(15)), "resolve identity");
         refuse(UnixTime(issued.0 - 1));
         assert_eq!(request.ask(&node, NOW), "resolve identity", "a newer one");
-        record(node.known(), alice);
+        record(node.cache(), alice);
         assert_eq!(
             request.ask(&node, NOW),
             "forward admin as alice@example.com by `admins`"
@@ -87,34 +87,34 @@ fn what_a_remote_team_did_not_take_is_that_token_and_what_is_older() {
 }
 
 #[test]
-fn others_logging_in_change_nothing() {
+fn logins_of_other_users_change_no_session() {
     let node = node();
     let request = get("admin", &["cookie alice admin"]);
     let session = || match request.decide(&node, NOW).unwrap() {
         Decision::Forward(permit) => Arc::clone(permit.session().unwrap()),
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     };
     let before = session();
-    record(node.known(), WORLD.person("bob"));
+    record(node.cache(), WORLD.person("bob"));
     assert!(Arc::ptr_eq(&before, &session()) && Arc::ptr_eq(&before, &session()));
 }
 
 #[test]
-fn keys_belong_to_their_issuer() {
+fn keys_of_another_issuer_are_not_used() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
     let allowed = "forward wiki as alice@example.com by `staff`";
     assert_eq!(request.ask(&node, NOW), allowed);
-    // Keys of one issuer say nothing about another's, nor how long those may be trusted.
+    // Keys of one issuer change neither another's keys nor their age.
     let forever = IssuerKeys {
         good_until: UnixTime(u64::MAX),
         ..good_keys()
     };
-    node.known().set_keys("https://other.example.com", forever);
+    node.cache().set_keys("https://other.example.com", forever);
     assert_eq!(request.ask(&node, NOW), allowed);
     let late = MINT.claims(WORLD.person("alice"), "wiki");
     assert!(late["exp"].as_u64().unwrap() < 7_200 + NOW.0);
-    node.known().set_keys(
+    node.cache().set_keys(
         node.issuer(),
         IssuerKeys {
             good_until: after(60),
@@ -122,20 +122,20 @@ fn keys_belong_to_their_issuer() {
         },
     );
     assert_eq!(request.ask(&node, after(59)), allowed);
-    node.known()
+    node.cache()
         .set_keys("https://other.example.com", good_keys());
     assert_eq!(request.ask(&node, after(60)), "resolve keys");
 }
 
 #[test]
-fn new_key_under_an_old_name_is_worth_a_fetch() {
+fn new_key_under_an_old_name_is_fetched() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
     let allowed = "forward wiki as alice@example.com by `staff`";
     let publish = |key, retry_from| {
         let keys = crate::token::KeySet::from_jwks(json!({ "keys": [key] }).to_string().as_bytes())
             .unwrap();
-        node.known().set_keys(
+        node.cache().set_keys(
             node.issuer(),
             IssuerKeys {
                 keys: Some(keys),
@@ -160,20 +160,20 @@ fn new_key_under_an_old_name_is_worth_a_fetch() {
 }
 
 #[test]
-fn a_team_that_moved_leaves_its_sessions_behind() {
+fn sessions_of_a_former_team_domain_are_rejected() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
     assert_eq!(
         request.ask(&node, NOW),
         "forward wiki as alice@example.com by `staff`"
     );
-    let moved = compile(2, "login.example.net", &WORLD.applications, node.known());
+    let moved = compile(2, "login.example.net", &WORLD.applications, node.cache());
     assert_eq!(
         request.ask(&moved, NOW),
         "resolve keys",
         "nothing is known of the new issuer"
     );
-    moved.known().set_keys(moved.issuer(), good_keys());
+    moved.cache().set_keys(moved.issuer(), good_keys());
     assert_eq!(
         request.ask(&moved, NOW),
         "log in redirect session_invalid",
@@ -182,7 +182,7 @@ fn a_team_that_moved_leaves_its_sessions_behind() {
 }
 
 #[test]
-fn a_policy_that_changed_is_the_one_that_counts() {
+fn changed_policy_applies_to_open_sessions() {
     let node = node();
     let request = get("wiki", &["cookie bob wiki"]);
     assert_eq!(
@@ -190,14 +190,14 @@ fn a_policy_that_changed_is_the_one_that_counts() {
         "forward wiki as bob@example.com by `staff`"
     );
     let mut apps = WORLD.applications.clone();
-    // The applications change places as well: what is remembered of a session must not be taken for
-    // another's.
+    // The indices of the applications change, too. A cached partial verdict must not be used for
+    // another application.
     apps.reverse();
     let wiki = apps.iter_mut().find(|app| app.name == "wiki").unwrap();
     let admins = json!([{ "name": "admins", "decision": "allow", "include": [
         { "okta": { "name": "Admins", "identity_provider_id": "okta" } }] }]);
     wiki.policies = serde_json::from_value::<Vec<Policy>>(admins).unwrap();
-    let changed = compile(2, cases::TEAM_DOMAIN, &apps, node.known());
+    let changed = compile(2, cases::TEAM_DOMAIN, &apps, node.cache());
     assert_eq!(request.ask(&changed, NOW), "deny no_policy_applied");
     assert_eq!(
         request.ask(&node, NOW),
@@ -208,7 +208,7 @@ fn a_policy_that_changed_is_the_one_that_counts() {
 }
 
 #[test]
-fn an_allowed_provider_that_changed_is_the_one_that_counts() {
+fn changed_allowed_provider_applies_to_open_sessions() {
     let node = node();
     let request = get("app", &["cookie alice app"]);
     assert_eq!(
@@ -217,7 +217,7 @@ fn an_allowed_provider_that_changed_is_the_one_that_counts() {
     );
     let mut apps = WORLD.applications.clone();
     apps[1].allowed_idps = vec![crate::model::IdpId("okta-partners".into())];
-    let changed = compile(2, cases::TEAM_DOMAIN, &apps, node.known());
+    let changed = compile(2, cases::TEAM_DOMAIN, &apps, node.cache());
     assert_eq!(
         request.ask(&changed, NOW),
         "log in redirect session_invalid"
@@ -225,7 +225,7 @@ fn an_allowed_provider_that_changed_is_the_one_that_counts() {
 }
 
 #[test]
-fn a_token_for_two_applications_is_judged_by_each() {
+fn token_for_two_applications_is_evaluated_by_each() {
     let node = node();
     let wiki = get("wiki", &["cookie ivan app both"]);
     let app = get("app", &["cookie ivan app both"]);
@@ -239,7 +239,7 @@ fn a_token_for_two_applications_is_judged_by_each() {
 }
 
 #[test]
-fn a_session_that_is_known_opens_one_application_only() {
+fn cached_session_opens_only_its_application() {
     let node = node();
     for name in ["alice", "bob"] {
         let token = [&*format!("cookie {name} app")];
@@ -259,7 +259,7 @@ fn a_session_that_is_known_opens_one_application_only() {
 }
 
 #[test]
-fn a_session_ends_with_its_token() {
+fn session_ends_with_its_token() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
     let ends = cases::LIFETIME.as_secs();
@@ -268,7 +268,7 @@ fn a_session_ends_with_its_token() {
         request.ask(&node, after(ends)),
         "log in redirect session_expired"
     );
-    assert_eq!(node.known().sessions(), 0);
+    assert_eq!(node.cache().sessions(), 0);
     assert_eq!(
         request.ask(&node, after(ends)),
         "log in redirect session_expired"
@@ -296,26 +296,68 @@ fn stale_keys_decide_before_an_expired_session() {
                 retry_from,
                 ..good_keys()
             };
-            node.known().set_keys(node.issuer(), stale);
+            node.cache().set_keys(node.issuer(), stale);
             assert_eq!(request.ask(node, end), answer);
         }
     }
 }
 
+/// If a request may have several tokens, the audience of each is checked before the age of the
+/// keys.
 #[test]
-fn what_was_just_learned_is_there_when_asked_again() {
-    // No room for anybody, and a record that is asked for over and over.
-    let known = Arc::new(Known::new(1));
-    let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
-    known.set_keys(node.issuer(), good_keys());
+fn token_of_another_application_is_rejected_alike_when_seen() {
+    let end = UnixTime(
+        MINT.claims(WORLD.person("alice"), "wiki")["exp"]
+            .as_u64()
+            .unwrap(),
+    );
+    let answers = [
+        (
+            "app",
+            "cookie alice wiki",
+            "log in redirect session_invalid",
+        ),
+        ("behind", "bearer alice app", "log in redirect no_session"),
+    ];
+    let expired = ("behind", "bearer alice wiki", "log in redirect no_session");
+    let stale = || IssuerKeys {
+        good_until: NOW,
+        ..good_keys()
+    };
+    let (seen, unseen) = (node(), node());
+    for (app, with) in [("wiki", "cookie alice wiki"), ("app", "cookie alice app")] {
+        let answer = get(app, &[with]).ask(&seen, NOW);
+        assert!(answer.starts_with("forward"), "{answer}");
+    }
+    for node in [&unseen, &seen] {
+        for (app, with, answer) in answers {
+            assert_eq!(get(app, &[with]).ask(node, end), answer, "{with}, expired");
+        }
+    }
+    for node in [&unseen, &seen] {
+        node.cache().set_keys(node.issuer(), stale());
+        for (app, with, answer) in answers {
+            assert_eq!(get(app, &[with]).ask(node, NOW), answer, "{with}, stale");
+        }
+        let (app, with, answer) = expired;
+        assert_eq!(get(app, &[with]).ask(node, end), answer, "{with}, both");
+    }
+}
+
+#[test]
+fn fetched_record_is_there_for_the_retry() {
+    // A cache without room, and a record that is looked up again and again.
+    let cache = Arc::new(NodeCache::new(1));
+    let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
+    cache.set_keys(node.issuer(), good_keys());
     let bob = get("app", &["cookie bob app"]);
-    record(&known, WORLD.person("bob"));
+    record(&cache, WORLD.person("bob"));
     for _ in 0..50 {
         assert!(bob.ask(&node, NOW).starts_with("forward"));
     }
     for _ in 0..20 {
         for name in ["alice", "bob", "carol"] {
-            record(&known, WORLD.person(name));
+            record(&cache, WORLD.person(name));
             let answer = get("app", &[&format!("cookie {name} app")]).ask(&node, NOW);
             assert!(answer.starts_with("forward"), "{name}: {answer}");
         }
@@ -323,7 +365,7 @@ fn what_was_just_learned_is_there_when_asked_again() {
 }
 
 #[test]
-fn nothing_refused_is_remembered() {
+fn rejected_token_is_not_cached() {
     let node = node();
     for flaw in [
         "forged",
@@ -339,6 +381,6 @@ fn nothing_refused_is_remembered() {
     ] {
         let request = get("wiki", &[&format!("cookie alice wiki {flaw}")]);
         assert!(request.ask(&node, NOW).starts_with("log in"), "{flaw}");
-        assert_eq!(node.known().sessions(), 0, "{flaw}");
+        assert_eq!(node.cache().sessions(), 0, "{flaw}");
     }
 }

@@ -15,7 +15,7 @@ fn with_cookies(values: &[String]) -> Raw<'static> {
     request
 }
 
-/// Tokens that only a look at the signature tells from valid ones, each another one.
+/// Returns distinct tokens that differ from valid ones in the signature only.
 fn forgeries(number: usize) -> Vec<String> {
     let token = MINT.token(WORLD.person("alice"), "wiki", "");
     let (message, _) = token.rsplit_once('.').unwrap();
@@ -60,7 +60,7 @@ fn more_forged_tokens_than_are_checked_are_a_conflict() {
 }
 
 #[test]
-fn junk_without_bound_costs_no_check() {
+fn junk_cookies_cost_no_signature_check() {
     let good = MINT.token(WORLD.person("bob"), "wiki", "");
     let other = |flaw: &str| MINT.token(WORLD.person("alice"), "wiki", flaw);
     let kinds = [
@@ -85,7 +85,7 @@ fn junk_without_bound_costs_no_check() {
 }
 
 #[test]
-fn the_longer_session_of_a_login_is_used_in_any_order() {
+fn longer_session_of_a_login_is_used_in_any_order() {
     let (old, new) = (
         MINT.token(WORLD.person("alice"), "wiki", "ending"),
         MINT.token(WORLD.person("alice"), "wiki", ""),
@@ -99,31 +99,31 @@ fn the_longer_session_of_a_login_is_used_in_any_order() {
 }
 
 #[test]
-fn two_records_that_are_not_known_are_both_learned() {
+fn two_unknown_records_are_both_fetched() {
     let node = node();
     let (alice, bob) = (WORLD.person("alice"), WORLD.person("bob"));
-    node.known().forget_identity(&alice.nonce());
-    node.known().forget_identity(&bob.nonce());
+    node.cache().forget_identity(&alice.nonce());
+    node.cache().forget_identity(&bob.nonce());
     let request = with_cookies(&[MINT.token(alice, "wiki", ""), MINT.token(bob, "wiki", "")]);
     for person in [alice, bob] {
         let Ok(Decision::Resolve(Need::Identity { nonce, .. })) = request.decide(&node, NOW) else {
             panic!("decided")
         };
         assert_eq!(nonce, person.nonce());
-        record(node.known(), person);
+        record(node.cache(), person);
     }
     assert_eq!(request.ask(&node, NOW), "log in redirect session_conflict");
 }
 
 #[test]
-fn a_key_that_may_be_new_is_fetched_before_the_other_login_counts() {
+fn unknown_key_is_fetched_before_another_login_counts() {
     let node = node();
-    node.known()
+    node.cache()
         .set_keys(node.issuer(), MINT.keys("may fetch", NOW).unwrap());
     let stranger = MINT.token(WORLD.person("alice"), "wiki", "stranger");
     let request = with_cookies(&[MINT.token(WORLD.person("bob"), "wiki", ""), stranger]);
     assert_eq!(request.ask(&node, NOW), "resolve keys");
-    node.known().set_keys(node.issuer(), good_keys());
+    node.cache().set_keys(node.issuer(), good_keys());
     assert_eq!(
         request.ask(&node, NOW),
         "forward wiki as bob@example.com by `staff`"

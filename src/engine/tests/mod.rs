@@ -5,8 +5,8 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 
 use super::*;
-use crate::engine::{IssuerKeys, Known, Origins};
-use crate::model::{Authority, ClientTls};
+use crate::engine::{IdentityState, IssuerKeys, NodeCache, Origins};
+use crate::model::{ClientTls, HostPort, IdentityNonce};
 use crate::policy::Policy;
 use crate::session::{Revocations, Until};
 use crate::token::SigningKey;
@@ -15,8 +15,8 @@ use crate::token::SigningKey;
 mod cases;
 mod changes;
 mod cookies;
-mod programs;
 mod property;
+mod service_clients;
 mod table;
 
 use cases::{App, LEEWAY, Mint, Person, Record, World, aud, key_set, team};
@@ -42,7 +42,7 @@ fn good_keys() -> IssuerKeys {
     MINT.keys("", after(30)).unwrap()
 }
 
-fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> Snapshot {
+fn compile(generation: u64, domain: &str, apps: &[App], cache: &Arc<NodeCache>) -> Snapshot {
     let applications = apps
         .iter()
         .map(|app| app.settings(Origins::new(())))
@@ -52,7 +52,7 @@ fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> S
         team(domain),
         (&[], &WORLD.groups),
         applications,
-        Arc::clone(known),
+        Arc::clone(cache),
     );
     snapshot
         .unwrap()
@@ -61,35 +61,35 @@ fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> S
 
 static ASSERTIONS: LazyLock<cases::Assertions> = LazyLock::new(|| WORLD.assertions(&MINT));
 
-/// As if every program had been there before.
-fn tell_of_programs(snapshot: &Snapshot) {
+/// Fills the cache as if every service client had been here before.
+fn set_assertions(snapshot: &Snapshot) {
     for (aud, name, token) in ASSERTIONS.iter() {
         snapshot
-            .known()
+            .cache()
             .set_assertion(snapshot.issuer(), (aud, name), token.clone(), after(3_600));
     }
 }
 
-fn record(known: &Known, person: &Person) {
+fn record(cache: &NodeCache, person: &Person) {
     if let Some(state) = person.state(after(30)) {
-        known.set_identity(person.nonce(), state);
+        cache.set_identity(person.nonce(), state);
     }
 }
 
-/// A node that knows the keys and the records of the table.
+/// Returns a node with the keys and the records of the table.
 fn node() -> Snapshot {
-    let known = Arc::new(Known::new(1_000));
-    let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
-    known.set_keys(snapshot.issuer(), good_keys());
-    tell_of_programs(&snapshot);
+    let cache = Arc::new(NodeCache::new(1_000));
+    let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
+    cache.set_keys(snapshot.issuer(), good_keys());
+    set_assertions(&snapshot);
     WORLD
         .people
         .iter()
-        .for_each(|person| record(&known, person));
+        .for_each(|person| record(&cache, person));
     snapshot
 }
 
-/// A request as it comes in, before anything of it is judged.
+/// A request as received.
 struct Raw<'a> {
     method: Method,
     host: &'a str,
@@ -101,17 +101,17 @@ struct Raw<'a> {
 }
 
 impl Raw<'_> {
-    /// What the engine says, in the words of the table.
+    /// Returns the decision in the notation of the table.
     fn ask(&self, snapshot: &Snapshot, now: UnixTime) -> String {
         self.decide(snapshot, now).map_or_else(
             |reason| format!("refuse {reason}"),
-            |decision| say(&decision),
+            |decision| describe(&decision),
         )
     }
 
-    /// As a front does it: what cannot be read is refused before it is judged.
+    /// Decides as a front does: a malformed request is refused before the decision.
     fn decide(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Decision, Reason> {
-        let authority = Authority::parse(self.host).map_err(|_| Reason::HostMalformed)?;
+        let authority = HostPort::parse(self.host).map_err(|_| Reason::HostMalformed)?;
         let path = CleanPath::parse(self.path).map_err(|_| Reason::PathAmbiguous)?;
         let (method, query, headers, client) =
             (&self.method, self.query, &self.headers, self.client);
@@ -132,7 +132,7 @@ impl Raw<'_> {
     }
 }
 
-/// `GET` of an application's own place with these credentials.
+/// Returns a `GET` of an application's first page with these credentials.
 fn get(app: &str, with: &[&str]) -> Raw<'static> {
     let app = WORLD.applications.iter().find(|a| a.name == app).unwrap();
     let (host, path) = app.domain.split_once('/').unwrap_or((&app.domain, ""));
@@ -157,14 +157,14 @@ fn get(app: &str, with: &[&str]) -> Raw<'static> {
     }
 }
 
-fn say(decision: &Decision) -> String {
+fn describe(decision: &Decision) -> String {
     let name = |application: &Application| application.settings().name.clone();
     match decision {
         Decision::Forward(permit) => {
-            let person = match permit.program() {
-                Some(Program::ServiceToken(token)) => token.client_id.as_str(),
-                Some(Program::Certificate(certificate)) => &certificate.common_name,
-                Some(Program::LinkedApp { .. }) | None => permit
+            let person = match permit.service_client() {
+                Some(ServiceClient::ServiceToken(token)) => token.client_id.as_str(),
+                Some(ServiceClient::Certificate(certificate)) => &certificate.common_name,
+                Some(ServiceClient::LinkedApp { .. }) | None => permit
                     .session()
                     .and_then(|s| s.email())
                     .map_or("nobody", |email| email.as_str()),

@@ -1,4 +1,4 @@
-//! What must hold whatever is sent, known and changed.
+//! Properties of decisions over random requests, facts and changes.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::policy::{PolicyDecision, Rule, Truth};
 use crate::session::Presented;
 use crate::token::MAX_TOKEN_BYTES;
 
-/// Something that happens to a node.
+/// An event on a node.
 #[derive(Clone, Debug)]
 enum Event {
     Ask {
@@ -64,7 +64,7 @@ const FLAWS: &[&str] = &[
     "quoted",
 ];
 
-/// Most events are about the first few people and applications, so that they meet.
+/// Most events are about the first few users and applications, so that they coincide.
 const FEW: usize = 5;
 
 const METHODS: &[&str] = &["GET", "POST", "OPTIONS", "HEAD", "TRACE", "PURGE"];
@@ -100,7 +100,7 @@ fn credentials() -> impl Strategy<Value = Vec<String>> {
     )
 }
 
-/// Mostly people who ask with a token for the place they ask for: otherwise nothing would ever be
+/// Mostly requests with a token of the requested application: otherwise nothing would ever be
 /// forwarded.
 fn ask() -> impl Strategy<Value = Event> {
     let own = (0..FEW, 0..FEW, prop::sample::select(FLAWS)).prop_map(|(a, p, flaw)| {
@@ -141,7 +141,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Everything that a decision may depend on, kept in the plainest way.
+/// Everything that a decision may depend on, in the simplest form.
 struct Truths {
     now: UnixTime,
     keys: Option<Vec<(&'static str, &'static SigningKey)>>,
@@ -178,7 +178,7 @@ impl Truths {
 
     fn publish_keys(&self, node: &Snapshot) {
         let keys = self.keys.as_deref().map(key_set);
-        node.known().set_keys(
+        node.cache().set_keys(
             node.issuer(),
             IssuerKeys {
                 keys,
@@ -190,22 +190,22 @@ impl Truths {
 
     fn publish_record(&self, node: &Snapshot, person: usize) {
         if let Some(state) = &self.records[person] {
-            node.known()
+            node.cache()
                 .set_identity(WORLD.people[person].nonce(), state.clone());
         }
     }
 
-    /// A node that was told all this and has never seen a request.
+    /// Returns a node with the same facts that has never seen a request.
     fn fresh(&self) -> Snapshot {
-        let known = Arc::new(Known::new(1_000));
-        let node = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, &known);
-        known.set_revocations_good_until(self.followed_until);
+        let cache = Arc::new(NodeCache::new(1_000));
+        let node = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, &cache);
+        cache.set_revocations_good_until(self.followed_until);
         self.publish_keys(&node);
         (0..self.records.len()).for_each(|person| self.publish_record(&node, person));
         node.with_revocations(Arc::new(self.ended.clone()))
     }
 
-    /// Applies an event to the truths and to a node that has seen requests.
+    /// Applies an event to these facts and to a node that has seen requests.
     fn apply(&mut self, event: &Event, node: Snapshot) -> Snapshot {
         match *event {
             Event::Ask { .. } => return node,
@@ -268,7 +268,7 @@ impl Truths {
             }
             Event::Follow { good_for } => {
                 self.followed_until = UnixTime(self.now.0 + good_for);
-                node.known().set_revocations_good_until(self.followed_until);
+                node.cache().set_revocations_good_until(self.followed_until);
             }
             Event::Reload { reverse } => {
                 if reverse {
@@ -279,7 +279,7 @@ impl Truths {
                     self.generation,
                     cases::TEAM_DOMAIN,
                     &self.apps,
-                    node.known(),
+                    node.cache(),
                 );
                 return reloaded.with_revocations(Arc::new(self.ended.clone()));
             }
@@ -288,11 +288,11 @@ impl Truths {
         node
     }
 
-    /// Whether a forward is right, worked out from the token alone and by another library.
+    /// Checks that a request may be forwarded, from the token alone and with another library.
     fn justify(&self, permit: &Permit, request: &Raw<'_>) -> Result<(), String> {
         let app = permit.application().settings();
-        let (app, session) = match permit.program() {
-            Some(Program::LinkedApp {
+        let (app, session) = match permit.service_client() {
+            Some(ServiceClient::LinkedApp {
                 application,
                 session,
             }) => (application.settings(), Some(session)),
@@ -399,10 +399,10 @@ impl Truths {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whatever happened to a node, it answers as one that was just told how things are; and what
-    /// it forwards is right.
+    /// A node answers as a fresh one with the same facts, whatever happened before; and every
+    /// forward is justified.
     #[test]
-    fn no_history_changes_an_answer(events in prop::collection::vec(event(), 1..24)) {
+    fn history_of_a_node_changes_no_answer(events in prop::collection::vec(event(), 1..24)) {
         let mut truths = Truths::new();
         let mut node = truths.fresh();
         for event in &events {
@@ -417,17 +417,17 @@ proptest! {
                 request.headers.insert("access-control-request-method", "GET".parse().unwrap());
             }
             let answer = request.decide(&node, truths.now).unwrap();
-            prop_assert_eq!(say(&answer), request.ask(&truths.fresh(), truths.now), "with {:?} after {:?}", with, events);
+            prop_assert_eq!(describe(&answer), request.ask(&truths.fresh(), truths.now), "with {:?} after {:?}", with, events);
             if let Decision::Forward(permit) = &answer {
                 let right = truths.justify(permit, &request);
-                prop_assert!(right.is_ok(), "{} with {:?}: {:?}", say(&answer), with, right);
+                prop_assert!(right.is_ok(), "{} with {:?}: {:?}", describe(&answer), with, right);
             }
         }
     }
 
-    /// Random bytes where the credential stands never open anything.
+    /// Random bytes in place of the credential never open a session.
     #[test]
-    fn garbage_opens_nothing(value in "[!-~]{0,200}", header in any::<bool>()) {
+    fn random_credential_is_rejected(value in "[!-~]{0,200}", header in any::<bool>()) {
         let mut request = get("app", &[]);
         let value = if header { value } else { format!("CF_Authorization={value}") };
         let name = if header { "cf-access-token" } else { "cookie" };

@@ -4,17 +4,16 @@ use std::fmt::Write as _;
 
 use super::*;
 
-/// The node in the state that a case asks for. `before` are answers to what was asked while all was
-/// well.
+/// Returns the node in the state of a case. `before` are the answers before that state.
 fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
     let Some(keys) = MINT.keys(state, after(30)) else {
-        // Nothing was ever known of the team.
-        let known = Arc::new(Known::new(1_000));
-        return compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
+        // The keys of the team were never fetched.
+        let cache = Arc::new(NodeCache::new(1_000));
+        return compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
     };
     // Keys that stayed are not published again: sessions that began with them go on.
     if !state.ends_with("revoked") && !state.is_empty() {
-        snapshot.known().set_keys(snapshot.issuer(), keys);
+        snapshot.cache().set_keys(snapshot.issuer(), keys);
     }
     let mut ended = Revocations::default();
     let (alice, never) = (WORLD.person("alice"), UnixTime(u64::MAX));
@@ -30,20 +29,20 @@ fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
             never,
         ),
         "application revoked" => ended.end_application(aud("wiki"), NOW, never),
-        "revocations stale" => snapshot.known().set_revocations_good_until(NOW),
+        "revocations stale" => snapshot.cache().set_revocations_good_until(NOW),
         _ => {}
     }
     snapshot.with_revocations(Arc::new(ended))
 }
 
-/// What attempts to learn leave behind when none of them succeeds.
+/// Leaves the node as after fetches that all failed.
 fn learn_nothing(snapshot: &Snapshot) {
-    let known = snapshot.known();
-    let keys = known.keys(snapshot.issuer());
+    let cache = snapshot.cache();
+    let keys = cache.keys(snapshot.issuer());
     let (keys, good_until) = keys.map_or((None, UnixTime(0)), |keys| {
         (keys.keys.clone(), keys.good_until)
     });
-    known.set_keys(
+    cache.set_keys(
         snapshot.issuer(),
         IssuerKeys {
             keys,
@@ -54,9 +53,9 @@ fn learn_nothing(snapshot: &Snapshot) {
     for person in WORLD
         .people
         .iter()
-        .filter(|person| known.identity(&person.nonce()).is_none())
+        .filter(|person| cache.identity(&person.nonce()).is_none())
     {
-        known.set_identity(
+        cache.set_identity(
             person.nonce(),
             IdentityState::Unavailable {
                 retry_from: after(2),
@@ -88,7 +87,7 @@ fn every_case() {
         let changed = in_state(&settled, &case.node);
         assert_eq!(request.ask(&changed, NOW), case.expect, "{id}, seen before");
         // The same after a reload that changed nothing.
-        let reloaded = compile(2, cases::TEAM_DOMAIN, &WORLD.applications, changed.known());
+        let reloaded = compile(2, cases::TEAM_DOMAIN, &WORLD.applications, changed.cache());
         let reloaded = reloaded.with_revocations(Arc::clone(changed.revocations()));
         assert_eq!(
             request.ask(&reloaded, NOW),
@@ -102,7 +101,7 @@ fn every_case() {
         );
         if let Some(unlearned) = &case.unlearned {
             learn_nothing(&fresh);
-            // What is still needed after an attempt to learn it, fronts take for this.
+            // Fronts treat a need that remains after one attempt as this.
             let answer = request.ask(&fresh, NOW);
             let unresolved = answer.starts_with("resolve ");
             let answer = if unresolved {
@@ -117,7 +116,7 @@ fn every_case() {
 
 /// People × applications → decision, each with a good token for the place they ask for.
 #[test]
-fn golden_matrix() {
+fn users_and_applications_match_the_golden_matrix() {
     let node = node();
     let mut rows = vec![
         WORLD
@@ -151,7 +150,7 @@ fn golden_matrix() {
                 Decision::Deny(_) => "-".to_owned(),
                 Decision::Unavailable(_) => "unknown".to_owned(),
                 Decision::Resolve(_) => "ask".to_owned(),
-                other => say(&other),
+                other => describe(&other),
             }
         };
         rows.push(

@@ -366,7 +366,7 @@ impl Running {
 /// In which way this client can be told that something went wrong.
 pub(super) fn style(session: &Session) -> Style {
     let request = session.req_header();
-    Style::asked(&request.method, &request.headers)
+    Style::for_parts(&request.method, &request.headers)
 }
 
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::filter::{FilterSettings, ListenerSettings};
 use super::progress::Progress;
-use crate::model::{Authority, CleanPath, ClientTls, Reason, RequestView};
+use crate::model::{CleanPath, ClientTls, HostPort, Reason, RequestView};
 use crate::route::Endpoint;
 
 /// The native request as the engine sees it. The one place where host and path are read.
@@ -50,8 +50,8 @@ pub(super) fn view<'a>(
     if hosts.next().is_some() {
         return Err(Reason::HostMalformed);
     }
-    let authority = Authority::parse(target.or(named).unwrap_or_default())
-        .map_err(|_| Reason::HostMalformed)?;
+    let authority =
+        HostPort::parse(target.or(named).unwrap_or_default()).map_err(|_| Reason::HostMalformed)?;
     if let (Some(target), Some(named)) = (target, named)
         && target != named
         && !names(named, &authority)
@@ -105,7 +105,7 @@ fn has_too_many(headers: &HeaderMap, most: usize) -> bool {
 
 /// The target behind scheme and authority, where a client sent these too (RFC 9112 3.2.2). They
 /// must be what `Host` names.
-fn origin_form<'a>(target: &'a str, host: &Authority<'_>) -> Result<&'a str, Reason> {
+fn origin_form<'a>(target: &'a str, host: &HostPort<'_>) -> Result<&'a str, Reason> {
     if target.starts_with('/') {
         return Ok(target);
     }
@@ -127,8 +127,8 @@ fn origin_form<'a>(target: &'a str, host: &Authority<'_>) -> Result<&'a str, Rea
 }
 
 /// Returns `true` if a text names the same host and port, however it is spelt.
-fn names(text: &str, authority: &Authority<'_>) -> bool {
-    Authority::parse(text).is_ok_and(|named| {
+fn names(text: &str, authority: &HostPort<'_>) -> bool {
+    HostPort::parse(text).is_ok_and(|named| {
         (named.host, named.port) == (authority.host.as_ref().into(), authority.port)
     })
 }

@@ -74,7 +74,7 @@ impl<'a> CleanPath<'a> {
                 is_plain: true,
             });
         }
-        if let Some(error) = Symbols::of(raw).find_map(Result::err) {
+        if let Some(error) = Symbols::new(raw).find_map(Result::err) {
             return Err(error);
         }
         let text = resolve(raw)?;
@@ -132,7 +132,7 @@ impl<'a> CleanPath<'a> {
     /// The parts of the path by the ways in which origins read them, each with its bytes.
     pub fn symbols(&self) -> impl Iterator<Item = (Symbol, &[u8])> {
         // Parsing refused all else.
-        Symbols::of(&self.text).filter_map(Result::ok)
+        Symbols::new(&self.text).filter_map(Result::ok)
     }
 }
 
@@ -219,7 +219,7 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
         return Ok(());
     }
     let mut octets: SmallVec<[u8; 64]> = SmallVec::new();
-    for symbol in Symbols::of(segment) {
+    for symbol in Symbols::new(segment) {
         match symbol?.0 {
             Symbol::Letter(octet) | Symbol::Escaped(octet) => octets.push(octet),
             Symbol::Character(character) if is_ignorable(character) => {}
@@ -235,7 +235,7 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
     if octets.windows(2).any(is_overlong) {
         return Err(PathError::Escape);
     }
-    // Some origins drop what is not UTF-8.
+    // Some origins drop octets that are not UTF-8.
     let text: String = octets.utf8_chunks().map(|chunk| chunk.valid()).collect();
     let is_hidden =
         |piece: &str| piece.contains('.') && piece.chars().all(|c| c == '.' || c.is_whitespace());

@@ -48,7 +48,7 @@ pub(super) struct Symbols<'a> {
 }
 
 impl<'a> Symbols<'a> {
-    pub(super) const fn of(path: &'a str) -> Self {
+    pub(super) const fn new(path: &'a str) -> Self {
         Self {
             rest: path.as_bytes(),
         }

@@ -28,7 +28,7 @@ fn plain_paths_are_borrowed() {
 }
 
 #[test]
-fn the_bytes_of_the_client_are_kept() {
+fn bytes_of_the_client_are_kept() {
     for path in [
         "/My%20File",
         "/%C3%A4",
@@ -165,7 +165,7 @@ fn p03_p05_p06_p09_p11_p12_p25_refused() {
 }
 
 #[test]
-fn symbols_name_what_origins_read_differently() {
+fn symbols_mark_characters_that_origins_read_differently() {
     use Symbol::{Character, End, Escaped, EscapedSeparator, Letter, Separator, Suffix};
     for (path, expected) in [
         ("/a%61", vec![Separator, Letter(b'a'), Letter(b'a')]),
@@ -223,7 +223,7 @@ fn symbols_name_what_origins_read_differently() {
 
 proptest! {
     #[test]
-    fn a_clean_path_is_a_fixed_point(raw in "/([a.%;:/ 2eEfF5cC\\\\]|%2e|%2F|%25|%32|%66|%20|%FF|\\.\\.|//){0,24}") {
+    fn clean_path_is_a_fixed_point(raw in "/([a.%;:/ 2eEfF5cC\\\\]|%2e|%2F|%25|%32|%66|%20|%FF|\\.\\.|//){0,24}") {
         if let Ok(path) = CleanPath::parse(&raw) {
             let text = path.as_str();
             prop_assert!(text.starts_with('/') && !text.starts_with("//"));

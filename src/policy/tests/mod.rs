@@ -12,7 +12,7 @@ use super::*;
 use crate::model::{Email, Group, Groups, Identity, IdpId, IdpRef, UnixTime, UserId};
 use reference::{Answer, Asked, World};
 
-/// Compiled, and as it was written.
+/// Policies, compiled and as configured.
 struct Case {
     lists: Vec<List>,
     groups: Vec<AccessGroup>,
@@ -34,10 +34,10 @@ impl Case {
     fn new(lists: Value, groups: Value, policies: Value) -> Self {
         let lists: Vec<List> = serde_json::from_value(lists).unwrap();
         let groups: Vec<AccessGroup> = serde_json::from_value(groups).unwrap();
-        Self::of(lists, groups, serde_json::from_value(policies).unwrap())
+        Self::compile(lists, groups, serde_json::from_value(policies).unwrap())
     }
 
-    fn of(lists: Vec<List>, groups: Vec<AccessGroup>, policies: Vec<Policy>) -> Self {
+    fn compile(lists: Vec<List>, groups: Vec<AccessGroup>, policies: Vec<Policy>) -> Self {
         let (set, mut all) = PolicySet::compile(&lists, &groups, [policies.as_slice()]).unwrap();
         Self {
             lists,
@@ -67,41 +67,40 @@ impl Case {
             ip: *ip,
             ..Facts::new(IpAddr::from([0; 16]), method, *now, Some(&atlas))
         };
-        // Whoever says the country need not say the address.
+        // A description may give the country without the IP address.
         if ip.is_none() {
             facts.country.set(*country).unwrap();
         }
-        let First { verdict, shadow } = self.set.first(&self.compiled, &facts);
+        let early = self.set.early_verdict(&self.compiled, &facts);
         let who = person
             .as_ref()
-            .map_or(Who::Unknown, |(email, identity)| Who::Person {
+            .map_or(Requester::Unknown, |(email, identity)| Requester::User {
                 email,
                 identity: identity.as_ref(),
             });
-        let standing = self.set.standing(&self.compiled, &self.set.person(who));
-        let verdict =
-            verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &standing, &facts));
+        let partial = self
+            .set
+            .partial_verdict(&self.compiled, &self.set.user_facts(who));
+        let verdict = early.or_else(|| self.set.evaluate(&self.compiled, &partial, &facts));
         let walk = self
             .set
-            .walk(&self.compiled, Some(&self.set.person(who)), &facts);
-        let verdict = Verdict {
-            shadow: shadow.or(verdict.shadow),
-            ..verdict
-        };
+            .walk(&self.compiled, Some(&self.set.user_facts(who)), &facts);
         assert_eq!(
-            walk.verdict,
+            walk.verdict(),
             Some(verdict),
             "explained otherwise than decided"
         );
         (
             verdict.outcome,
-            verdict.policy,
+            verdict.policy.map(|index| index.0),
             verdict.unknown,
-            shadow.or(verdict.shadow),
+            verdict
+                .shadow
+                .map(|shadow| (shadow.policy.0, shadow.outcome)),
         )
     }
 
-    /// Both evaluators, which must agree.
+    /// Returns the answer of both evaluators, which must agree.
     fn answer(&self, asked: &Asked) -> Answer {
         let answer = self.ask(asked);
         let world = World {
@@ -263,7 +262,7 @@ fn nobody() -> Asked {
     }
 }
 
-/// A rule that is true of Alice, who it is false of, and of whom nobody knows.
+/// A rule that is true for Alice, with a user for whom it is false and one for whom it is unknown.
 fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
     let okta = |name: &str| json!({"okta": {"name": name, "identity_provider_id": "okta"}});
     let other = |asked: fn(&mut Asked)| {
@@ -353,7 +352,7 @@ fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
         (
             json!({"external_evaluation": {"evaluate_url": "https://a.example/", "keys_url": "https://a.example/keys"}}),
             who(|i| i.evaluations.values_mut().for_each(|holds| *holds = false)),
-            // What was said under other keys, by whoever has them.
+            // An answer under other keys is that of another service.
             Some(who(|i| {
                 i.evaluations =
                     BTreeMap::from([("https://a.example/ https://a.example/old".to_owned(), true)])
@@ -414,7 +413,7 @@ fn lists() -> Value {
     ])
 }
 
-/// `office` is in Eng and in the office; `nested` is whoever is not in `office`.
+/// `office` is in Eng and in the office; `nested` is everyone outside `office`.
 fn access_groups() -> Value {
     let eng = json!({"okta": {"name": "Eng", "identity_provider_id": "okta"}});
     json!([
@@ -462,7 +461,7 @@ fn truth_tables() {
 }
 
 #[test]
-fn what_asks_elsewhere_is_never_known() {
+fn rule_about_a_foreign_service_is_unknown() {
     for rule in [
         json!({"azureAD": {"id": "g", "identity_provider_id": "okta"}}),
         json!({"github-organization": {"name": "o", "identity_provider_id": "okta"}}),
@@ -483,7 +482,7 @@ fn what_asks_elsewhere_is_never_known() {
 }
 
 #[test]
-fn bypass_and_service_auth_come_first_and_shadows_only_tell() {
+fn early_policies_come_first_and_shadows_never_decide() {
     let everyone = json!({"everyone": {}});
     let office = json!({"ip": {"ip": "203.0.113.0/24"}});
     let named = |name: &str, decision: &str, rule: &Value| json!({"name": name, "decision": decision, "include": [rule]});
@@ -533,7 +532,7 @@ fn bypass_and_service_auth_come_first_and_shadows_only_tell() {
 }
 
 #[test]
-fn no_include_applies_to_nobody() {
+fn policy_without_include_never_applies() {
     let case = Case::new(
         json!([]),
         json!([]),
@@ -596,7 +595,7 @@ fn names_and_values_are_compared_byte_for_byte() {
 }
 
 #[test]
-fn a_mapped_address_is_the_address() {
+fn mapped_address_equals_the_ipv4_address() {
     let rule = json!({"ip": {"ip": "::ffff:203.0.113.0/120"}});
     let case = Case::new(
         json!([]),
@@ -607,7 +606,7 @@ fn a_mapped_address_is_the_address() {
 }
 
 #[test]
-fn a_window_may_go_past_midnight_and_knows_summer_time() {
+fn time_window_crosses_midnight_and_follows_summer_time() {
     let holds = |from: &str, to: &str, days: Value, now: &str| {
         let window = json!({"from": from, "to": to, "days": days, "time_zone": "Europe/Berlin"});
         let window: TimeWindow = serde_json::from_value(window).unwrap();
@@ -666,7 +665,7 @@ fn a_window_may_go_past_midnight_and_knows_summer_time() {
 }
 
 #[test]
-fn groups_nest_deeply_and_never_loop() {
+fn deeply_nested_groups_compile_and_loops_are_rejected() {
     let group = |id: &str, inner: &str| json!({"id": id, "name": id, "include": [{"group": {"id": inner}}]});
     let check = |groups: Value| {
         PolicySet::check(&serde_json::from_value::<Vec<AccessGroup>>(groups).unwrap())
@@ -694,8 +693,7 @@ fn groups_nest_deeply_and_never_loop() {
     let policy: Vec<Policy> = serde_json::from_value(policy).unwrap();
     assert!(PolicySet::compile(&[], &[], [policy.as_slice()]).is_err());
 
-    // Each of ten thousand names the next one twice: whoever recursed would be out of stack, or of
-    // time.
+    // Each of ten thousand names the next one twice. Recursion would run out of stack, or of time.
     let twice = |n: usize| json!({"id": n.to_string(), "name": "g", "include": [{"group": {"id": (n + 1).to_string()}}], "require": [{"group": {"id": (n + 1).to_string()}}]});
     let mut groups: Vec<Value> = (0..10_000).map(twice).collect();
     groups.push(json!({"id": "10000", "name": "g", "include": [{"ip": {"ip": "203.0.113.7"}}]}));

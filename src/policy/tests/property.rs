@@ -1,4 +1,4 @@
-//! Any policies and anybody, beside the reference.
+//! Random policies and users, compared with the reference.
 
 use super::*;
 
@@ -59,9 +59,9 @@ fn asked() -> impl Strategy<Value = Asked> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
-    /// What is compiled says what is written.
+    /// Compiled policies agree with the reference.
     #[test]
-    fn the_compiled_policies_say_what_the_written_ones_do(
+    fn compiled_policies_agree_with_the_reference(
         policies in policies(), mut random in clauses(false), asked in prop::collection::vec(asked(), 8),
     ) {
         random["id"] = json!("random");
@@ -69,16 +69,16 @@ proptest! {
         let mut groups = access_groups();
         groups.as_array_mut().unwrap().insert(0, random);
         let groups = serde_json::from_value(groups).unwrap();
-        let case = Case::of(serde_json::from_value(lists()).unwrap(), groups, policies);
+        let case = Case::compile(serde_json::from_value(lists()).unwrap(), groups, policies);
         for asked in &asked {
             case.answer(asked);
         }
     }
 
-    /// What is let through while facts are unknown is let through whatever they turn out to be: not
-    /// knowing never helps.
+    /// A request that is admitted with unknown facts is admitted whatever they are: unknown never
+    /// grants access.
     #[test]
-    fn the_unknown_never_helps(policies in policies(), known in asked(), hide in prop::array::uniform7(any::<bool>())) {
+    fn unknown_fact_never_grants_access(policies in policies(), known in asked(), hide in prop::array::uniform7(any::<bool>())) {
         let [country, token, certificate, app, groups, amr, record] = hide;
         let mut hidden = known.clone();
         hidden.country = hidden.country.filter(|_| !country);
@@ -96,7 +96,7 @@ proptest! {
             }
             *identity = identity.clone().filter(|_| !record);
         }
-        let case = Case::of(
+        let case = Case::compile(
             serde_json::from_value(lists()).unwrap(),
             serde_json::from_value(access_groups()).unwrap(),
             policies.into_iter().filter(|policy| !format!("{policy:?}").contains("random")).collect(),

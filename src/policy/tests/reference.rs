@@ -18,10 +18,10 @@ pub(super) struct World<'a> {
     pub(super) groups: &'a [AccessGroup],
 }
 
-/// Who asks for what.
+/// A user and a request.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    /// Nobody, before anybody has logged in.
+    /// The user; `None` before any login.
     pub(super) person: Option<(Email, Option<Identity>)>,
     pub(super) ip: Option<IpAddr>,
     pub(super) method: Method,
@@ -32,13 +32,13 @@ pub(super) struct Asked {
     pub(super) linked_app: Fact<&'static str>,
 }
 
-/// The outcome, the policy that decided, whether something unknown stood in the way, and what a
-/// shadow would have done.
+/// The outcome, the policy that decided, `true` if an unknown fact prevented another outcome, and
+/// the shadow verdict.
 pub(super) type Answer = (Outcome, Option<usize>, bool, Option<(usize, Outcome)>);
 
 impl World<'_> {
-    /// First every bypass and Service Auth policy from top to bottom, then every allow and deny;
-    /// else deny.
+    /// Evaluates every bypass and Service Auth policy from top to bottom, then every allow and
+    /// deny; else deny.
     pub(super) fn answer(&self, policies: &[Policy], asked: &Asked) -> Answer {
         let early = |policy: &Policy| {
             matches!(

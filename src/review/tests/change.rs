@@ -1,4 +1,4 @@
-//! What a change does to whom.
+//! Changes of access between two configurations.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn diff(old: &str, new: &str) -> Vec<(String, Access, String, String, Vec<String
 }
 
 #[test]
-fn a_moment_may_stand_without_quotes() {
+fn time_is_accepted_without_quotes() {
     for at in ["\"2026-05-04T08:30:00Z\"", "2026-05-04T10:30:00+02:00"] {
         let asked: Asked = toml::from_str(&format!("url = \"grafana\"\nat = {at}")).unwrap();
         assert_eq!(asked.at.unwrap().0.as_second(), 1_777_883_400, "{at}");
@@ -26,13 +26,13 @@ fn a_moment_may_stand_without_quotes() {
 }
 
 #[test]
-fn nothing_changes_from_a_configuration_to_itself() {
+fn configuration_compared_with_itself_has_no_changes() {
     let text = format!("{START}{GRAFANA}");
     assert_eq!(diff(&text, &text), []);
 }
 
 #[test]
-fn a_change_is_told_with_those_whom_it_touches() {
+fn change_lists_the_users_it_affects() {
     let old = format!("{START}{GRAFANA}");
     let deny = GRAFANA
         .lines()
@@ -99,7 +99,7 @@ fn a_change_is_told_with_those_whom_it_touches() {
     );
 }
 
-/// What changes, where one application's policies do; whoever it touches, in one text.
+/// Returns the changes after a change of one application's policies, in one text.
 fn touched(around: &str, old: &str, new: &str) -> String {
     let with = |policies: &str| {
         format!(
@@ -110,7 +110,7 @@ fn touched(around: &str, old: &str, new: &str) -> String {
 }
 
 #[test]
-fn no_change_is_overlooked() {
+fn every_change_of_access_is_found() {
     let allow = |clauses: &str| format!("{{ name = \"x\", decision = \"allow\", {clauses} }}");
     let eng = "include = [{ okta = { name = \"Eng\", identity_provider_id = \"okta\" } }]";
     let offices = |second: &str| {
@@ -213,7 +213,7 @@ fn no_change_is_overlooked() {
 }
 
 #[test]
-fn a_comparison_ends_in_time() {
+fn comparison_of_large_configurations_ends_in_time() {
     // Each names the next one twice: two to the power of thirty ways.
     let mut groups = String::new();
     for i in 0..30 {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{self, Offline};
+use crate::engine::Outcome;
 use crate::model::UnixTime;
 
 /// Monday the 4th of May 2026, 08:30 in London.
@@ -55,7 +56,7 @@ policies = [
 
 fn world(text: &str) -> World {
     let file = Path::new("portcullis.toml");
-    World::of(config::parse(text, file, &Offline).unwrap().config, file).unwrap()
+    World::new(config::parse(text, file, &Offline).unwrap().config, file).unwrap()
 }
 
 fn grafana() -> World {
@@ -96,7 +97,7 @@ fn shown(world: &World, answer: &Answer) -> (String, Value) {
 }
 
 #[test]
-fn a_decision_is_explained_rule_by_rule() {
+fn decision_is_explained_rule_by_rule() {
     let world = grafana();
     let answer = ask(
         &world,
@@ -156,7 +157,7 @@ fn a_decision_is_explained_rule_by_rule() {
 }
 
 #[test]
-fn what_is_not_said_is_not_known() {
+fn omitted_fact_is_unknown() {
     let world = grafana();
     let answer = ask(&world, Some(&person(None)), "grafana");
     let (text, json) = shown(&world, &answer);
@@ -172,7 +173,7 @@ fn what_is_not_said_is_not_known() {
 }
 
 #[test]
-fn services_are_named_by_where_they_are_asked() {
+fn evaluation_service_is_named_by_its_url() {
     let rule = r#"{ external_evaluation = { evaluate_url = "https://risk.example.com/", keys_url = "https://risk.example.com/keys" } }"#;
     let world = world(&format!(
         "{START}{}",
@@ -195,7 +196,7 @@ fn services_are_named_by_where_they_are_asked() {
 }
 
 #[test]
-fn those_who_have_not_logged_in_are_told_what_happens_first() {
+fn request_without_a_session_is_explained() {
     let world = grafana();
     let (text, json) = shown(&world, &ask(&world, None, "Grafana"));
     assert_eq!(
@@ -214,12 +215,12 @@ fn those_who_have_not_logged_in_are_told_what_happens_first() {
     let answer = world.ask(None, &from_office, NOW).unwrap();
     assert_eq!(
         (answer.explanation.outcome, answer.policy()),
-        ("bypass", Some("probes"))
+        (Outcome::Bypass, Some("probes"))
     );
 }
 
 #[test]
-fn places_that_are_no_applications_are_what_the_engine_says_they_are() {
+fn endpoints_and_refusals_are_explained_as_decided() {
     let world = grafana();
     for (url, outcome, reason) in [
         (
@@ -261,7 +262,7 @@ fn places_that_are_no_applications_are_what_the_engine_says_they_are() {
 }
 
 #[test]
-fn an_identity_is_read_as_the_endpoint_shows_it() {
+fn identity_document_of_the_endpoint_is_read() {
     let world = grafana();
     let identity = person(Some(&["R&D <x>"])).identity(&world.config).unwrap();
     let document = crate::control::document(&identity, &world.snapshot);
@@ -281,7 +282,7 @@ fn an_identity_is_read_as_the_endpoint_shows_it() {
 }
 
 #[test]
-fn a_person_comes_through_a_provider_that_there_is() {
+fn user_of_an_unknown_provider_is_rejected() {
     let world = grafana();
     for (idp, email) in [(Some("okat"), "a@b.c"), (None, "a@b@c")] {
         let person = Person {
@@ -294,7 +295,7 @@ fn a_person_comes_through_a_provider_that_there_is() {
 }
 
 #[test]
-fn a_log_is_asked_again() {
+fn audit_log_is_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.log");
     let event = |fields: Value| {

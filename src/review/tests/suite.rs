@@ -39,7 +39,7 @@ expect = "log_in"
 "#;
 
 #[test]
-fn tests_pass_and_fail_with_the_walk() {
+fn failed_test_shows_every_rule() {
     let world = grafana();
     let suite = Suite::parse(Path::new("policies/tests.toml"), SUITE.to_owned()).unwrap();
     assert_eq!(
@@ -94,7 +94,7 @@ fn tests_pass_and_fail_with_the_walk() {
 }
 
 #[test]
-fn a_file_of_tests_says_what_is_wrong_with_it() {
+fn malformed_test_file_is_rejected_with_its_line() {
     for (text, message) in [
         ("", "tests.toml:1: missing field `tests`"),
         (
@@ -153,7 +153,7 @@ fn a_file_of_tests_says_what_is_wrong_with_it() {
 }
 
 #[test]
-fn the_tests_in_the_documentation_pass() {
+fn tests_in_the_documentation_pass() {
     let text = include_str!("../../../docs/policies.md");
     let block = |start: &str| {
         text.split_once(start)

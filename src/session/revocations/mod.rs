@@ -130,7 +130,7 @@ impl Revocations {
         }
     }
 
-    /// Whether any can be forgotten.
+    /// Returns `true` if any can be forgotten.
     pub fn are_any_over(&self, now: UnixTime) -> bool {
         self.recent.is_any_over(now)
             || self
@@ -139,7 +139,7 @@ impl Revocations {
                 .is_some_and(|settled| settled.is_any_over(now))
     }
 
-    /// Forgets those whose time is over.
+    /// Forgets those that cover only expired tokens.
     pub fn forget(&mut self, now: UnixTime) {
         self.recent.forget(now);
         if let Some(settled) = self.settled.take_if(|settled| settled.is_any_over(now)) {

@@ -6,7 +6,7 @@ fn nobody() -> UserId {
     UserId("nobody".into())
 }
 
-/// Returns `true` if a token is covered whose login has no revision.
+/// Returns `true` if the token of a login without a revision is covered.
 fn covers(
     all: &Revocations,
     nonce: Option<IdentityNonce>,
@@ -36,7 +36,7 @@ fn len(all: &Revocations) -> usize {
 }
 
 #[test]
-fn each_kind_covers_what_it_says() {
+fn each_kind_of_revocation_covers_its_own_tokens() {
     let (nonce, other) = (IdentityNonce::random(), IdentityNonce::random());
     let (user, aud) = (UserId("u".into()), [Aud::derive(&["a"])]);
     let at = UnixTime(100);
@@ -73,7 +73,7 @@ fn each_kind_covers_what_it_says() {
 /// As the control path does it: every logout makes a copy with one more, while the last one is
 /// still in use.
 #[test]
-fn a_hundred_thousand_logouts_copy_little() {
+fn hundred_thousand_logouts_copy_little() {
     let mut published = Arc::new(Revocations::default());
     let all: Vec<_> = (0..100_000).map(|_| IdentityNonce::random()).collect();
     let counted = allocation_counter::measure(|| {
@@ -103,7 +103,7 @@ fn a_hundred_thousand_logouts_copy_little() {
 }
 
 #[test]
-fn what_is_over_is_forgotten_and_nothing_else() {
+fn only_past_revocations_are_forgotten() {
     let nonces: Vec<_> = (0..1_000).map(|_| IdentityNonce::random()).collect();
     let user = |i: u64| UserId(i.to_string().into());
     let mut all = Revocations::default();
@@ -152,7 +152,7 @@ fn what_is_over_is_forgotten_and_nothing_else() {
 }
 
 #[test]
-fn the_later_end_is_kept_for_the_longer_time() {
+fn later_revocation_is_kept_for_the_longer_time() {
     let user = UserId("u".into());
     let mut all = Revocations::default();
     all.end_user(user.clone(), Until::Second(UnixTime(100)), UnixTime(900));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis::control::{Access, Clock, Resources, compile};
-use portcullis::engine::{Known, Origins};
+use portcullis::engine::{NodeCache, Origins};
 use portcullis::front::pingora::{AccessFilter, AccessProxy, FilterSettings, ListenerSettings};
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::store::MemoryStore;
@@ -238,7 +238,7 @@ async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity(
         .config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
     let pool = crate::policy::cases::pool(edge.origin.address);
-    let made = compile(&config, 1, Arc::new(Known::new(10)), &http, |_| {
+    let made = compile(&config, 1, Arc::new(NodeCache::new(10)), &http, |_| {
         Origins::new(Arc::clone(&pool))
     })
     .unwrap();

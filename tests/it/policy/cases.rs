@@ -20,7 +20,7 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use portcullis::control::{
     Access, Background, Clock, Evaluations, IssuerSettings, RemoteTeam, Resources, Services, Vital,
 };
-use portcullis::engine::{Known, Origins, Snapshot};
+use portcullis::engine::{NodeCache, Origins, Snapshot};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginContext, OriginPool,
     PoolSettings, Protocol, Target,
@@ -411,7 +411,7 @@ async fn node(
     team: &str,
 ) -> Arc<Access> {
     let retry_from = mint.now.after(LIFETIME);
-    let known = Arc::new(Known::new(1_000));
+    let known = Arc::new(NodeCache::new(1_000));
     if let Some(keys) = mint.keys(state, retry_from) {
         known.set_keys(&mint.issuer, keys);
     }
@@ -445,7 +445,7 @@ async fn node(
         .filter(|_| state.is_empty())
     {
         snapshot
-            .known()
+            .cache()
             .set_assertion(snapshot.issuer(), (&aud, &name), token, retry_from);
     }
     assert_eq!(snapshot.issuer(), mint.issuer);
@@ -504,7 +504,7 @@ async fn node(
     if state == "revocations stale" {
         access
             .snapshot()
-            .known()
+            .cache()
             .set_revocations_good_until(mint.now);
     }
     access

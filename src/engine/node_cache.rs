@@ -14,38 +14,37 @@ use crate::policy::Truth;
 use crate::session::{Revocations, Session};
 use crate::token::KeySet;
 
-/// What this node has seen: keys, identity records and sessions. Shared by all snapshots; the
-/// control path fills the first two, the engine the third, and everything in it can be lost without
-/// harm.
-pub struct Known {
+/// The node's cache of keys, identity records and sessions, shared by all snapshots. The control
+/// path fills the first two, the engine the third. Everything in it can be lost without harm.
+pub struct NodeCache {
     issuers: moka::sync::Cache<String, Arc<Issuer>>,
-    /// Numbers for key sets, never given twice, so that a session of one issuer is never taken for
+    /// The source of unique numbers for key sets, so that a session of one issuer never passes for
     /// one of another.
     key_sets: AtomicU64,
     identities: moka::sync::Cache<IdentityNonce, IdentityState>,
-    /// Counts what was published about identities: a session that began before looks its own record
-    /// up again.
+    /// Counts publications about identities. A session that began before the latest one looks its
+    /// record up again.
     identity_changes: AtomicU64,
-    /// The end of the trust in the snapshots' revocations, in Unix seconds.
+    /// The time until which the snapshots' revocations are fresh, in Unix seconds.
     revocations_good_until: AtomicU64,
-    /// What origins are told of programs, by a hash of whom it is about and for.
+    /// The tokens that name service clients to origins, by a hash of client and application.
     assertions: moka::sync::Cache<u64, Arc<Assertion>>,
     sessions: Cache<u64, Arc<Session>, UnitWeighter, BuildHasherDefault<AsItIs>>,
     hasher: RandomState,
 }
 
-/// What an origin is told of a program.
+/// A token that names a service client to an origin.
 #[derive(Debug)]
 pub(super) struct Assertion {
     aud: Aud,
     common_name: Box<str>,
     pub(super) token: HeaderValue,
     renew_from: UnixTime,
-    /// Which key set it was signed under.
+    /// The key set that was current when it was signed.
     key_set: u64,
 }
 
-/// One issuer's keys, and beside them what is read of them on every request.
+/// One issuer's keys, with copies of the fields that every request reads.
 #[derive(Default)]
 pub(super) struct Issuer {
     keys: ArcSwapOption<IssuerKeys>,
@@ -60,12 +59,13 @@ impl std::fmt::Debug for Issuer {
 }
 
 impl Issuer {
-    /// The number of the key set: a session that was verified with another is verified again.
+    /// Returns the number of the key set. A session that was verified with another one is verified
+    /// again.
     pub(super) fn key_set(&self) -> u64 {
         self.key_set.load(Ordering::Acquire)
     }
 
-    /// Whether the keys may still be trusted.
+    /// Returns `true` if the keys may still be trusted.
     pub(super) fn is_good(&self, now: UnixTime) -> bool {
         now.0 < self.good_until.load(Ordering::Acquire)
     }
@@ -78,55 +78,54 @@ impl Issuer {
 /// The keys of an issuer and their age.
 #[derive(Debug)]
 pub struct IssuerKeys {
-    /// The last good ones.
+    /// The keys of the last successful fetch.
     pub keys: Option<KeySet>,
-    /// The end of the trust in them: the last good fetch and the bound on staleness.
+    /// The time until which they are trusted: the last successful fetch and the bound on staleness.
     pub good_until: UnixTime,
     /// A token that none of these keys signed is worth another attempt from then on.
     pub retry_from: UnixTime,
 }
 
-/// What is known of an identity record.
+/// The state of an identity record.
 #[derive(Clone, Debug)]
 pub enum IdentityState {
     /// The record.
     Known(Arc<Identity>),
-    /// A remote team's record, which that team is asked for again from then on: it may have ended
-    /// the login.
+    /// A remote team's record. It is fetched again from `recheck` on, because the team may have
+    /// revoked the login.
     Borrowed {
         /// The record.
         identity: Arc<Identity>,
-        /// When.
+        /// The time of the next request for it.
         recheck: UnixTime,
     },
-    /// There is none: whatever refers to it is no session.
+    /// The record does not exist, so its sessions are revoked.
     Missing,
-    /// A remote team did not take the token that it was shown. That may be the end of the login, or
-    /// of this token alone: one that was issued later is shown at once, the others again from then
-    /// on.
+    /// A remote team rejected the token. Either the login was revoked, or this token alone. So a
+    /// token that was issued later is tried at once, and the others again from `recheck` on.
     Refused {
-        /// When the latest of the tokens that it did not take was issued.
+        /// The issue time of the latest rejected token.
         issued: UnixTime,
-        /// When.
+        /// The time of the next request for it.
         recheck: UnixTime,
     },
-    /// It could not be learned; worth asking again from then on.
+    /// It could not be fetched.
     Unavailable {
-        /// When.
+        /// The time of the next attempt.
         retry_from: UnixTime,
     },
 }
 
-impl Known {
-    /// Room for that many sessions; the least used go first.
+impl NodeCache {
+    /// Creates a cache of that many sessions. The least used ones are evicted first.
     pub fn new(sessions: usize) -> Self {
         let sessions = sessions.max(1);
         Self {
             // Without a bound: there are as many issuers as the process was ever configured with.
             issuers: moka::sync::Cache::builder().build(),
             key_sets: AtomicU64::new(0),
-            // The default policy may turn a newcomer away, and what was just learned must be there
-            // when asked for again.
+            // The default eviction policy may reject a new entry. A record that was just fetched
+            // must be there for the retry.
             identities: moka::sync::Cache::builder()
                 .max_capacity(sessions as u64)
                 .eviction_policy(moka::policy::EvictionPolicy::lru())
@@ -148,7 +147,7 @@ impl Known {
         }
     }
 
-    /// The keys of an issuer.
+    /// Returns the keys of an issuer.
     pub fn keys(&self, issuer: &str) -> Option<Arc<IssuerKeys>> {
         self.issuers
             .get(issuer)
@@ -171,13 +170,13 @@ impl Known {
         self.issuers.get_with_by_ref(issuer, Arc::default)
     }
 
-    /// What is known of an identity record.
+    /// The state of an identity record.
     pub fn identity(&self, nonce: &IdentityNonce) -> Option<IdentityState> {
         self.identities.get(nonce)
     }
 
-    /// Publishes what the store said of an identity record, unless it has become known in the
-    /// meantime: what a login just wrote is newer than what was read before.
+    /// Publishes a record as read from the store, unless the cache has one by now: a login may have
+    /// written a newer record after the read.
     pub fn found_identity(&self, nonce: IdentityNonce, state: IdentityState) {
         let known =
             |old: &IdentityState| matches!(old, IdentityState::Known(_) | IdentityState::Missing);
@@ -187,14 +186,14 @@ impl Known {
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Publishes what is known of an identity record. It holds from the next request on, also for
+    /// Publishes the state of an identity record. It applies from the next request on, also to
     /// sessions that began with an earlier one.
     pub fn set_identity(&self, nonce: IdentityNonce, state: IdentityState) {
         self.identities.insert(nonce, state);
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Forgets a record, which the store is then asked for when it is needed.
+    /// Forgets a record. The next request that needs it has it fetched from the store.
     pub fn forget_identity(&self, nonce: &IdentityNonce) {
         self.identities.invalidate(nonce);
         self.identity_changes.fetch_add(1, Ordering::Release);
@@ -209,7 +208,7 @@ impl Known {
         self.identities.iter().filter_map(known).collect()
     }
 
-    /// The logins that have a session here whose time is not over and that nobody ended.
+    /// Returns the logins with a session here that has neither expired nor been revoked.
     pub fn living(&self, revocations: &Revocations, now: UnixTime) -> HashSet<IdentityNonce> {
         let lives = |session: &Session| {
             !session.has_expired(now) && session.is_revoked(revocations) == Truth::False
@@ -225,19 +224,19 @@ impl Known {
         self.identity_changes.load(Ordering::Acquire)
     }
 
-    /// Says until when the revocations of the running snapshot tell enough: no session is good
-    /// after that. For ever, where nobody says anything.
+    /// Sets the time until which the running snapshot's revocations are fresh. No session is valid
+    /// after that. Without a call they are fresh forever.
     pub fn set_revocations_good_until(&self, end: UnixTime) {
         self.revocations_good_until.store(end.0, Ordering::Relaxed);
     }
 
-    /// Whether the revocations of the running snapshot still tell enough.
+    /// Returns `true` if the running snapshot's revocations are fresh.
     pub fn revocations_are_good(&self, now: UnixTime) -> bool {
         now.0 < self.revocations_good_until.load(Ordering::Relaxed)
     }
 
-    /// Takes in what an application's origin is told of a program; to be asked for anew from
-    /// `renew_from` on.
+    /// Stores the token that names a service client to an application's origin. From `renew_from`
+    /// on a new one is needed.
     pub fn set_assertion(
         &self,
         issuer: &str,
@@ -264,7 +263,7 @@ impl Known {
         );
     }
 
-    /// Whether there is one that need not be renewed yet.
+    /// Returns `true` if there is a token that need not be renewed yet.
     pub fn has_assertion(&self, issuer: &str, of: (&Aud, &str), now: UnixTime) -> bool {
         self.assertion(of, self.issuer(issuer).key_set(), now)
             .is_some()
@@ -283,7 +282,7 @@ impl Known {
         (fits && found.key_set == key_set && now < found.renew_from).then_some(found)
     }
 
-    /// How many sessions are held.
+    /// Returns the number of sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
@@ -302,27 +301,28 @@ impl Known {
         self.sessions.remove(&self.hash(token));
     }
 
-    /// Of the end of the token, where the signature is, which tells tokens apart as well as the
-    /// whole does. Seeded per process. Two tokens with one hash take each other's place and nothing
-    /// else: the whole token is compared.
+    /// Hashes the end of a token, with a seed per process. The signature is there, which is as
+    /// unique as the whole token. Two tokens with one hash only evict each other, because the whole
+    /// token is compared.
     fn hash(&self, token: &[u8]) -> u64 {
         self.hasher
             .hash_one(token.last_chunk::<64>().map_or(token, <[u8; 64]>::as_slice))
     }
 }
 
-impl std::fmt::Debug for Known {
+impl std::fmt::Debug for NodeCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known")
+        f.debug_struct("NodeCache")
             .field("sessions", &self.sessions.len())
             .finish_non_exhaustive()
     }
 }
 
-/// More than there are programs; certificates are for others to make.
+/// More than there are service clients. The bound is for certificates, which other authorities
+/// issue.
 const MOST_ASSERTIONS: u64 = 10_000;
 
-/// For keys that are hashes already.
+/// Passes keys through that are hashes already.
 #[derive(Clone, Copy, Default)]
 struct AsItIs(u64);
 

@@ -3,42 +3,45 @@ use std::collections::{HashMap, HashSet};
 use super::ApplicationSettings;
 use crate::model::{IdpId, is_groups};
 use crate::policy::{AccessGroup, PolicyDecision, Rule};
+use crate::session::ApplicationIndex;
 
-/// What an application's policies ask of a request that is not learnt of every request.
+/// The optional facts that an application's policies depend on. Others are not computed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Asks {
-    /// Whether any of them asks for a client certificate.
+pub(super) struct RequiredFacts {
+    /// `true` if a policy depends on a client certificate.
     pub(super) certificate: bool,
-    /// Whether one that lets programs in does.
-    pub(super) certificate_of_programs: bool,
-    /// The applications whose tokens they ask for, by place.
-    pub(super) linked: Box<[usize]>,
-    /// The providers whose groups they ask for.
+    /// `true` if a Service Auth policy does.
+    pub(super) certificate_of_service_clients: bool,
+    /// The linked applications: the policies accept their tokens.
+    pub(super) linked: Box<[ApplicationIndex]>,
+    /// The providers with groups that the policies depend on.
     pub(super) groups: HashSet<IdpId>,
-    /// `true` if a policy, or one of an application whose tokens they accept, depends on the
-    /// method.
+    /// `true` if a policy, or one of a linked application, depends on the method.
     pub(super) method: bool,
-    /// Whether only programs can come in: there is a policy for them, and none for people who log
-    /// in.
-    pub(super) only_programs: bool,
+    /// `true` if only service clients can be admitted: there is a policy for them, and none for
+    /// users.
+    pub(super) only_service_clients: bool,
 }
 
-impl Asks {
-    /// Of each application, in their order. Every group is looked at once for each application,
-    /// however groups are nested.
-    pub(super) fn of(applications: &[ApplicationSettings], groups: &[AccessGroup]) -> Vec<Self> {
+impl RequiredFacts {
+    /// Returns the facts of each application, in their order. Each group is read once per
+    /// application, however groups are nested.
+    pub(super) fn for_applications(
+        applications: &[ApplicationSettings],
+        groups: &[AccessGroup],
+    ) -> Vec<Self> {
         let groups: HashMap<&str, &AccessGroup> = groups
             .iter()
             .map(|group| (group.id.as_str(), group))
             .collect();
-        let places: HashMap<&str, usize> = applications
+        let indices: HashMap<&str, ApplicationIndex> = applications
             .iter()
             .enumerate()
-            .map(|(place, a)| (a.id.as_str(), place))
+            .map(|(index, a)| (a.id.as_str(), ApplicationIndex(index)))
             .collect();
         let mut asks: Vec<Self> = applications
             .iter()
-            .map(|application| one(application, &groups, &places))
+            .map(|application| one(application, &groups, &indices))
             .collect();
         // The policies of a linked application are evaluated with the method of the request.
         let own: Vec<bool> = asks.iter().map(|asks| asks.method).collect();
@@ -46,7 +49,7 @@ impl Asks {
             asks.method |= asks
                 .linked
                 .iter()
-                .any(|place| own.get(*place) == Some(&true));
+                .any(|index| own.get(index.0) == Some(&true));
         }
         asks
     }
@@ -55,14 +58,14 @@ impl Asks {
 fn one(
     application: &ApplicationSettings,
     groups: &HashMap<&str, &AccessGroup>,
-    places: &HashMap<&str, usize>,
-) -> Asks {
-    let mut asks = Asks::default();
+    indices: &HashMap<&str, ApplicationIndex>,
+) -> RequiredFacts {
+    let mut asks = RequiredFacts::default();
     let mut linked = Vec::new();
-    let (mut programs, mut people) = (false, false);
+    let (mut service_clients, mut people) = (false, false);
     for policy in &application.policies {
-        let of_programs = policy.decision == PolicyDecision::NonIdentity;
-        programs |= of_programs && !policy.shadow;
+        let is_service_auth = policy.decision == PolicyDecision::NonIdentity;
+        service_clients |= is_service_auth && !policy.shadow;
         people |= policy.decision == PolicyDecision::Allow && !policy.shadow;
         let mut seen = HashSet::new();
         let mut pending: Vec<&Rule> = policy
@@ -75,7 +78,7 @@ fn one(
             match rule {
                 Rule::Certificate {} | Rule::CommonName { .. } => {
                     asks.certificate = true;
-                    asks.certificate_of_programs |= of_programs;
+                    asks.certificate_of_service_clients |= is_service_auth;
                 }
                 Rule::Okta {
                     identity_provider_id,
@@ -97,7 +100,7 @@ fn one(
                 }
                 Rule::PortcullisMethod { .. } => asks.method = true,
                 Rule::LinkedAppToken { app_uid } => {
-                    linked.extend(places.get(app_uid.as_str()).copied())
+                    linked.extend(indices.get(app_uid.as_str()).copied())
                 }
                 Rule::Group { id } if seen.insert(id.as_str()) => {
                     let group = groups.get(id.as_str());
@@ -111,11 +114,11 @@ fn one(
             }
         }
     }
-    linked.sort_unstable();
+    linked.sort_unstable_by_key(|index: &ApplicationIndex| index.0);
     linked.dedup();
-    Asks {
+    RequiredFacts {
         linked: linked.into(),
-        only_programs: programs && !people,
+        only_service_clients: service_clients && !people,
         ..asks
     }
 }

@@ -13,13 +13,11 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// The numbers of a claim's values.
 type Values = Map<Box<str>, u32>;
 
-/// Numbers for everything that the rules of a snapshot ask about people, so that a session can
-/// answer each once.
+/// The questions of a snapshot's rules about users, numbered, so that a session answers each once.
 ///
-/// Every distinct question is a number, and every number belongs to a family: what is learned, or
-/// not learned, together.
+/// Each number belongs to a family of facts that are known or unknown together.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct Questions {
     /// The family of each question.
     families: Vec<u32>,
     /// The number of each family.
@@ -46,22 +44,22 @@ enum Family {
     Evaluation(Box<str>),
 }
 
-/// What of a snapshot's questions holds for one person.
+/// The answers of one user to a snapshot's questions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Person {
+pub struct UserFacts {
     holds: Bits,
-    /// Families of which nothing is known.
+    /// Families of unknown facts.
     unknown: Bits,
 }
 
-/// One question about people: its number, and its family's.
+/// A question about users: its number, and the number of its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Question {
     number: u32,
     family: u32,
 }
 
-impl Person {
+impl UserFacts {
     pub(super) fn answer(&self, question: Question) -> Truth {
         if self.holds.contains(question.number) {
             Truth::True
@@ -73,39 +71,42 @@ impl Person {
     }
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
-pub enum Who<'a> {
-    /// Nothing is known yet.
+pub enum Requester<'a> {
+    /// Not yet known.
     Unknown,
-    /// Somebody who logged in.
-    Person {
+    /// A user with a session.
+    User {
         /// The canonical address.
         email: &'a Email,
-        /// The identity record; `None` where it could not be learned.
+        /// The identity record; `None` if it could not be fetched.
         identity: Option<&'a Identity>,
     },
 }
 
-impl Names {
-    /// The number of what a rule asks about people; `None` where it asks about something else.
+impl Questions {
+    /// Returns the question of a rule about users; `None` for other rules.
     pub(super) fn question(&mut self, rule: &Rule, lists: &[List]) -> Option<Question> {
         let question = match rule {
-            // What is no address equals none; configuration reports it.
+            // A malformed email address matches no user. The configuration check reports it.
             Rule::Email { email } => {
                 let email =
                     Email::parse(email).map_or(email.as_str().into(), |e| e.as_str().into());
-                self.numbered(Family::Email, |names| &mut names.emails, email)
+                self.numbered(Family::Email, |questions| &mut questions.emails, email)
             }
             Rule::EmailDomain { domain } => {
                 let domain = EmailDomain::parse(domain)
                     .map_or(domain.as_str().into(), |d| d.as_str().into());
-                self.numbered(Family::Email, |names| &mut names.domains, domain)
+                self.numbered(Family::Email, |questions| &mut questions.domains, domain)
             }
             Rule::EmailList { id } => {
                 let fresh = !self.lists.contains_key(id.as_str());
-                let question =
-                    self.numbered(Family::Email, |names| &mut names.lists, id.as_str().into());
+                let question = self.numbered(
+                    Family::Email,
+                    |questions| &mut questions.lists,
+                    id.as_str().into(),
+                );
                 let list = lists.iter().find(|list| list.id == *id);
                 if let (
                     true,
@@ -124,9 +125,11 @@ impl Names {
                 }
                 question
             }
-            Rule::LoginMethod { id } => {
-                self.numbered(Family::Provider, |names| &mut names.providers, id.clone())
-            }
+            Rule::LoginMethod { id } => self.numbered(
+                Family::Provider,
+                |questions| &mut questions.providers,
+                id.clone(),
+            ),
             Rule::Okta {
                 name,
                 identity_provider_id: idp,
@@ -134,7 +137,7 @@ impl Names {
                 let family = Family::Groups(idp.clone());
                 self.numbered(
                     family,
-                    |names| names.groups.entry(idp.clone()).or_default(),
+                    |questions| questions.groups.entry(idp.clone()).or_default(),
                     name.as_str().into(),
                 )
             }
@@ -151,8 +154,8 @@ impl Names {
                 let family = Family::Claims(idp.clone(), name.as_str().into());
                 self.numbered(
                     family,
-                    |names| {
-                        names
+                    |questions| {
+                        questions
                             .claims
                             .entry(idp.clone())
                             .or_default()
@@ -164,7 +167,7 @@ impl Names {
             }
             Rule::AuthMethod { auth_method } => self.numbered(
                 Family::Methods,
-                |names| &mut names.methods,
+                |questions| &mut questions.methods,
                 auth_method.as_str().into(),
             ),
             Rule::ExternalEvaluation {
@@ -174,7 +177,7 @@ impl Names {
                 let key: Box<str> = evaluation_key(evaluate_url, keys_url).into();
                 self.numbered(
                     Family::Evaluation(key.clone()),
-                    |names| &mut names.evaluations,
+                    |questions| &mut questions.evaluations,
                     key,
                 )
             }
@@ -201,13 +204,13 @@ impl Names {
         Some(question)
     }
 
-    /// The groups of a provider's that are asked about, in their order.
+    /// Returns the groups of a provider that rules name, sorted.
     pub(super) fn groups(&self, idp: &IdpId) -> Vec<&str> {
         let mut names: Vec<&str> = self
             .groups
             .get(idp)
             .into_iter()
-            .flat_map(|names| names.keys().map(|n| &**n))
+            .flat_map(|questions| questions.keys().map(|n| &**n))
             .collect();
         names.sort_unstable();
         names
@@ -227,7 +230,7 @@ impl Names {
                 number
             }
         };
-        self.of(number)
+        self.question_at(number)
     }
 
     fn next(&mut self, family: Family) -> u32 {
@@ -237,7 +240,7 @@ impl Names {
         u32::try_from(self.families.len() - 1).unwrap_or(u32::MAX)
     }
 
-    fn of(&self, number: u32) -> Question {
+    fn question_at(&self, number: u32) -> Question {
         Question {
             number,
             family: self
@@ -248,15 +251,16 @@ impl Names {
         }
     }
 
-    /// Answers everything for somebody. It costs what is known of them, not what could be asked.
-    pub(super) fn person(&self, who: Who<'_>) -> Person {
-        let mut person = Person {
+    /// Answers all questions for a user. The cost grows with the user's facts, not with the number
+    /// of questions.
+    pub(super) fn user_facts(&self, who: Requester<'_>) -> UserFacts {
+        let mut person = UserFacts {
             holds: Bits::new(self.families.len()),
             unknown: Bits::new(self.known.len()),
         };
         let (email, identity) = match who {
-            Who::Unknown => (None, None),
-            Who::Person { email, identity } => (Some(email), identity),
+            Requester::Unknown => (None, None),
+            Requester::User { email, identity } => (Some(email), identity),
         };
         for (family, number) in &self.known {
             if !is_known(family, email, identity) {
@@ -318,8 +322,8 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
         (Family::Groups(idp), Some(identity)) => {
             identity.idp.id != *idp || identity.groups != Groups::Unknown
         }
-        // Those that were asked for are there, null where the provider says all that it will and
-        // said nothing of them.
+        // Requested claims are present. One is null if the provider's answer is complete and omits
+        // it.
         (Family::Claims(idp, name), Some(identity)) => {
             identity.idp.id != *idp || identity.claims.get(&**name).is_some_and(is_comparable)
         }
@@ -329,7 +333,7 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
 }
 
 /// Returns `true` if rules can compare the value of a claim: null, a scalar, a list of scalars, or
-/// an object whose keys are names. Anything else may hold any value, so rules about it are unknown.
+/// an object of names. Rules about any other value are unknown.
 pub fn is_comparable(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
@@ -346,9 +350,9 @@ fn is_granted(detail: &Value) -> bool {
     detail.as_object().is_some_and(|detail| !detail.is_empty())
 }
 
-/// The values of a claim as rules compare them: texts as they are, numbers and booleans as JSON
-/// writes them, each value of a list, and the keys of an object. What can be compared counts, even
-/// if the rest cannot be.
+/// Yields the values of a claim for comparison: texts unchanged, numbers and booleans as in JSON,
+/// each value of a list, and the keys of an object. Values that can be compared count even if
+/// others cannot.
 fn for_each_text(value: Option<&Value>, mut each: impl FnMut(&str)) {
     let mut one = |value: &Value| match value {
         Value::String(text) => each(text),

@@ -5,45 +5,47 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use super::credential::{self, TOKEN_HEADER};
-use super::decide::{Missing, judged, remembered};
-use super::{Application, Need, Snapshot, authorities};
+use super::steps::{Presented, SessionVerdict, judge};
+use super::verification::{NoSession, judged, remembered};
+use super::{Application, Need, Snapshot, client_ca};
 use crate::model::{
     ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime,
 };
-use crate::policy::{Fact, Facts, Outcome, Truth, Verdict};
-use crate::session::Session;
+use crate::policy::{Fact, Facts, Truth};
+use crate::session::{ApplicationIndex, Session};
 use crate::token::{Candidate, Candidates, Claims};
 
-/// Who came without a login.
+/// A client that needs no login.
 #[derive(Clone, Debug)]
-pub enum Program {
-    /// Whoever has this service token.
+pub enum ServiceClient {
+    /// The holder of a service token.
     ServiceToken(Arc<ServiceToken>),
-    /// Whoever has the key of this certificate.
+    /// The holder of a client certificate's key.
     Certificate(Arc<ClientCertificate>),
-    /// Another application, on behalf of somebody who has a session there.
+    /// Another application, on behalf of a user with a session there.
     LinkedApp {
         /// The other application.
         application: Arc<Application>,
-        /// Whose session it is there.
+        /// The user's session there.
         session: Arc<Session>,
     },
 }
 
-impl Program {
+impl ServiceClient {
     /// Returns the `common_name` for the origin (`docs/wire.md` 5.3); `None` for a credential that
     /// has no name.
     pub(super) fn common_name(&self) -> Option<&str> {
         match self {
             Self::ServiceToken(token) => Some(token.client_id.as_str()),
-            // Nor for a certificate that is called what only a service token may be.
+            // Ignore certificates with a common name in the form of a client id: origins would take
+            // them for a service token.
             Self::Certificate(certificate) => Some(&*certificate.common_name)
                 .filter(|name| !name.is_empty() && ClientId::parse(name).is_err()),
             Self::LinkedApp { .. } => None,
         }
     }
 
-    /// The first second at which what it showed is good no longer; for ever, where there is none.
+    /// Returns the first second at which the credential is expired; `None` if it never expires.
     pub(super) fn expires(&self) -> Option<UnixTime> {
         match self {
             Self::ServiceToken(token) => token.expires_at,
@@ -67,76 +69,78 @@ impl ServiceTokens {
         )
     }
 
-    /// What a request shows in the two headers of a service token. What is in its address or its
-    /// cookies is none.
-    fn shown(&self, headers: &HeaderMap, now: UnixTime) -> Shown<'_> {
+    /// Returns the service token in a request's two headers. No other place counts.
+    fn shown(&self, headers: &HeaderMap, now: UnixTime) -> PresentedToken<'_> {
         if !headers.contains_key(&CLIENT_ID) && !headers.contains_key(&CLIENT_SECRET) {
-            return Shown::Nothing;
+            return PresentedToken::Absent;
         }
         let token = only(headers, &CLIENT_ID)
             .and_then(|id| std::str::from_utf8(id).ok())
             .and_then(|id| self.0.get(id));
-        // Also where there is no such token, so that one that there is not takes as long.
+        // Hash the secret of an unknown client id too, so that it takes as long as a known one.
         let secret = only(headers, &CLIENT_SECRET)
             .filter(|secret| secret.len() <= MAX_SECRET)
-            .map(SecretDigest::of);
+            .map(SecretDigest::sha256);
         match (token, secret) {
             (Some(token), Some(secret)) if token.has_secret(&secret) => match () {
-                () if !token.enabled => Shown::Bad(Reason::ServiceTokenDisabled, Some(token)),
-                () if token.has_expired(now) => {
-                    Shown::Bad(Reason::ServiceTokenExpired, Some(token))
+                () if !token.enabled => {
+                    PresentedToken::Rejected(Reason::ServiceTokenDisabled, Some(token))
                 }
-                () => Shown::Good(token),
+                () if token.has_expired(now) => {
+                    PresentedToken::Rejected(Reason::ServiceTokenExpired, Some(token))
+                }
+                () => PresentedToken::Valid(token),
             },
-            _ => Shown::Bad(Reason::ServiceTokenInvalid, token),
+            _ => PresentedToken::Rejected(Reason::ServiceTokenInvalid, token),
         }
     }
 }
 
-/// What a request shows of a service token.
-enum Shown<'a> {
-    Nothing,
-    Good(&'a Arc<ServiceToken>),
-    /// What is wrong, and with whose, where the client id is somebody's.
-    Bad(Reason, Option<&'a Arc<ServiceToken>>),
+/// The service token of a request.
+enum PresentedToken<'a> {
+    Absent,
+    Valid(&'a Arc<ServiceToken>),
+    /// The reason, and the token of that client id, if there is one.
+    Rejected(Reason, Option<&'a Arc<ServiceToken>>),
 }
 
-/// What a request shows of another application's token.
-enum Linked<'a> {
-    Nothing,
-    Good {
+/// Another application's token in a request.
+enum LinkedToken<'a> {
+    Absent,
+    Valid {
         application: &'a Arc<Application>,
         session: Arc<Session>,
     },
-    /// It could not be told whether it is good.
+    /// It could not be verified.
     Unknown(Reason),
 }
 
-/// What was learnt of a request besides whose session it brings.
-pub(super) struct Learnt<'a> {
-    token: Shown<'a>,
+/// Facts about the client of a request, apart from a session.
+pub(super) struct ClientFacts<'a> {
+    token: PresentedToken<'a>,
     certificate: Fact<&'a Arc<ClientCertificate>>,
-    linked: Linked<'a>,
+    linked: LinkedToken<'a>,
     takes_authorization: bool,
-    of_programs: bool,
+    is_service_auth: bool,
 }
 
-impl<'a> Learnt<'a> {
-    /// Learns it.
+impl<'a> ClientFacts<'a> {
+    /// Reads the facts that the application requires.
     ///
     /// # Errors
-    /// What must be learned first.
-    pub(super) fn of(
+    ///
+    /// The need that must be met first.
+    pub(super) fn read(
         snapshot: &'a Snapshot,
         application: &Application,
         request: &RequestView<'a>,
         now: UnixTime,
     ) -> Result<Self, Need> {
-        let asks = &application.asks;
+        let asks = &application.required;
         let token = snapshot.service_tokens().shown(request.headers, now);
         let certificate = if asks.certificate {
-            authorities::certificate(
-                snapshot.authorities(),
+            client_ca::certificate(
+                snapshot.client_cas(),
                 &request.authority.host,
                 request.tls,
                 now,
@@ -145,13 +149,13 @@ impl<'a> Learnt<'a> {
             Fact::Unknown
         };
         let (linked, takes_authorization) = if asks.linked.is_empty() {
-            (Linked::Nothing, false)
+            (LinkedToken::Absent, false)
         } else {
             linked(snapshot, &asks.linked, request, now)?
         };
         // A valid credential does not make up for an invalid one.
-        let linked = if matches!(token, Shown::Bad(..)) {
-            Linked::Nothing
+        let linked = if matches!(token, PresentedToken::Rejected(..)) {
+            LinkedToken::Absent
         } else {
             linked
         };
@@ -160,11 +164,11 @@ impl<'a> Learnt<'a> {
             certificate,
             linked,
             takes_authorization,
-            of_programs: asks.certificate_of_programs,
+            is_service_auth: asks.certificate_of_service_clients,
         })
     }
 
-    /// The same as policies ask for it.
+    /// Returns the same as facts for policies.
     pub(super) fn facts<'f>(
         &'f self,
         snapshot: &'f Snapshot,
@@ -172,10 +176,10 @@ impl<'a> Learnt<'a> {
         now: UnixTime,
     ) -> Facts<'f> {
         let service_token = match &self.token {
-            Shown::Good(token) => Fact::Present(&*token.id),
-            // Whoever shows a bad one is refused where one without any would be let in, and let in
-            // nowhere else.
-            Shown::Nothing | Shown::Bad(..) => Fact::Absent,
+            PresentedToken::Valid(token) => Fact::Present(&*token.id),
+            // A rejected token counts as absent here. The steps of a decision deny the request
+            // later.
+            PresentedToken::Absent | PresentedToken::Rejected(..) => Fact::Absent,
         };
         let certificate = match &self.certificate {
             Fact::Unknown => Fact::Unknown,
@@ -183,9 +187,11 @@ impl<'a> Learnt<'a> {
             Fact::Present(certificate) => Fact::Present(&*certificate.common_name),
         };
         let linked_app = match &self.linked {
-            Linked::Nothing => Fact::Absent,
-            Linked::Good { application, .. } => Fact::Present(application.settings().id.as_str()),
-            Linked::Unknown(_) => Fact::Unknown,
+            LinkedToken::Absent => Fact::Absent,
+            LinkedToken::Valid { application, .. } => {
+                Fact::Present(application.settings().id.as_str())
+            }
+            LinkedToken::Unknown(_) => Fact::Unknown,
         };
         let facts = Facts::new(request.client, request.method, now, snapshot.countries());
         Facts {
@@ -196,107 +202,105 @@ impl<'a> Learnt<'a> {
         }
     }
 
-    /// Who came without a login: what was shown on purpose comes before what the connection happens
-    /// to have.
-    pub(super) fn program(&self) -> Option<Program> {
+    /// Returns the service client. A credential that was sent on purpose has precedence over the
+    /// certificate of the connection.
+    pub(super) fn service_client(&self) -> Option<ServiceClient> {
         match (&self.token, &self.linked, &self.certificate) {
-            (Shown::Good(token), _, _) => Some(Program::ServiceToken(Arc::clone(token))),
+            (PresentedToken::Valid(token), _, _) => {
+                Some(ServiceClient::ServiceToken(Arc::clone(token)))
+            }
             (
                 _,
-                Linked::Good {
+                LinkedToken::Valid {
                     application,
                     session,
                     ..
                 },
                 _,
-            ) => Some(Program::LinkedApp {
+            ) => Some(ServiceClient::LinkedApp {
                 application: Arc::clone(application),
                 session: Arc::clone(session),
             }),
-            (_, _, Fact::Present(certificate)) if self.of_programs => {
-                Some(Program::Certificate(Arc::clone(certificate)))
+            (_, _, Fact::Present(certificate)) if self.is_service_auth => {
+                Some(ServiceClient::Certificate(Arc::clone(certificate)))
             }
             _ => None,
         }
     }
 
-    /// Returns why the service token in the request admits nobody, and which one it is. It is
-    /// judged before cookies: the sender is a service client and must learn that its token is
-    /// rejected (`docs/wire.md` 8).
-    pub(super) fn refusal(&self) -> Option<(Reason, Option<Program>)> {
-        let program = |token: &Arc<ServiceToken>| Program::ServiceToken(Arc::clone(token));
+    /// Returns the service client that presented a credential, valid or not. For a rejected service
+    /// token it is the owner of its client id, if there is one.
+    pub(super) fn identified(&self) -> Option<ServiceClient> {
         match &self.token {
-            Shown::Nothing => None,
-            Shown::Good(token) => Some((Reason::NoPolicyApplied, Some(program(token)))),
-            Shown::Bad(reason, token) => Some((*reason, token.map(program))),
+            PresentedToken::Rejected(_, token) => {
+                token.map(|token| ServiceClient::ServiceToken(Arc::clone(token)))
+            }
+            PresentedToken::Absent | PresentedToken::Valid(_) => self.service_client(),
         }
     }
 
-    /// Whether the service token that was shown is no good.
-    pub(super) const fn is_bad(&self) -> bool {
-        matches!(self.token, Shown::Bad(..))
+    /// Returns the state of the service token.
+    pub(super) const fn service_token(&self) -> Presented {
+        match self.token {
+            PresentedToken::Absent => Presented::Absent,
+            PresentedToken::Valid(_) => Presented::Valid,
+            PresentedToken::Rejected(reason, _) => Presented::Rejected(reason),
+        }
     }
 
-    /// Why another application's token could not be looked at.
-    pub(super) const fn undecided(&self) -> Option<Reason> {
+    /// Returns the state of another application's token.
+    pub(super) const fn linked_app(&self) -> Presented {
         match self.linked {
-            Linked::Unknown(reason) => Some(reason),
-            Linked::Nothing | Linked::Good { .. } => None,
+            LinkedToken::Absent => Presented::Absent,
+            LinkedToken::Valid { .. } => Presented::Valid,
+            LinkedToken::Unknown(reason) => Presented::Unknown(reason),
         }
     }
 
-    /// Whether `Authorization` holds another application's token, which is no origin's business.
+    /// Returns `true` if `Authorization` holds another application's token, which must not reach
+    /// the origin.
     pub(super) const fn takes_authorization(&self) -> bool {
         self.takes_authorization
     }
 }
 
-/// What the policies of another application would say of a request with that session there: its
-/// token counts here for no longer than there. Of the certificate nothing is known, for it would be
-/// shown on that application's host.
-fn stands(
+/// Returns [`Truth::True`] if a session is allowed at its own application, so that its token counts
+/// here for no longer than there.
+///
+/// The client certificate is unknown: it would be requested on that application's host.
+fn is_allowed(
     snapshot: &Snapshot,
     application: &Application,
     session: &Session,
     request: &RequestView<'_>,
     now: UnixTime,
 ) -> Truth {
-    let idp = application.admits(session.identity().map(|identity| &identity.idp.id));
-    if idp != Truth::True {
-        return idp;
-    }
-    let (set, policies) = (snapshot.policies(), &application.policies);
     let facts = Facts::new(request.client, request.method, now, snapshot.countries());
-    let verdict = match session.standing(application.place) {
-        Some(standing) => set.evaluate(policies, standing, &facts),
-        None => set.evaluate(policies, &set.standing(policies, session.answers()), &facts),
-    };
-    match verdict {
-        Verdict {
-            outcome: Outcome::Allow,
-            ..
-        } => Truth::True,
-        Verdict { unknown: true, .. } if session.identity().is_none() => Truth::Unknown,
-        _ => Truth::False,
+    let identity = session.identity().map(Arc::as_ref);
+    let verdict = || snapshot.evaluate(application, session, &facts);
+    match judge(application, identity, verdict) {
+        SessionVerdict::Allow(_) => Truth::True,
+        SessionVerdict::UnknownProvider | SessionVerdict::UnknownIdentity(_) => Truth::Unknown,
+        SessionVerdict::OtherProvider | SessionVerdict::Deny(_) => Truth::False,
     }
 }
 
-/// The token of one of those applications, as `Cf-Access-Token` or as `Authorization: Bearer`. What
-/// is no such token, or a bad one, is none: both headers are for other credentials too.
+/// Reads the token of one of those applications, from `Cf-Access-Token` or `Authorization: Bearer`.
+/// Anything else counts as absent, because both headers carry other credentials too.
 ///
-/// Returns also `true` if `Authorization` holds such a token, in any form. It must not reach this
-/// application's origin, whether it counts here or not.
+/// Returns also `true` if `Authorization` holds such a token in any form. It must not reach this
+/// application's origin, valid here or not.
 fn linked<'a>(
     snapshot: &'a Snapshot,
-    places: &[usize],
+    indices: &[ApplicationIndex],
     request: &RequestView<'_>,
     now: UnixTime,
-) -> Result<(Linked<'a>, bool), Need> {
+) -> Result<(LinkedToken<'a>, bool), Need> {
     let headers = request.headers;
     let applications = || {
-        places
+        indices
             .iter()
-            .filter_map(|place| snapshot.applications().get(*place))
+            .filter_map(|index| snapshot.applications().get(index.0))
     };
     let bearer = only(headers, &AUTHORIZATION).and_then(bearer);
     let in_lines = headers
@@ -309,18 +313,28 @@ fn linked<'a>(
     let (mut found, mut unknown, mut takes_authorization) = (None, None, false);
     for (token, is_authorization) in ours.into_iter().chain(in_lines) {
         let known = remembered(snapshot, token);
-        if known.is_none() && is_authorization {
-            let fits = |claims: &Claims| {
-                applications().any(|application| credential::fits(claims, application))
-            };
-            match credential::unseen(&mut candidates, token, snapshot, fits, now) {
+        let opens = |claims: &Claims| {
+            applications().any(|application| credential::fits(claims, application))
+        };
+        match &known {
+            _ if !is_authorization => {}
+            // Skips the tokens that the choice of candidates skips, so that a cached one is treated
+            // alike.
+            Some(session)
+                if session.has_expired(now)
+                    || !applications().any(|app| session.is_for(app.aud())) =>
+            {
+                continue;
+            }
+            Some(_) => {}
+            None => match credential::unseen(&mut candidates, token, snapshot, opens, now) {
                 Candidate::Unverified { .. } => {}
                 Candidate::Hopeless => continue,
                 Candidate::TooMany => {
                     takes_authorization = true;
                     break;
                 }
-            }
+            },
         }
         let counts = !is_authorization || bearer == Some(token);
         match judged(snapshot, applications(), token, known, now) {
@@ -329,34 +343,34 @@ fn linked<'a>(
                 if found.is_some() || !counts {
                     continue;
                 }
-                match stands(snapshot, application, &session, request, now) {
+                match is_allowed(snapshot, application, &session, request, now) {
                     Truth::True => found = Some((application, session)),
                     Truth::False => {}
                     Truth::Unknown => unknown = Some(Reason::IdentityUnavailable),
                 }
             }
-            Err(Missing::Need(need)) => return Err(need),
-            Err(Missing::Unavailable(reason)) => {
+            Err(NoSession::Need(need)) => return Err(need),
+            Err(NoSession::Unavailable(reason)) => {
                 takes_authorization |= is_authorization;
                 if counts {
                     unknown = Some(reason);
                 }
             }
-            Err(Missing::Because(_)) => {}
+            Err(NoSession::Rejected(_)) => {}
         }
     }
     let shown = match (found, unknown) {
-        (Some((application, session)), _) => Linked::Good {
+        (Some((application, session)), _) => LinkedToken::Valid {
             application,
             session,
         },
-        (None, Some(reason)) => Linked::Unknown(reason),
-        (None, None) => Linked::Nothing,
+        (None, Some(reason)) => LinkedToken::Unknown(reason),
+        (None, None) => LinkedToken::Absent,
     };
     Ok((shown, takes_authorization))
 }
 
-/// The value of a header that stands once.
+/// Returns the value of a header that occurs once.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut lines = headers.get_all(name).into_iter();
     lines
@@ -373,7 +387,8 @@ fn possible_tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|text| text.contains(&b'.'))
 }
 
-/// RFC 6750 §2.1; the scheme in any case (RFC 9110 §11.1).
+/// Returns the token of a `Bearer` credential (RFC 6750 2.1); the scheme is case-insensitive (RFC
+/// 9110 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(BEARER.len())?;
     scheme
@@ -382,9 +397,9 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 const BEARER: &[u8] = b"Bearer ";
-/// What a program calls itself.
+/// The header with the client id.
 pub(super) const CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
-/// And what proves it.
+/// The header with the client secret.
 pub(super) const CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
-/// No secret is longer, and hashing one takes time.
+/// The longest secret that is hashed. Ours are shorter, and hashing takes time.
 const MAX_SECRET: usize = 256;

@@ -4,23 +4,23 @@ use crate::model::{ClientCertificate, ClientTls, Fingerprint, UnixTime};
 use crate::policy::Fact;
 use crate::route::Domain;
 
-/// A certificate authority whose certificates prove, on some hosts, which client it is.
+/// A certificate authority for client certificates, and the hosts that accept them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority {
-    /// For people.
+pub struct ClientCa {
+    /// Shown to administrators.
     pub name: String,
-    /// Its certificates.
+    /// Its root certificates.
     pub roots: Vec<Root>,
-    /// The hosts on which they count; nowhere else do they.
+    /// The only hosts on which its certificates count.
     pub hosts: Vec<Domain>,
 }
 
-/// The certificate of an authority.
+/// A root certificate of an authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// In DER form.
+    /// DER-encoded.
     pub der: Arc<[u8]>,
-    /// What it is found by.
+    /// SHA-256 of `der`.
     pub fingerprint: Fingerprint,
 }
 
@@ -29,26 +29,28 @@ impl Root {
     pub fn new(der: &[u8]) -> Self {
         Self {
             der: der.into(),
-            fingerprint: Fingerprint::of(der),
+            fingerprint: Fingerprint::sha256(der),
         }
     }
 }
 
-/// What is known of the client's certificate on a host. A certificate of an authority that is
-/// another host's is none, and where no authority is this host's nothing can be known.
+/// Returns the client's certificate if an authority of this host issued it.
+///
+/// A certificate of another host's authority is absent. If the host has no authority, no
+/// certificate was requested, and the fact is unknown.
 pub(super) fn certificate<'a>(
-    authorities: &[Authority],
+    cas: &[ClientCa],
     host: &str,
     tls: Option<&'a ClientTls>,
     now: UnixTime,
 ) -> Fact<&'a Arc<ClientCertificate>> {
-    let here = || of_host(authorities, host);
+    let here = || for_host(cas, host);
     let Some(tls) = tls.filter(|_| here().next().is_some()) else {
         return Fact::Unknown;
     };
     let good = |certificate: &&Arc<ClientCertificate>| {
         let leads_to = |root: &Root| certificate.roots.contains(&root.fingerprint);
-        now < certificate.expires && here().any(|authority| authority.roots.iter().any(leads_to))
+        now < certificate.expires && here().any(|ca| ca.roots.iter().any(leads_to))
     };
     tls.certificate
         .as_ref()
@@ -56,17 +58,13 @@ pub(super) fn certificate<'a>(
         .map_or(Fact::Absent, Fact::Present)
 }
 
-/// The authorities whose certificates count on a host.
-pub(super) fn of_host<'a>(
-    authorities: &'a [Authority],
+/// Yields the authorities for client certificates on a host.
+pub(super) fn for_host<'a>(
+    cas: &'a [ClientCa],
     host: &'a str,
-) -> impl Iterator<Item = &'a Authority> {
-    authorities.iter().filter(move |authority| {
-        authority
-            .hosts
-            .iter()
-            .any(|domain| domain.covers_host(host))
-    })
+) -> impl Iterator<Item = &'a ClientCa> {
+    cas.iter()
+        .filter(move |ca| ca.hosts.iter().any(|domain| domain.covers_host(host)))
 }
 
 #[cfg(test)]
@@ -76,7 +74,7 @@ mod tests {
     #[test]
     fn h17_a_certificate_counts_where_its_authority_does() {
         let root = |der: &[u8]| Root::new(der);
-        let authority = |name: &str, roots, hosts: &[&str]| Authority {
+        let ca = |name: &str, roots, hosts: &[&str]| ClientCa {
             name: name.into(),
             roots,
             hosts: hosts
@@ -84,13 +82,13 @@ mod tests {
                 .map(|host| Domain::parse(host).unwrap())
                 .collect(),
         };
-        let authorities = [
-            authority(
+        let cas = [
+            ca(
                 "devices",
                 vec![root(b"one"), root(b"next")],
                 &["a.example.com", "*.dev.example.com"],
             ),
-            authority(
+            ca(
                 "partners",
                 vec![root(b"two")],
                 &["b.example.com", "a.example.com"],
@@ -100,11 +98,11 @@ mod tests {
             certificate: Some(Arc::new(ClientCertificate {
                 common_name: "client".into(),
                 expires: UnixTime(100),
-                roots: roots.iter().map(|der| Fingerprint::of(der)).collect(),
+                roots: roots.iter().map(|der| Fingerprint::sha256(der)).collect(),
             })),
         };
         let fact = |tls: Option<&ClientTls>, host: &str, now| {
-            match certificate(&authorities, host, tls, UnixTime(now)) {
+            match certificate(&cas, host, tls, UnixTime(now)) {
                 Fact::Unknown => "unknown",
                 Fact::Absent => "absent",
                 Fact::Present(_) => "present",

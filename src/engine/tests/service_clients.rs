@@ -1,4 +1,4 @@
-//! Programs: what lets them in, and what their origins are told.
+//! Service clients: the credentials that admit them, and the tokens that name them to origins.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::policy::PolicyDecision;
 const CI: &str = "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1.access";
 
 #[test]
-fn an_origin_is_told_who_comes_before_anything_is_sent() {
-    let known = Arc::new(Known::new(1_000));
-    let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
-    known.set_keys(node.issuer(), good_keys());
+fn service_client_token_exists_before_a_request_is_sent() {
+    let cache = Arc::new(NodeCache::new(1_000));
+    let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
+    cache.set_keys(node.issuer(), good_keys());
     let request = get("robots", &["service ci"]);
     let Decision::Resolve(Need::Assertion {
         aud: asked,
@@ -49,7 +49,7 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
     assert_eq!(expires, NOW.after(cases::LIFETIME));
     // That of another application, or of another program, is none.
     let set = |aud: &crate::model::Aud, name: &str, value: &'static str, renew_from| {
-        known.set_assertion(
+        cache.set_assertion(
             node.issuer(),
             (aud, name),
             http::HeaderValue::from_static(value),
@@ -82,7 +82,7 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
         "in time before it expires"
     );
     // One that was signed with keys which are no longer published.
-    known.set_keys(
+    cache.set_keys(
         node.issuer(),
         IssuerKeys {
             keys: Some(key_set(&[("other", &MINT.stranger)])),
@@ -93,7 +93,7 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
         request.ask(&node, NOW),
         format!("resolve assertion of {CI}")
     );
-    // By address alone nobody has a name, and nobody waits for one.
+    // A client that is admitted by IP address has no name, and needs no token.
     let nameless = Raw {
         client: "10.1.2.3".parse().unwrap(),
         ..get("robots", &[])
@@ -102,12 +102,14 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
         panic!()
     };
     assert!(
-        permit.assertion().is_none() && permit.program().is_none() && permit.is_authenticated()
+        permit.assertion().is_none()
+            && permit.service_client().is_none()
+            && permit.is_authenticated()
     );
 }
 
 #[test]
-fn what_ends_a_service_token_ends_it_at_once() {
+fn revoked_service_token_is_rejected_at_once() {
     let node = node();
     let request = get("robots", &["service ci"]);
     assert!(request.ask(&node, NOW).starts_with("forward"));
@@ -145,7 +147,7 @@ fn engine_token(
 ) -> crate::model::ServiceToken {
     let secrets = secrets
         .iter()
-        .map(|secret| crate::model::SecretDigest::of(secret))
+        .map(|secret| crate::model::SecretDigest::sha256(secret))
         .collect();
     crate::model::ServiceToken {
         secrets,
@@ -154,18 +156,18 @@ fn engine_token(
 }
 
 #[test]
-fn the_log_learns_whose_client_id_it_was() {
+fn rejected_service_token_is_logged_with_its_owner() {
     let node = node();
     let told = |with: &str| match get("robots", &[with]).decide(&node, NOW).unwrap() {
         Decision::Deny(engine::Refusal {
-            program: Some(Program::ServiceToken(token)),
+            service_client: Some(ServiceClient::ServiceToken(token)),
             reason,
             ..
         }) => {
             format!("{} {reason}", token.id)
         }
         Decision::Deny(refusal) => format!("nobody {}", refusal.reason),
-        other => say(&other),
+        other => describe(&other),
     };
     assert_eq!(told("service ci wrong"), "ci service_token_invalid");
     assert_eq!(told("service ci id alone"), "ci service_token_invalid");
@@ -176,27 +178,27 @@ fn the_log_learns_whose_client_id_it_was() {
 }
 
 #[test]
-fn another_application_s_token_is_no_business_of_the_origin() {
+fn linked_token_is_removed_from_the_forwarded_request() {
     let node = node();
     let permit = |with: &[&str]| match get("behind", with).decide(&node, NOW).unwrap() {
         Decision::Forward(permit) => permit,
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     };
     let linked = permit(&["bearer alice wiki"]);
     assert!(
         linked.takes_authorization() && linked.assertion().is_none() && linked.session().is_none()
     );
     assert_eq!(linked.email().unwrap().as_str(), "alice@example.com");
-    let Some(Program::LinkedApp { application, .. }) = linked.program() else {
+    let Some(ServiceClient::LinkedApp { application, .. }) = linked.service_client() else {
         panic!()
     };
     assert_eq!(application.settings().id, "wiki");
     // In our own header, which never goes on; `Authorization` is the application's then.
     let linked = permit(&["header alice wiki", "bearer raw the application's own"]);
-    assert!(!linked.takes_authorization() && linked.program().is_some());
+    assert!(!linked.takes_authorization() && linked.service_client().is_some());
     let own = permit(&["cookie alice behind", "bearer raw the application's own"]);
     assert!(!own.takes_authorization() && own.assertion().is_some());
-    // It counts for what policies say of it, and for nothing else.
+    // It counts for rules about it, and for nothing else.
     let mut policies = WORLD.applications.clone();
     let behind = policies
         .iter_mut()
@@ -204,7 +206,7 @@ fn another_application_s_token_is_no_business_of_the_origin() {
         .unwrap();
     behind.policies[0].require =
         vec![serde_json::from_value(json!({"ip": {"ip": "10.0.0.0/8"}})).unwrap()];
-    let strict = compile(2, cases::TEAM_DOMAIN, &policies, node.known());
+    let strict = compile(2, cases::TEAM_DOMAIN, &policies, node.cache());
     assert_eq!(
         get("behind", &["bearer alice wiki"]).ask(&strict, NOW),
         "deny no_policy_applied"
@@ -213,7 +215,7 @@ fn another_application_s_token_is_no_business_of_the_origin() {
         get("behind", &["bearer alice app"]).ask(&strict, NOW),
         "log in redirect no_session"
     );
-    // It opens nothing for those whom its own application would not let in with the same request.
+    // It admits no user that its own application would deny for the same request.
     assert!(
         get("wiki", &["cookie ivan wiki"])
             .ask(&node, NOW)
@@ -230,7 +232,7 @@ fn another_application_s_token_is_no_business_of_the_origin() {
         let mut policies = WORLD.applications.clone();
         let wiki = policies.iter_mut().find(|app| app.name == "wiki").unwrap();
         wiki.policies[0].exclude = vec![serde_json::from_value(excluded).unwrap()];
-        let changed = compile(3, cases::TEAM_DOMAIN, &policies, node.known());
+        let changed = compile(3, cases::TEAM_DOMAIN, &policies, node.cache());
         assert_eq!(
             get("behind", &["bearer alice wiki"]).ask(&changed, NOW),
             "log in redirect no_session"
@@ -309,7 +311,7 @@ fn open_behind(node: &Snapshot) -> Snapshot {
     behind
         .policies
         .insert(0, serde_json::from_value(policy).unwrap());
-    compile(2, cases::TEAM_DOMAIN, &applications, node.known())
+    compile(2, cases::TEAM_DOMAIN, &applications, node.cache())
 }
 
 /// Returns `true` if the permit for a request with these `Authorization` lines withholds them from
@@ -323,14 +325,14 @@ fn takes(node: &Snapshot, with: &[&str], lines: &[String]) -> bool {
     }
     match request.decide(node, NOW).unwrap() {
         Decision::Forward(permit) => permit.takes_authorization(),
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     }
 }
 
-/// What a connection shows, in the words of the table below.
+/// Returns the certificate of a connection, in the notation of the table below.
 fn shown(what: &str) -> Option<ClientTls> {
     let certificate = |name: &str, root: &[u8], expires| {
-        let (common_name, roots) = (name.into(), vec![Fingerprint::of(root)]);
+        let (common_name, roots) = (name.into(), vec![Fingerprint::sha256(root)]);
         Some(ClientTls {
             certificate: Some(Arc::new(ClientCertificate {
                 common_name,
@@ -353,12 +355,12 @@ fn shown(what: &str) -> Option<ClientTls> {
 }
 
 #[test]
-fn every_fact_of_a_certificate_in_every_clause() {
+fn certificate_facts_apply_in_every_clause() {
     let any = json!({"certificate": {}});
     let one = json!({"common_name": {"common_name": "device-1"}});
     let everyone = json!({"everyone": {}});
-    // Rows: what is shown. Columns: whether `certificate` and `common_name` let in, in include,
-    // require and exclude, and whether a deny with them keeps out.
+    // Rows: the certificate. Columns: `certificate` and `common_name` in include, require and
+    // exclude, each admitting or not, then in a deny policy.
     for (what, expected) in [
         (
             "unasked",
@@ -406,8 +408,8 @@ fn every_fact_of_a_certificate_in_every_clause() {
                 policies,
                 ..wiki.clone()
             };
-            let known = Arc::clone(node().known());
-            let node = compile(7, cases::TEAM_DOMAIN, &[app], &known).with_authorities([
+            let cache = Arc::clone(node().cache());
+            let node = compile(7, cases::TEAM_DOMAIN, &[app], &cache).with_client_cas([
                 authority("devices", "wiki.example.com"),
                 authority("partners", "other.example.com"),
             ]);
@@ -452,8 +454,8 @@ fn every_fact_of_a_certificate_in_every_clause() {
     }
 }
 
-fn authority(der: &str, host: &str) -> engine::Authority {
-    engine::Authority {
+fn authority(der: &str, host: &str) -> engine::ClientCa {
+    engine::ClientCa {
         name: der.into(),
         roots: vec![engine::Root::new(der.as_bytes())],
         hosts: vec![crate::route::Domain::parse(host).unwrap()],
@@ -462,7 +464,7 @@ fn authority(der: &str, host: &str) -> engine::Authority {
 
 /// A policy that names a group which asks for a certificate, however deep.
 #[test]
-fn groups_that_ask_are_found() {
+fn required_facts_are_found_through_nested_groups() {
     let group = |id: &str, rule: serde_json::Value| {
         serde_json::from_value(json!({"id": id, "name": id, "include": [rule]})).unwrap()
     };
@@ -487,23 +489,23 @@ fn groups_that_ask_are_found() {
         policies: vec![serde_json::from_value(policy).unwrap()],
         ..wiki.clone()
     };
-    let (settings, known) = (app.settings(Origins::new(())), Arc::new(Known::new(10)));
+    let (settings, cache) = (app.settings(Origins::new(())), Arc::new(NodeCache::new(10)));
     let node = Snapshot::compile(
         1,
         team(cases::TEAM_DOMAIN),
         (&[], &groups),
         vec![settings],
-        known,
+        cache,
     )
     .unwrap();
-    let node = node.with_authorities([authority("devices", "wiki.example.com")]);
+    let node = node.with_client_cas([authority("devices", "wiki.example.com")]);
     let request = Raw {
         tls: shown("right"),
         ..get("wiki", &[])
     };
     assert_eq!(request.ask(&node, NOW), "resolve assertion of device-1");
     let told = http::HeaderValue::from_static("told");
-    node.known()
+    node.cache()
         .set_assertion(node.issuer(), (&aud("wiki"), "device-1"), told, after(60));
     assert_eq!(request.ask(&node, NOW), "forward wiki as device-1 by `p`");
     let none = Raw {
@@ -513,9 +515,10 @@ fn groups_that_ask_are_found() {
     assert_eq!(none.ask(&node, NOW), "deny service_auth_required");
 }
 
-/// Whose groups an application's policies ask for, by whatever kind of rule and however deep.
+/// Returns the providers with groups that an application's policies depend on, through any kind of
+/// rule and at any depth.
 #[test]
-fn groups_are_missed_where_a_rule_asks_for_them() {
+fn unknown_groups_are_reported_if_a_rule_needs_them() {
     let group = json!({"id": "g", "name": "g", "include": [{"okta": {"name": "Eng", "identity_provider_id": "deep"}}]});
     let policy = json!({
         "name": "p", "decision": "allow", "include": [{"everyone": {}}], "require": [{"group": {"id": "g"}}],
@@ -533,14 +536,14 @@ fn groups_are_missed_where_a_rule_asks_for_them() {
         policies: vec![serde_json::from_value(policy).unwrap()],
         ..wiki.clone()
     };
-    let (settings, known) = (app.settings(Origins::new(())), Arc::new(Known::new(10)));
+    let (settings, cache) = (app.settings(Origins::new(())), Arc::new(NodeCache::new(10)));
     let groups = [serde_json::from_value(group).unwrap()];
     let node = Snapshot::compile(
         1,
         team(cases::TEAM_DOMAIN),
         (&[], &groups),
         vec![settings],
-        known,
+        cache,
     )
     .unwrap();
     let alice = WORLD.people[0].identity();
@@ -572,7 +575,7 @@ fn groups_are_missed_where_a_rule_asks_for_them() {
 }
 
 #[test]
-fn a_certificate_never_passes_for_a_service_token() {
+fn certificate_never_passes_for_a_service_token() {
     let policy = json!({"name": "p", "decision": "non_identity", "include": [{"certificate": {}}]});
     let wiki = WORLD
         .applications
@@ -583,8 +586,8 @@ fn a_certificate_never_passes_for_a_service_token() {
         policies: vec![serde_json::from_value(policy).unwrap()],
         ..wiki.clone()
     };
-    let node = compile(1, cases::TEAM_DOMAIN, &[app], &Arc::new(Known::new(10)));
-    let node = node.with_authorities([authority("devices", "wiki.example.com")]);
+    let node = compile(1, cases::TEAM_DOMAIN, &[app], &Arc::new(NodeCache::new(10)));
+    let node = node.with_client_cas([authority("devices", "wiki.example.com")]);
     for nameless in ["a token's name", "nameless"] {
         let request = Raw {
             tls: shown(nameless),
@@ -595,13 +598,13 @@ fn a_certificate_never_passes_for_a_service_token() {
         };
         assert!(
             permit.assertion().is_none()
-                && matches!(permit.program(), Some(Program::Certificate(_)))
+                && matches!(permit.service_client(), Some(ServiceClient::Certificate(_)))
         );
     }
 }
 
 #[test]
-fn a_certificate_alone_makes_no_browser_a_program() {
+fn browser_with_a_certificate_is_no_service_client() {
     let allow = json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}], "require": [{"certificate": {}}]});
     let wiki = WORLD
         .applications
@@ -612,8 +615,8 @@ fn a_certificate_alone_makes_no_browser_a_program() {
         policies: vec![serde_json::from_value(allow).unwrap()],
         ..wiki.clone()
     };
-    let node = compile(3, cases::TEAM_DOMAIN, &[app], node().known());
-    let node = node.with_authorities([authority("devices", "wiki.example.com")]);
+    let node = compile(3, cases::TEAM_DOMAIN, &[app], node().cache());
+    let node = node.with_client_cas([authority("devices", "wiki.example.com")]);
     let ask = |what: &str, with: &[&str]| {
         Raw {
             tls: shown(what),
@@ -640,7 +643,7 @@ fn a_certificate_alone_makes_no_browser_a_program() {
 }
 
 #[test]
-fn a_repeat_request_allocates_nothing() {
+fn repeat_request_allocates_nothing() {
     let node = node();
     for (app, with) in [
         ("mixed", "cookie alice mixed"),
@@ -648,7 +651,7 @@ fn a_repeat_request_allocates_nothing() {
         ("behind", "bearer alice wiki"),
     ] {
         let request = get(app, &[with]);
-        let authority = Authority::parse(request.host).unwrap();
+        let authority = HostPort::parse(request.host).unwrap();
         let path = CleanPath::parse(request.path).unwrap();
         let (method, headers, client) = (&request.method, &request.headers, request.client);
         let view = RequestView {
