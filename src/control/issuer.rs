@@ -31,6 +31,10 @@ pub enum IssuerSettings {
 }
 
 /// The signer of the team's tokens: this process, or a team that runs elsewhere.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process has one, behind an `Arc`"
+)]
 pub(crate) enum Issuer {
     /// This process, with the store's keys.
     Local(LocalIssuer),
