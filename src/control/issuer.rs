@@ -23,6 +23,7 @@ use crate::token::{KeyError, KeySet, Kind, ServiceClaims};
 
 /// The configured signer of the team's tokens. It does not change while the process runs.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process holds one or two")]
 pub enum IssuerSettings {
     /// This process.
     Local,
@@ -31,10 +32,6 @@ pub enum IssuerSettings {
 }
 
 /// The signer of the team's tokens: this process, or a team that runs elsewhere.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a process has one, behind an `Arc`"
-)]
 pub(crate) enum Issuer {
     /// This process, with the store's keys.
     Local(LocalIssuer),

@@ -343,7 +343,7 @@ fn login_again(
     };
     let to = login::ReturnTo::parse(request.path.as_str());
     let host = request.authority.host.as_ref();
-    let session = login::AppSession::of(request.headers);
+    let session = login::AppSession::from_headers(request.headers);
     LoginUrl {
         team: snapshot.team(),
         application,

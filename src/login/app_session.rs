@@ -26,7 +26,7 @@ pub(crate) struct AppSession {
 
 impl AppSession {
     /// Returns the first valid cookie of a request.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         cookie::values(headers, cookie::APP_SESSION).find_map(Self::parse)
     }
 

@@ -175,7 +175,12 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
     }
 
     /// Returns the flow of a `state`, if this browser began it.
-    pub(crate) fn of(headers: &HeaderMap, key: &SealingKey, id: &str, state: &str) -> Option<Self> {
+    pub(crate) fn for_state(
+        headers: &HeaderMap,
+        key: &SealingKey,
+        id: &str,
+        state: &str,
+    ) -> Option<Self> {
         let name = format!("{FLOW_PREFIX}{id}");
         let found = cookie::values(headers, &name)
             .find_map(|value| key.open::<Self>(&purpose(id), value).ok())?;
@@ -188,7 +193,7 @@ pub(crate) struct FlowCookies(Vec<(UnixTime, String)>);
 
 impl FlowCookies {
     /// Reads the flow cookies of a request. Unreadable ones count as the oldest.
-    pub(crate) fn of(headers: &HeaderMap, key: &SealingKey) -> Self {
+    pub(crate) fn from_headers(headers: &HeaderMap, key: &SealingKey) -> Self {
         let lines = headers
             .get_all(header::COOKIE)
             .into_iter()
@@ -329,7 +334,7 @@ mod tests {
         let (two, two_sealed, two_cookie) = begin(NOW);
         let both = jar(&[one_cookie.clone(), two_cookie]);
         let of = |headers: &HeaderMap, id: &str, state: &str| {
-            Flow::<String>::of(headers, &key(), id, state).map(|f| f.pending)
+            Flow::<String>::for_state(headers, &key(), id, state).map(|f| f.pending)
         };
         assert_eq!(
             of(&both, &one.flow, &one_sealed).as_deref(),
@@ -375,7 +380,9 @@ mod tests {
                 .take(n)
                 .map(|c| c.2.clone())
                 .collect::<Vec<_>>());
-            let removals: Vec<_> = FlowCookies::of(&jar, &key()).make_room(NOW).collect();
+            let removals: Vec<_> = FlowCookies::from_headers(&jar, &key())
+                .make_room(NOW)
+                .collect();
             removals
                 .iter()
                 .map(|r| {
@@ -403,7 +410,7 @@ mod tests {
             let jar = [(header::COOKIE, HeaderValue::try_from(line).unwrap())]
                 .into_iter()
                 .collect();
-            FlowCookies::of(&jar, &key())
+            FlowCookies::from_headers(&jar, &key())
                 .make_room(NOW)
                 .map(|removal| removal.len())
                 .collect::<Vec<_>>()

@@ -31,7 +31,7 @@ pub(crate) struct Destination {
 impl LoginPurpose {
     /// Returns the purpose of a login that began earlier; `None` if its application no longer
     /// exists or no longer has the host.
-    pub(crate) fn of(state: &State, snapshot: &Snapshot) -> Option<Self> {
+    pub(crate) fn from_state(state: &State, snapshot: &Snapshot) -> Option<Self> {
         if state.aud == organisation_aud(snapshot) {
             let path = CleanPath::parse(state.to.as_str()).ok()?;
             return match Endpoint::for_path(&path).ok()?? {

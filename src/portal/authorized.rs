@@ -1,4 +1,4 @@
-//! `authorized` on an application's host: a hand-over arrives and mode the application's
+//! `authorized` on an application's host: a hand-over arrives and becomes the application's
 //! session.
 //!
 //! Decides the end of a login for the browser. Trusts a redeemed hand-over. Never sets a session
@@ -33,7 +33,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     if AppSession::is_ambiguous(&request.headers) {
         return arrival.conflict();
     }
-    let session = AppSession::of(&request.headers);
+    let session = AppSession::from_headers(&request.headers);
     let redeemed = arrival.redeem(session.as_ref()).await;
     let Some(session) = session else {
         access

@@ -40,7 +40,7 @@ async fn finish<R: ProviderResponse>(
     mut returned: R,
 ) -> Response<Bytes> {
     let snapshot = access.running.snapshot();
-    let Some(purpose) = LoginPurpose::of(returned.state(), &snapshot) else {
+    let Some(purpose) = LoginPurpose::from_state(returned.state(), &snapshot) else {
         return error_pages::not_found(request);
     };
     let step = LoginStep {
@@ -50,7 +50,7 @@ async fn finish<R: ProviderResponse>(
         purpose: &purpose,
     };
     let flow = returned.take_flow(access.flows.seal(), request);
-    let flow = match UsedFlow::of(&access.flows, flow, returned.state(), request.now).await {
+    let flow = match UsedFlow::take(&access.flows, flow, returned.state(), request.now).await {
         Ok(UsedFlow::First(flow)) => flow,
         Ok(UsedFlow::Unusable(cause)) => {
             let reported = returned.reported(&access.flows, request).await;
@@ -95,7 +95,7 @@ impl<P> UsedFlow<P> {
     ///
     /// # Errors
     /// If the store does not accept that.
-    async fn of(
+    async fn take(
         flows: &Flows,
         flow: Option<Flow<P>>,
         state: &State,
@@ -155,7 +155,8 @@ async fn unusable(
         // With many tabs the oldest flows lose their cookies to newer ones, and begin once more by
         // themselves. With a form from the provider the browser sends no session, so the new login
         // is the first to see it.
-        let may_be_displaced = FlowCookies::of(&request.headers, access.flows.seal()).are_many()
+        let may_be_displaced = FlowCookies::from_headers(&request.headers, access.flows.seal())
+            .are_many()
             || request.method == Method::POST;
         if cause == Cause::CookieLost && !state.is_restart && may_be_displaced {
             return LoginOutcome::Restart;

@@ -146,7 +146,7 @@ impl LoginRequired<'_> {
 
     /// Returns the browser's cookie, unless another host of the domain may have set it.
     fn own_app_session(&self) -> Option<AppSession> {
-        AppSession::of(self.request.headers).filter(|_| !self.is_ambiguous())
+        AppSession::from_headers(self.request.headers).filter(|_| !self.is_ambiguous())
     }
 
     /// Returns the browser's cookie, or a new one.

@@ -292,8 +292,8 @@ fn expire_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut He
         }
     }
     // From now on the session is missing because of the logout, and not as a lost cookie.
-    let counted =
-        AppSession::of(&request.headers).filter(|_| request.host_role == HostRole::Application);
+    let counted = AppSession::from_headers(&request.headers)
+        .filter(|_| request.host_role == HostRole::Application);
     if let Some(session) = counted.and_then(|session| session.restarted().to_header(request.now)) {
         headers.append(header::SET_COOKIE, session);
     }

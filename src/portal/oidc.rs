@@ -117,7 +117,7 @@ impl ProviderResponse for OidcResponse {
 
     fn take_flow(&mut self, seal: &SealingKey, request: &PortalRequest) -> Option<Flow<Pending>> {
         let (headers, flow) = (&request.headers, &self.state.flow);
-        Flow::of(headers, seal, flow, &self.sealed)
+        Flow::for_state(headers, seal, flow, &self.sealed)
     }
 
     async fn reported(&self, _: &Flows, request: &PortalRequest) -> Option<Reported> {

@@ -66,7 +66,7 @@ impl ProviderRequest {
             }
         };
         let headers = response.headers_mut();
-        for removal in FlowCookies::of(&request.headers, seal).make_room(request.now) {
+        for removal in FlowCookies::from_headers(&request.headers, seal).make_room(request.now) {
             headers.append(header::SET_COOKIE, removal);
         }
         headers.append(header::SET_COOKIE, self.flow_cookie);

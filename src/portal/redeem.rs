@@ -1,4 +1,4 @@
-//! Redeeming a hand-over: the sealed value mode an application's session, once.
+//! Redeeming a hand-over: the sealed value becomes an application's session, once.
 //!
 //! Decides whether a browser may have the session. Trusts a hand-over that this team sealed, and
 //! the cookie to which it is bound. Never redeems one twice, nor for another host.

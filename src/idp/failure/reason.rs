@@ -158,13 +158,14 @@ impl LoginFailure {
     /// Returns `true` if a login with another account may succeed: the provider rejected this one,
     /// or its email address is at fault.
     pub const fn may_be_of_the_account(&self) -> bool {
-        match self {
-            Self::ProviderError { .. } | Self::Email(_) => true,
-            Self::Saml(
-                SamlError::Status { .. } | SamlError::NoEmail(_) | SamlError::BadEmail(_),
-            ) => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::ProviderError { .. }
+                | Self::Email(_)
+                | Self::Saml(
+                    SamlError::Status { .. } | SamlError::NoEmail(_) | SamlError::BadEmail(_),
+                )
+        )
     }
 
     /// Returns `true` if the provider's sign-in page expired. A new login works.

@@ -179,7 +179,7 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
     let text = page.response.text();
     for words in [
         "Your connection does not work",
-        "(discovery)",
+        "reading the provider's discovery document",
         "cannot be reached",
     ] {
         assert!(text.contains(words), "{words}: {text}");

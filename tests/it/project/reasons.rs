@@ -17,7 +17,7 @@ const BEFORE: &[&str] = &[
 /// Files in which a match makes the ids, and the function that does.
 const MATCHES: &[(&str, &str, &str)] = &[
     ("model/reason.rs", "fn id(", "=> \""),
-    ("idp/meaning.rs", "fn id(", "=> \""),
+    ("idp/failure/reason.rs", "fn id(", "=> \""),
     ("idp/groups.rs", "fn gone(", "Some(\""),
 ];
 
