@@ -24,6 +24,7 @@ use crate::token::{KeyError, KeySet, Kind, ServiceClaims};
 
 /// The configured signer of the team's tokens. It does not change while the process runs.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process holds one or two")]
 pub enum IssuerSettings {
     /// This process.
     Local,
