@@ -57,7 +57,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::BAD_REQUEST,
             "Bad request",
-            "The request was malformed and went no further.",
+            "The request was malformed and was rejected.",
             request_id,
         )
     }
@@ -70,7 +70,7 @@ impl<'a> ErrorPage<'a> {
             "No application is set up at this address.",
             request_id,
         )
-        .with_hint("Check the address; if it is right, ask your administrator.")
+        .with_hint("Check the address. If it is correct, contact your administrator.")
     }
 
     /// 408: the request did not end in time.
@@ -78,7 +78,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
             "Request too slow",
-            "What you sent did not arrive in time.",
+            "The request did not arrive completely in time.",
             request_id,
         )
     }
@@ -98,7 +98,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::URI_TOO_LONG,
             "Address too long",
-            "This address is longer than is accepted here.",
+            "This address is longer than this server accepts.",
             request_id,
         )
     }
@@ -108,7 +108,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::URI_TOO_LONG,
             "Address too long to sign in from",
-            "You are not signed in, and this address is too long to come back to after signing in.",
+            "You are not signed in, and this address is too long to return to after you sign in.",
             request_id,
         )
         .with_hint("Sign in first, then open the address again.")
@@ -121,7 +121,7 @@ impl<'a> ErrorPage<'a> {
     /// 400: the path leads to different applications, depending on who reads it.
     pub(crate) fn path_ambiguous(request_id: &'a str) -> Self {
         Self::bad_request(request_id).with_hint(
-            "Servers read this address in more than one way. Check how it is written, upper and lower case too.",
+            "Servers can interpret this address in more than one way. Check its spelling, including upper and lower case.",
         )
     }
 
@@ -133,7 +133,7 @@ impl<'a> ErrorPage<'a> {
             "Your browser sent so many sign-in cookies that not all of them were checked.",
             request_id,
         )
-        .with_hint("Delete the cookies of this site in your browser\u{2019}s settings. Then sign in and out again.")
+        .with_hint("Delete the cookies of this site in your browser's settings. Then sign in and out again.")
     }
 
     /// 421: the host asked for is not the one the connection was opened for.
@@ -141,7 +141,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::MISDIRECTED_REQUEST,
             "Wrong connection",
-            "The connection your browser used was opened for another address.",
+            "Your browser used a connection that was opened for another address.",
             request_id,
         )
         .with_hint("Reload the page; if that does not help, close the browser and try again.")
@@ -152,7 +152,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "Request headers too large",
-            "Your browser sent more headers than are accepted here.",
+            "Your browser sent more headers than this server accepts.",
             request_id,
         )
         .with_hint("Deleting the cookies of this site usually helps.")
@@ -163,7 +163,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Something went wrong.",
-            "A fault on our side stopped this request.",
+            "An error on our side stopped this request.",
             request_id,
         )
         .with_hint(TELL_THE_ADMINISTRATOR)
@@ -174,7 +174,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::BAD_GATEWAY,
             "The application cannot be reached.",
-            "The server behind this address did not answer; your sign-in is not the problem.",
+            "The server behind this address did not answer; this is not a problem with your sign-in.",
             request_id,
         )
         .with_hint("Wait a minute, then try again.")
@@ -185,7 +185,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "The application is down.",
-            "No server behind this address is working right now; your sign-in is not the problem.",
+            "No server behind this address is working right now; this is not a problem with your sign-in.",
             request_id,
         )
         .with_hint("Try again in a minute.")
@@ -196,7 +196,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many connections at once.",
-            "This service cannot reach the application right now; your sign-in is not the problem.",
+            "This service cannot reach the application right now; this is not a problem with your sign-in.",
             request_id,
         )
         .with_hint("Try again in a minute.")
@@ -207,10 +207,10 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
             "The application took too long.",
-            "The server behind this address did not answer in time; your sign-in is not the problem.",
+            "The server behind this address did not answer in time; this is not a problem with your sign-in.",
             request_id,
         )
-        .with_hint("It may have done what you asked; look before you send it again.")
+        .with_hint("It may have completed your request. Check before you send it again.")
     }
 
     /// 503: access could not be decided, or the identity provider cannot be reached.
@@ -218,7 +218,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Signing in is not possible right now.",
-            "A service needed to check who you are cannot be reached.",
+            "A service that is needed to verify your identity cannot be reached.",
             request_id,
         )
         .with_hint("Try again in a minute.")
@@ -226,7 +226,7 @@ impl<'a> ErrorPage<'a> {
 
     /// 400: the login was left open too long, or its state was already used.
     pub(crate) fn login_expired(start_again: Option<&'a str>, request_id: &'a str) -> Self {
-        let sentence = "It was open for too long, or had already been used.";
+        let sentence = "It took too long, or it was already completed.";
         let page = Self::new(
             StatusCode::BAD_REQUEST,
             "This sign-in has expired.",
@@ -244,7 +244,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::FORBIDDEN,
             "Your sign-in is not accepted here.",
-            "You signed in, but this server does not accept the session that you just got.",
+            "You signed in, but this server does not accept the new session.",
             request_id,
         )
         .with_hint("Ask your administrator to check this server's clock, and its log.")
@@ -261,7 +261,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             NO_GROUPS,
-            "Without it nobody can tell whether you have access.",
+            "Without it, access cannot be decided.",
             request_id,
         )
         .with_hint(TELL_THE_ADMINISTRATOR)

@@ -231,13 +231,13 @@ impl LostCookie {
                 "The application is embedded in another site, and your browser blocks third-party cookies. Open it in its own tab."
             }
             Self::SameSite => {
-                "The cookie is set to SameSite=Strict, and you came from another site. Type the address instead."
+                "The cookie is set to SameSite=Strict, and you followed a link from another site. Type the address instead."
             }
             Self::PlainHttp => {
                 "The page was opened with http://, and the cookie is only sent with https://."
             }
             Self::HostChanged => {
-                "A proxy on the way changes the host name, so the cookie belongs to another address."
+                "A proxy in between changes the host name, so the cookie belongs to another address."
             }
             Self::TooMany => {
                 "This site has stored too many cookies in your browser. Delete them and start again."

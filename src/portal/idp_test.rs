@@ -32,20 +32,20 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
     let good = TestLink::is_good(access.seal(), &link, &idp, request.now);
     // The id is that of the address until a provider has it, and so is not shown.
     let command = provider.map_or_else(
-        || "Make another one with `portcullis idp test`.".to_owned(),
+        || "Create another one with `portcullis idp test`.".to_owned(),
         |provider| {
             format!(
-                "Make another one with `portcullis idp test {}`.",
+                "Create another one with `portcullis idp test {}`.",
                 provider.id().0
             )
         },
     );
     let Some(provider) = provider.filter(|_| good) else {
         let id = request.id.to_string();
-        let sentence = "Links to test an identity provider are good for ten minutes.";
+        let sentence = "A link to test an identity provider is valid for ten minutes.";
         let page = ErrorPage::new(
             StatusCode::FORBIDDEN,
-            "This link is not good, or not any more.",
+            "This link is invalid or has expired.",
             sentence,
             &id,
         );
@@ -100,7 +100,7 @@ pub(super) fn works(
         ("Email address", Some(profile.email.as_str())),
         ("Name", profile.name.as_deref()),
         (
-            "The provider's name for the account",
+            "Account ID at the provider",
             Some(profile.subject.as_str()),
         ),
         ("Groups", count.as_deref()),
@@ -132,7 +132,7 @@ pub(super) fn works(
     notes.extend(provider.and_then(|provider| provider.note_on_claims(profile)));
     if provider.is_some_and(|provider| !provider.tells_all_groups()) {
         notes.push(
-            "There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned(),
+            "There is no `api_token`, so users in 100 or more groups cannot sign in.".to_owned(),
         );
     }
     let notes: Vec<&str> = notes.iter().map(String::as_str).collect();

@@ -94,13 +94,13 @@ pub(super) fn failed(
             page.with_hint(TELL_THE_ADMINISTRATOR)
         }
         (_, Blame::Person) => {
-            ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", sentence, &id)
+            ErrorPage::new(StatusCode::FORBIDDEN, "Sign-in failed.", sentence, &id)
                 .with_hint(TELL_THE_ADMINISTRATOR)
                 .with_switch(ways.switch.filter(|_| failure.may_be_of_the_account()))
         }
         (_, Blame::Browser) => ErrorPage::new(
             StatusCode::BAD_REQUEST,
-            "Signing in failed.",
+            "Sign-in failed.",
             failure.sentence(),
             &id,
         ),

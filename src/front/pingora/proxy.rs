@@ -414,7 +414,7 @@ impl ProxyHttp for AccessProxy {
                 Reason::BodyTooLarge.id(),
             ),
             (ErrorType::HTTPStatus(403), _) => {
-                let sentence = "This request is not allowed any more: the access ended while it was under way.";
+                let sentence = "Your access ended while this request was in progress.";
                 let page = ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &text);
                 (
                     page,

@@ -442,7 +442,7 @@ fn the_words_users_search_for_are_exact() {
             "<h1>Unable to find your Access application!</h1>",
         ),
         ("home", "<h1>You are signed in.</h1>"),
-        ("home_of_nobody", "<h1>This is where you sign in.</h1>"),
+        ("home_of_nobody", "<h1>You are not signed in.</h1>"),
         ("denied", "<h1>That account does not have access.</h1>"),
         (
             "unavailable",
@@ -463,11 +463,11 @@ fn the_words_users_search_for_are_exact() {
         ),
         (
             "undecided",
-            "<h1>It could not be decided whether you have access.</h1>",
+            "<h1>We couldn't determine whether you have access.</h1>",
         ),
         (
             "undecided_groups",
-            "<p>Failed to fetch user/group information from the identity provider. Without it nobody can tell.</p>",
+            "<p>Failed to fetch user/group information from the identity provider. Without it, access cannot be decided.</p>",
         ),
         ("idp_test_works", "<h1>Your connection works!</h1>"),
         ("logged_out", "<h1>You are signed out.</h1>"),

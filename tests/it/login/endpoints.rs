@@ -234,7 +234,7 @@ async fn the_team_domain_says_what_it_is_and_who_is_signed_in() {
     assert_eq!(page.response.status, 200);
     assert!(
         text.contains("Example")
-            && text.contains("This is where you sign in.")
+            && text.contains("You are not signed in.")
             && !text.contains("Sign out"),
         "{text}"
     );

@@ -77,10 +77,10 @@ async fn a_login_shows_what_policies_will_see_and_makes_no_session() {
         "<bdi>2, from the ID token</bdi>",
         "<bdi>Engineering</bdi> <b>named by a rule</b>",
         "<bdi>R&#38;D &#60;x&#62;</bdi></li>",
-        "Not in these, which rules name",
+        "Named in rules, but this account is not a member",
         "<bdi>Finance</bdi></li>",
         "<dt><bdi>name</bdi></dt><dd><code>&#34;Alice Ames&#34;</code></dd>",
-        "<dt><bdi>cost_center</bdi></dt><dd><i>asked for, and not told</i></dd>",
+        "<dt><bdi>cost_center</bdi></dt><dd><i>requested, but not provided</i></dd>",
         "There is no <code>api_token</code>",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -298,7 +298,7 @@ async fn a_saml_provider_is_tried_out_likewise() {
         "Example SAML",
         "<bdi>2, from the SAML assertion</bdi>",
         "Research &#38; Development, Köln",
-        "<dt><bdi>cost_center</bdi></dt><dd><i>asked for, and not told</i></dd>",
+        "<dt><bdi>cost_center</bdi></dt><dd><i>requested, but not provided</i></dd>",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
