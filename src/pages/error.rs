@@ -1,4 +1,4 @@
-//! Failures that one sentence explains.
+//! Errors that one sentence explains.
 
 use askama::Template;
 use http::StatusCode;
@@ -6,21 +6,18 @@ use http::StatusCode;
 use super::{Link, NO_GROUPS, Page, START_AGAIN, STYLE, TELL_THE_ADMINISTRATOR, marked, render};
 use crate::model::Support;
 
-/// Any failure that one sentence explains. The constructors have the words for those we know.
+/// An error page. The constructors hold the wording of each error.
 #[derive(Debug, Clone, Template)]
 #[template(path = "error.html", config = "src/pages/askama.toml")]
 pub(crate) struct ErrorPage<'a> {
-    /// The status to answer with, also shown.
+    /// The status of the response, also shown on the page.
     pub(crate) status: StatusCode,
-    /// The event, in a few words.
     pub(crate) title: &'a str,
-    /// Its meaning, in one sentence.
     pub(crate) sentence: &'a str,
     /// The remedy.
     pub(crate) hint: Option<&'a str>,
-    /// The link to try again.
     pub(crate) retry: Option<Link<'a>>,
-    /// The link to sign in with another account, if this account was refused: the main way on.
+    /// The URL to sign in with another account. It becomes the main button.
     pub(crate) switch_account: Option<&'a str>,
     /// The contact for users.
     pub(crate) support: Option<&'a Support>,
@@ -31,7 +28,7 @@ pub(crate) struct ErrorPage<'a> {
 }
 
 impl<'a> ErrorPage<'a> {
-    /// An error in the caller's own words.
+    /// Returns an error page with the caller's wording.
     pub(crate) fn new(
         status: StatusCode,
         title: &'a str,
@@ -52,7 +49,7 @@ impl<'a> ErrorPage<'a> {
         }
     }
 
-    /// 400: the request is malformed, or not one we can judge.
+    /// 400: the request is malformed, or cannot be interpreted safely.
     pub(crate) fn bad_request(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -62,7 +59,7 @@ impl<'a> ErrorPage<'a> {
         )
     }
 
-    /// 404: no application claims this host and path.
+    /// 404: no application is configured for this host and path.
     pub(crate) fn application_not_found(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -103,7 +100,7 @@ impl<'a> ErrorPage<'a> {
         )
     }
 
-    /// 414: the page is not one that a login could come back to, because its address is too long.
+    /// 414: a login could not return to this page, because its URL is too long.
     pub(crate) fn login_target_too_long(login: &'a str, request_id: &'a str) -> Self {
         Self::new(
             StatusCode::URI_TOO_LONG,
@@ -118,7 +115,7 @@ impl<'a> ErrorPage<'a> {
         }))
     }
 
-    /// 400: the path leads to different applications, depending on who reads it.
+    /// 400: servers that read the path differently would find different applications.
     pub(crate) fn path_ambiguous(request_id: &'a str) -> Self {
         Self::bad_request(request_id).with_hint(
             "Servers can interpret this address in more than one way. Check its spelling, including upper and lower case.",
@@ -136,7 +133,7 @@ impl<'a> ErrorPage<'a> {
         .with_hint("Delete the cookies of this site in your browser's settings. Then sign in and out again.")
     }
 
-    /// 421: the host asked for is not the one the connection was opened for.
+    /// 421: the request names another host than the connection.
     pub(crate) fn misdirected(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::MISDIRECTED_REQUEST,
@@ -158,7 +155,7 @@ impl<'a> ErrorPage<'a> {
         .with_hint("Deleting the cookies of this site usually helps.")
     }
 
-    /// 500: a fault of our own.
+    /// 500: an internal error.
     pub(crate) fn internal(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -191,7 +188,7 @@ impl<'a> ErrorPage<'a> {
         .with_hint("Try again in a minute.")
     }
 
-    /// 503: the process has as many connections as it can have.
+    /// 503: the process has reached its limit of connections.
     pub(crate) fn overloaded(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -224,7 +221,7 @@ impl<'a> ErrorPage<'a> {
         .with_hint("Try again in a minute.")
     }
 
-    /// 400: the login was left open too long, or its state was already used.
+    /// 400: the login took too long, or its state was already used.
     pub(crate) fn login_expired(start_again: Option<&'a str>, request_id: &'a str) -> Self {
         let sentence = "It took too long, or it was already completed.";
         let page = Self::new(
@@ -239,7 +236,7 @@ impl<'a> ErrorPage<'a> {
         }))
     }
 
-    /// 403: signing in works, and what comes of it is refused here each time.
+    /// 403: logins succeed, but this server rejects each new session.
     pub(crate) fn session_not_accepted(start_again: &'a str, request_id: &'a str) -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
@@ -254,9 +251,8 @@ impl<'a> ErrorPage<'a> {
         }))
     }
 
-    /// 503: the identity provider did not tell who the user is or which groups they are in. The
-    /// title is the text Cloudflare Access shows, which its documentation and its users' runbooks
-    /// name.
+    /// 503: the identity provider did not return the user's details or groups. The title is the
+    /// text of Cloudflare Access, which its documentation and users' runbooks quote.
     pub(crate) fn groups_unavailable(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -267,7 +263,7 @@ impl<'a> ErrorPage<'a> {
         .with_hint(TELL_THE_ADMINISTRATOR)
     }
 
-    /// Says what to do about it.
+    /// Adds a remedy.
     pub(crate) fn with_hint(self, hint: &'a str) -> Self {
         Self {
             hint: Some(hint),
@@ -275,12 +271,12 @@ impl<'a> ErrorPage<'a> {
         }
     }
 
-    /// Offers a way to try again, where there is one.
+    /// Adds a link to try again.
     pub(crate) fn with_retry(self, retry: Option<Link<'a>>) -> Self {
         Self { retry, ..self }
     }
 
-    /// Offers to sign in with another account.
+    /// Adds a button to sign in with another account.
     pub(crate) fn with_switch(self, switch_account: Option<&'a str>) -> Self {
         Self {
             switch_account,
@@ -288,12 +284,12 @@ impl<'a> ErrorPage<'a> {
         }
     }
 
-    /// Sets the contact for users.
+    /// Adds the contact for users.
     pub(crate) fn with_support(self, support: Option<&'a Support>) -> Self {
         Self { support, ..self }
     }
 
-    /// Names the reason, as in the audit event.
+    /// Adds the reason id, as in the audit event.
     pub(crate) fn with_reason(self, reason: &'a str) -> Self {
         Self {
             reason: Some(reason),
@@ -301,7 +297,7 @@ impl<'a> ErrorPage<'a> {
         }
     }
 
-    /// The page, with the error's own status.
+    /// Returns the page with the error's status.
     pub(crate) fn page(&self) -> Page {
         render(self.status, self)
     }

@@ -9,7 +9,7 @@ use crate::engine::Snapshot;
 use crate::idp::{Hints, LoginFailure, Profile, Provider};
 use crate::login::{PortalRequest, ReturnTo, State, TestLink};
 use crate::model::{GroupsSource, IdpId, causes};
-use crate::pages::{ErrorPage, IdpTestFailed, IdpTestWorks, answer};
+use crate::pages::{ErrorPage, TrialFailed, TrialSucceeded, answer};
 use crate::route::Endpoint;
 
 /// Answers `test-idp/<provider>` (`docs/wire.md` 2.8): a login that ends on a page about itself and
@@ -99,10 +99,7 @@ pub(super) fn works(
     let facts = [
         ("Email address", Some(profile.email.as_str())),
         ("Name", profile.name.as_deref()),
-        (
-            "Account ID at the provider",
-            Some(profile.subject.as_str()),
-        ),
+        ("Account ID at the provider", Some(profile.subject.as_str())),
         ("Groups", count.as_deref()),
         ("Authentication methods", methods.as_deref()),
     ];
@@ -136,7 +133,7 @@ pub(super) fn works(
         );
     }
     let notes: Vec<&str> = notes.iter().map(String::as_str).collect();
-    let page = IdpTestWorks {
+    let page = TrialSucceeded {
         provider: provider.map_or("", |provider| provider.name()),
         facts: &facts,
         groups: &groups,
@@ -162,7 +159,7 @@ pub(super) fn failed(
         .iter()
         .find(|provider| provider.id() == idp);
     let causes: Vec<_> = causes(failure).collect();
-    let page = IdpTestFailed {
+    let page = TrialFailed {
         provider: provider.map_or("", |provider| provider.name()),
         step: failure.step().as_str(),
         causes: &causes,

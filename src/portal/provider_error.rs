@@ -70,12 +70,7 @@ impl Reported {
                 )
             }
         };
-        let page = ErrorPage::new(
-            StatusCode::BAD_REQUEST,
-            "Sign-in failed.",
-            &sentence,
-            &id,
-        );
+        let page = ErrorPage::new(StatusCode::BAD_REQUEST, "Sign-in failed.", &sentence, &id);
         respond::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request)
     }
 }

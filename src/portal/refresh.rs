@@ -60,7 +60,8 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
 
 /// There is nobody to bring up to date.
 pub(super) fn nobody(request: &PortalRequest) -> Response<Bytes> {
-    let sentence = "Open one of your applications and sign in. Then this page can update your details.";
+    let sentence =
+        "Open one of your applications and sign in. Then this page can update your details.";
     let id = request.id.to_string();
     respond::shown(
         ErrorPage::new(
