@@ -3,6 +3,7 @@ mod html;
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::model::Support;
 use html::{destinations, start_tags};
 
 /// A text that no template contains.
