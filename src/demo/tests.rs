@@ -154,7 +154,7 @@ async fn logins_and_policies_match_the_table() {
                 Err(failure) => panic!("{}: {failure}", user.name),
                 Ok(profile) => {
                     let identity = profile.clone().into_identity(UserId("u".into()));
-                    let user = set.user(Who::User {
+                    let user = set.person(Who::Person {
                         email: &identity.email,
                         identity: Some(&identity),
                     });

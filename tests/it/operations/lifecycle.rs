@@ -312,7 +312,7 @@ async fn assert_outlives_its_successor(world: &mut World, words: &[&str]) {
     );
     world
         .proxy
-        .logged_within(Duration::from_secs(30), before, &["this process serves on"])
+        .logged_within(Duration::from_secs(30), before, &["this process keeps serving"])
         .await;
     // A drain would have begun by now, and closes the listeners after five seconds.
     for _ in 0..7 {

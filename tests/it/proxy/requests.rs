@@ -823,7 +823,7 @@ async fn a_graceful_stop_ends_with_the_grace_period_whatever_runs() {
         (Duration::from_secs(1)..Duration::from_secs(4)).contains(&took),
         "{took:?}"
     );
-    assert!(world.proxy.log().contains("requests are cut off"));
+    assert!(world.proxy.log().contains("remaining requests are cut off"));
 }
 
 #[tokio::test]
