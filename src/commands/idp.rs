@@ -239,7 +239,7 @@ fn show_registration(registration: &Registration) {
             ("SP metadata", metadata_url.as_ref().map(|url| url.as_str())),
         ],
     };
-    anstream::println!("  to be registered there:");
+    anstream::println!("  Register at the provider:");
     for (name, value) in lines {
         if let Some(value) = value {
             anstream::println!("    {name:<25} {value}");
