@@ -525,7 +525,7 @@ async fn the_origin_gets_the_id_of_the_audit_event_and_no_other() {
         .proxy
         .log()
         .lines()
-        .any(|line| line.contains("not proxied to its end") && line.contains(&id));
+        .any(|line| line.contains("failed to proxy a request") && line.contains(&id));
     assert!(warned, "the warning has the same id");
 
     // Nothing is told of a place that is open, so there is no id.
