@@ -48,7 +48,7 @@ use std::time::{Duration, Instant};
 
 use portcullis::control::SigningKeys;
 use portcullis::model::{IdentityNonce, UnixTime};
-use portcullis::store::{MemoryStore, Store, StoredKey};
+use portcullis::store::{KeyRepository as _, MemoryStore, StoredKey};
 
 use load::Origin;
 use people::{OUTSIDER, Person};

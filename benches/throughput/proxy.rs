@@ -30,7 +30,7 @@ use portcullis::front::pingora::{
 };
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::{IdentityNonce, Secret, UnixTime};
-use portcullis::store::{MemoryStore, Store, StoredKey};
+use portcullis::store::{KeyRepository as _, LoginRepository as _, MemoryStore, StoredKey};
 
 use super::people::{self, Person};
 

@@ -191,6 +191,7 @@ fn hosts_of_config(config: &Config) -> Vec<String> {
 pub(super) fn hosts_of(access: &Access) -> Vec<String> {
     let snapshot = access.snapshot();
     let team = access
+        .running
         .services()
         .remote
         .is_none()

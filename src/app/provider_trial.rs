@@ -2,7 +2,7 @@ use thiserror::Error;
 
 use crate::config::{Config, StoreConfig};
 use crate::control::{StartError, sealing_key};
-use crate::login::TestLink;
+use crate::login::TrialLink;
 use crate::model::{IdpId, UnixTime};
 use crate::store::{SqliteStore, StoreError};
 
@@ -56,7 +56,7 @@ pub fn trial_links(config: &Config, idps: &[IdpId]) -> Result<Vec<String>, Trial
         let store = SqliteStore::open(path).await?;
         let key = sealing_key(&store).await?;
         let (team, now) = (config.team.url(), UnixTime::now());
-        let link = |idp| TestLink::url(&key, &team, idp, now).map_err(StartError::from);
+        let link = |idp| TrialLink::url(&key, &team, idp, now).map_err(StartError::from);
         Ok(idps.iter().map(link).collect::<Result<_, _>>()?)
     })
 }

@@ -163,13 +163,11 @@ fn header(text: &str) -> Result<HeaderName, String> {
 }
 
 fn max_age(item: &Item<'_>) -> Option<i32> {
-    let Some(number) = item.value().as_integer() else {
+    let Some(number) = item.node().as_integer() else {
         item.wrong_type("a number of seconds from -1 to 86400");
         return None;
     };
-    let seconds = i32::from_str_radix(number.as_str(), number.radix())
-        .ok()
-        .filter(|n| (-1..=86_400).contains(n));
+    let seconds = number.get::<i32>().filter(|n| (-1..=86_400).contains(n));
     if seconds.is_none() {
         item.error(&format!(
             "`{number}` must be a number of seconds from -1 to 86400"

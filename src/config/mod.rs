@@ -12,6 +12,7 @@ mod domain;
 mod errors;
 mod evaluations;
 mod geo;
+mod node;
 mod origins;
 mod outgoing;
 mod policies;
@@ -31,7 +32,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use crate::model::ServiceToken;
 use crate::policy::{AccessGroup, Advisor, List};
@@ -56,6 +57,7 @@ pub use server::{
 pub use team::Team;
 
 use evaluations::Evaluations;
+use node::Node;
 use policies::Reusable;
 use reader::{Item, Reader, Table};
 use rules::Names;
@@ -181,13 +183,14 @@ fn parse_for(
         let offset = mistake.span().map_or(text.len(), |span| span.start);
         reader.syntax(offset, &format!("this is not TOML: {}", mistake.message()));
     }
+    let document = Node::from_toml(document);
     let config = if mistakes.is_empty() {
-        read(&reader, document.get_ref())
+        read(&reader, &document)
     } else {
         None
     };
     let failed = reader.has_errors();
-    let certificates = certificate_places(document.get_ref())
+    let certificates = certificate_places(&document)
         .map(|at| at.map(|at| reader.position(at)))
         .collect();
     let authorities = reader.authorities();
@@ -203,7 +206,7 @@ fn parse_for(
     }
 }
 
-fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config> {
+fn read<'a>(reader: &'a Reader<'a>, document: &'a Node) -> Option<Config> {
     reader.root(document, |table| {
         let insecure = table.section("insecure", Insecure::read).unwrap_or_default();
         let Listeners { serving: listen, redirects, unencrypted, redirecting } = listeners(table, &insecure);
@@ -286,7 +289,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             audit: audit?,
             insecure,
         })
-    })
+    })?
 }
 
 /// The `[[listen]]` of a file.
@@ -310,7 +313,10 @@ fn listeners(table: &mut Table<'_>, insecure: &Insecure) -> Listeners {
     let list = item.as_ref().and_then(Item::list).unwrap_or_default();
     if let (Some(item), true) = (
         &item,
-        list.is_empty() && item.as_ref().is_some_and(|item| item.value().is_array()),
+        list.is_empty()
+            && item
+                .as_ref()
+                .is_some_and(|item| item.node().as_list().is_some()),
     ) {
         item.error("this list is empty; add a listener");
     }
@@ -379,27 +385,16 @@ fn identity_providers(
 }
 
 /// The byte in the file at which each listener's certificate is named.
-fn certificate_places<'a>(document: &'a DeTable<'a>) -> impl Iterator<Item = Option<usize>> + 'a {
-    let list = document
-        .get("listen")
-        .and_then(|list| list.get_ref().as_array());
-    list.into_iter().flat_map(|list| list.iter()).map(|listen| {
-        let tls = listen
-            .get_ref()
-            .as_table()?
-            .get("tls")?
-            .get_ref()
-            .as_table()?;
-        Some(tls.get("certificate")?.span().start)
-    })
+fn certificate_places(document: &Node) -> impl Iterator<Item = Option<usize>> {
+    let list = document.get("listen").and_then(Node::as_list);
+    let certificate = |listen: &Node| Some(listen.get("tls")?.get("certificate")?.at());
+    list.into_iter().flatten().map(certificate)
 }
 
 /// The ids that tables in a list have, however much else is wrong with them.
-fn ids<'a>(document: &'a DeTable<'a>, key: &str) -> BTreeSet<&'a str> {
-    let list = document.get(key).and_then(|list| list.get_ref().as_array());
-    let id = |item: &'a toml::Spanned<DeValue<'a>>| {
-        item.get_ref().as_table()?.get("id")?.get_ref().as_str()
-    };
+fn ids<'a>(document: &'a Node, key: &str) -> BTreeSet<&'a str> {
+    let list = document.get(key).and_then(Node::as_list);
+    let id = |item: &'a Node| item.get("id")?.as_str();
     list.map(|list| list.iter().filter_map(id).collect())
         .unwrap_or_default()
 }

@@ -6,6 +6,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use url::Url;
 
+use super::node::Integer;
 use super::reader::{Item, Table};
 use super::secrets;
 use super::server::{Insecure, Listen};
@@ -92,12 +93,12 @@ impl Origin {
         let Some(item) = table.needed_standalone("origin", "\"http://127.0.0.1:8080\"") else {
             return Vec::new();
         };
-        if item.value().as_array().is_some_and(|list| list.is_empty()) {
+        if item.node().as_list().is_some_and(<[_]>::is_empty) {
             item.error(
                 "this list is empty; write for example `origin = \"http://127.0.0.1:8080\"`",
             );
         }
-        let list = if item.value().is_str() {
+        let list = if item.node().as_str().is_some() {
             vec![item]
         } else {
             item.list().unwrap_or_default()
@@ -285,17 +286,14 @@ impl HealthCheck {
 /// One status or a list of them.
 fn statuses(item: &Item<'_>) -> Vec<u16> {
     let read = |item: &Item<'_>| {
-        let number = item
-            .value()
-            .as_integer()
-            .and_then(|n| u16::from_str_radix(n.as_str(), n.radix()).ok());
+        let number = item.node().as_integer().and_then(Integer::get::<u16>);
         let status = number.filter(|status| (100..600).contains(status));
         if status.is_none() {
             item.error("this must be a status from 100 to 599, such as `204`, or a list of them");
         }
         status
     };
-    let Some(list) = item.value().as_array().and_then(|_| item.list()) else {
+    let Some(list) = item.node().as_list().and_then(|_| item.list()) else {
         return read(item).into_iter().collect();
     };
     if list.is_empty() {

@@ -39,7 +39,7 @@ impl Outgoing {
         let direct = table.item("no_proxy");
         let none = written
             .as_ref()
-            .is_some_and(|item| item.value().as_str() == Some("none"));
+            .is_some_and(|item| item.node().as_str() == Some("none"));
         let proxy = match &written {
             Some(_) if none => None,
             Some(item) => item.parse(proxy),

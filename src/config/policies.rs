@@ -31,7 +31,7 @@ impl Reusable {
             });
             reusable.ids.extend(
                 item.get("id")
-                    .and_then(|id| id.value().as_str().map(str::to_owned)),
+                    .and_then(|id| id.node().as_str().map(str::to_owned)),
             );
             if let Some(policy) = policy.flatten() {
                 advise(&item, &policy, advisor);
@@ -74,7 +74,7 @@ pub(super) fn read_all(
     let mut policies = Vec::new();
     for item in list {
         let keys: Vec<&str> = item.keys().into_iter().map(|(key, _)| key).collect();
-        let policy = match (item.value().as_str(), keys.as_slice(), item.get("id")) {
+        let policy = match (item.node().as_str(), keys.as_slice(), item.get("id")) {
             (Some(_), ..) => shared.named(&item),
             (None, ["id"], Some(id)) => shared.named(&id),
             _ => {
@@ -174,7 +174,7 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
 pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
     let item = table.item("session_duration")?;
     if item
-        .value()
+        .node()
         .as_str()
         .is_some_and(|text| duration::parse(text).is_ok_and(|d| d.is_zero()))
     {

@@ -210,7 +210,7 @@ impl IdentityProvider {
         // Of a kind that is not there yet, the keys are not either. Whatever else was written, Okta
         // was meant.
         if written
-            .and_then(|item| item.value().as_str())
+            .and_then(|item| item.node().as_str())
             .is_some_and(|kind| ELSEWHERE.contains(&kind))
         {
             return None;
@@ -334,7 +334,7 @@ impl OidcConfig {
             // providers.
             let other = table
                 .item("email_claim_name")
-                .is_some_and(|item| item.value().as_str() != Some("email"));
+                .is_some_and(|item| item.node().as_str() != Some("email"));
             let message = if other {
                 "no provider vouches for another claim than `email`; if users cannot enter this one there themselves, write \
                  `email_verified = \"optional\"`"

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use toml::de::{DeTable, DeValue};
 
 use super::AuthorityFile;
 use super::errors::{Problem, did_you_mean, one_line};
+use super::node::{Entries, Node, Value};
 use super::secrets::{self, Environment};
 use super::values;
 use crate::model::duration;
@@ -29,8 +29,6 @@ pub(super) struct Reader<'a> {
     env: &'a dyn Environment,
     /// Whether connections are accepted and forwarded by somebody else's server.
     embedded: bool,
-    /// Where a section that is left out is read from.
-    empty: DeTable<'static>,
     errors: RefCell<Vec<(usize, Problem)>>,
     warnings: RefCell<Vec<(usize, Problem)>>,
     authorities: RefCell<Vec<AuthorityFile>>,
@@ -50,14 +48,14 @@ pub(super) struct Place {
 #[derive(Clone)]
 pub(super) struct Item<'a> {
     reader: &'a Reader<'a>,
-    value: &'a DeValue<'a>,
+    node: &'a Node,
     place: Place,
 }
 
 /// A table that is being read.
 pub(super) struct Table<'a> {
     reader: &'a Reader<'a>,
-    entries: &'a DeTable<'a>,
+    entries: &'a Entries,
     place: Place,
     asked: Vec<&'static str>,
     /// Keys that are not read here although one could expect them, and why.
@@ -82,7 +80,6 @@ impl<'a> Reader<'a> {
             file,
             env,
             embedded,
-            empty: DeTable::new(),
             errors,
             warnings,
             authorities,
@@ -104,21 +101,21 @@ impl<'a> Reader<'a> {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    /// Reads the whole file.
+    /// Reads the whole document.
     pub(super) fn root<T>(
         &'a self,
-        entries: &'a DeTable<'a>,
+        document: &'a Node,
         read: impl FnOnce(&mut Table<'a>) -> T,
-    ) -> T {
-        Table::read(
-            self,
-            entries,
-            Place {
-                offset: 0,
+    ) -> Option<T> {
+        let root = Item {
+            reader: self,
+            node: document,
+            place: Place {
+                offset: document.at(),
                 key: String::new(),
             },
-            read,
-        )
+        };
+        root.table(read)
     }
 
     pub(super) fn error(&self, place: &Place, message: &str) {
@@ -251,8 +248,8 @@ impl<'a> Item<'a> {
         &self.place
     }
 
-    pub(super) const fn value(&self) -> &'a DeValue<'a> {
-        self.value
+    pub(super) const fn node(&self) -> &'a Node {
+        self.node
     }
 
     pub(super) fn error(&self, message: &str) {
@@ -264,7 +261,7 @@ impl<'a> Item<'a> {
     }
 
     pub(super) fn text(&self) -> Option<&'a str> {
-        let text = self.value.as_str();
+        let text = self.node.as_str();
         if text.is_none() {
             self.wrong_type("text in quotes");
         }
@@ -293,23 +290,23 @@ impl<'a> Item<'a> {
     }
 
     pub(super) fn list(&self) -> Option<Vec<Self>> {
-        let Some(array) = self.value.as_array() else {
+        let Some(list) = self.node.as_list() else {
             self.wrong_type("a list");
             return None;
         };
-        let item = |(i, value): (usize, &'a toml::Spanned<DeValue<'a>>)| Self {
+        let item = |(i, node): (usize, &'a Node)| Self {
             reader: self.reader,
-            value: value.get_ref(),
+            node,
             place: Place {
-                offset: value.span().start,
+                offset: node.at(),
                 key: format!("{}[{i}]", self.place.key),
             },
         };
-        Some(array.iter().enumerate().map(item).collect())
+        Some(list.iter().enumerate().map(item).collect())
     }
 
     pub(super) fn table<T>(&self, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
-        let Some(entries) = self.value.as_table() else {
+        let Some(entries) = self.node.as_table() else {
             self.wrong_type("a table");
             return None;
         };
@@ -318,37 +315,27 @@ impl<'a> Item<'a> {
 
     /// What stands under a key, where this is a table and has it.
     pub(super) fn get(&self, key: &str) -> Option<Self> {
-        let (key, value) = self.value.as_table()?.get_key_value(key)?;
-        let place = self.place.child(key.get_ref(), value.span().start);
+        let node = self.node.get(key)?;
         Some(Self {
             reader: self.reader,
-            value: value.get_ref(),
-            place,
+            node,
+            place: self.place.child(key, node.at()),
         })
     }
 
     /// The keys, where this is a table, each with its place.
     pub(super) fn keys(&self) -> Vec<(&'a str, Place)> {
-        let key = |(key, _): (&'a toml::Spanned<_>, _)| {
-            let name: &'a std::borrow::Cow<'a, str> = key.get_ref();
-            (name.as_ref(), self.place.child(name, key.span().start))
+        let Some(table) = self.node.as_table() else {
+            return Vec::new();
         };
-        self.value
-            .as_table()
-            .map(|table| table.iter().map(key).collect())
-            .unwrap_or_default()
+        table
+            .iter()
+            .map(|(key, entry)| (key, self.place.child(key, entry.at)))
+            .collect()
     }
 
     pub(super) fn wrong_type(&self, wanted: &str) {
-        let is = match self.value {
-            DeValue::String(_) => "text",
-            DeValue::Integer(_) => "a whole number",
-            DeValue::Float(_) => "a number",
-            DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
-        };
+        let is = self.node.type_name();
         self.error(&format!("this is {is}; it must be {wanted}"));
     }
 }
@@ -356,7 +343,7 @@ impl<'a> Item<'a> {
 impl<'a> Table<'a> {
     fn read<T>(
         reader: &'a Reader<'a>,
-        entries: &'a DeTable<'a>,
+        entries: &'a Entries,
         place: Place,
         read: impl FnOnce(&mut Self) -> T,
     ) -> T {
@@ -392,12 +379,11 @@ impl<'a> Table<'a> {
             .asked
             .borrow_mut()
             .insert(self.place.child(key, 0).without_indices());
-        let (_, value) = self.entries.get_key_value(key)?;
-        let place = self.place.child(key, value.span().start);
+        let node = self.entries.get(key)?;
         Some(Item {
             reader: self.reader,
-            value: value.get_ref(),
-            place,
+            node,
+            place: self.place.child(key, node.at()),
         })
     }
 
@@ -450,7 +436,7 @@ impl<'a> Table<'a> {
             Some(item) => item.table(read),
             None => {
                 let place = self.place.child(key, self.place.offset);
-                Some(Table::read(self.reader, &self.reader.empty, place, read))
+                Some(Table::read(self.reader, Entries::EMPTY, place, read))
             }
         }
     }
@@ -471,7 +457,7 @@ impl<'a> Table<'a> {
         let Some(item) = self.item(key) else {
             return default;
         };
-        item.value.as_bool().unwrap_or_else(|| {
+        item.node.as_bool().unwrap_or_else(|| {
             item.wrong_type("`true` or `false`");
             default
         })
@@ -519,13 +505,11 @@ impl<'a> Table<'a> {
         let Some(item) = self.item(key) else {
             return default;
         };
-        let Some(number) = item.value.as_integer() else {
+        let Some(number) = item.node.as_integer() else {
             item.wrong_type("a whole number");
             return default;
         };
-        let read = u64::from_str_radix(number.as_str(), number.radix())
-            .ok()
-            .filter(|n| range.contains(n));
+        let read = number.get::<u64>().filter(|n| range.contains(n));
         read.unwrap_or_else(|| {
             item.error(&format!(
                 "`{number}` must be from {} to {}",
@@ -539,9 +523,9 @@ impl<'a> Table<'a> {
     /// A number of bytes, as a number or as `"64KiB"`.
     pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let item = self.item(key)?;
-        let number = match item.value {
-            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
-            DeValue::String(text) => values::bytes(text),
+        let number = match item.node.value() {
+            Value::Integer(number) => number.get::<u64>(),
+            Value::Text(text) => values::bytes(text),
             _ => {
                 item.wrong_type("a number of bytes, such as `65536` or `\"64KiB\"`");
                 return None;
@@ -621,8 +605,7 @@ impl<'a> Table<'a> {
     }
 
     fn report_unknown(&self) {
-        for (key, _) in self.entries.iter() {
-            let name: &str = key.get_ref();
+        for (name, entry) in self.entries.iter() {
             if self.asked.contains(&name) {
                 continue;
             }
@@ -635,7 +618,7 @@ impl<'a> Table<'a> {
                 ),
             };
             self.reader
-                .error(&self.place.child(name, key.span().start), &message);
+                .error(&self.place.child(name, entry.at), &message);
         }
     }
 }

@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use serde_json::Value;
-use toml::de::DeValue;
+use serde_json::Value as Json;
 
 use super::errors::{did_you_mean, instead};
 use super::evaluations::Evaluations;
+use super::node::{Node, Value};
 use super::reader::{Item, Place, Reader, Table, Unique};
 use super::service_tokens;
 use super::values;
@@ -100,8 +100,8 @@ impl Clauses {
         );
         if item
             .as_ref()
-            .and_then(|item| item.value().as_array())
-            .is_some_and(|list| list.is_empty())
+            .and_then(|item| item.node().as_list())
+            .is_some_and(<[_]>::is_empty)
         {
             let message = "an empty list includes nobody; name at least one rule, such as `{ everyone = {} }`";
             item.as_ref().inspect(|item| item.error(message));
@@ -302,7 +302,7 @@ fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
 
 /// Reads one rule; whatever is wrong with it is one error.
 fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
-    let Some(table) = item.value().as_table() else {
+    let Some(table) = item.node().as_table() else {
         item.wrong_type("a rule, such as `{ email = { email = \"alice@example.com\" } }`");
         return None;
     };
@@ -335,7 +335,7 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
         .map(|field| field.trim_start_matches('?'))
         .collect();
     let body = item.get(selector)?;
-    if !body.value().is_table() {
+    if body.node().as_table().is_none() {
         let fields = fields
             .iter()
             .map(|field| format!("{field} = \"…\""))
@@ -365,7 +365,7 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
             field.text()?;
         }
     }
-    match json(item.value(), 8).map(serde_json::from_value::<Rule>) {
+    match json(item.node(), 8).map(serde_json::from_value::<Rule>) {
         Some(Ok(rule)) => meaning(&rule, &body, names).then_some(rule),
         Some(Err(e)) => {
             // One field is one place; where there are more, their table is.
@@ -384,28 +384,24 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
     }
 }
 
-fn json(value: &DeValue<'_>, depth: usize) -> Option<Value> {
+/// Converts a rule for its deserializer.
+fn json(node: &Node, depth: usize) -> Option<Json> {
     let depth = depth.checked_sub(1)?;
-    Some(match value {
-        DeValue::String(text) => Value::String(text.clone().into_owned()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .ok()?
-            .into(),
-        DeValue::Float(number) => number.as_str().parse::<f64>().ok()?.into(),
-        DeValue::Boolean(flag) => Value::Bool(*flag),
-        DeValue::Datetime(date) => Value::String(date.to_string()),
-        DeValue::Array(list) => list
+    Some(match node.value() {
+        Value::Text(text) | Value::Date(text) => Json::String(text.clone()),
+        Value::Integer(number) => number.get::<i64>()?.into(),
+        Value::Float(number) => (*number).into(),
+        Value::Boolean(flag) => Json::Bool(*flag),
+        Value::List(list) => list
             .iter()
-            .map(|v| json(v.get_ref(), depth))
+            .map(|item| json(item, depth))
             .collect::<Option<Vec<_>>>()?
             .into(),
-        DeValue::Table(table) => {
-            let entry = |(k, v): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
-                let key: &std::borrow::Cow<'_, str> = k.get_ref();
-                Some((key.clone().into_owned(), json(v.get_ref(), depth)?))
-            };
-            Value::Object(table.iter().map(entry).collect::<Option<_>>()?)
-        }
+        Value::Table(table) => table
+            .iter()
+            .map(|(key, entry)| Some((key.to_owned(), json(&entry.node, depth)?)))
+            .collect::<Option<serde_json::Map<_, _>>>()?
+            .into(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::node::Value;
 use super::reader::{Item, Table};
 use crate::policy::IpRange;
 
@@ -406,10 +407,9 @@ pub(super) fn metrics(table: &mut Table<'_>, taken: &[SocketAddr]) -> Option<Soc
 }
 
 fn share(item: &Item<'_>) -> Option<f64> {
-    use toml::de::DeValue;
-    let number = match item.value() {
-        DeValue::Integer(number) => number.to_string().parse::<f64>().ok(),
-        DeValue::Float(number) => number.as_str().parse().ok(),
+    let number = match item.node().value() {
+        Value::Integer(number) => number.get::<u32>().map(f64::from),
+        Value::Float(number) => Some(*number),
         _ => {
             item.wrong_type("a number from 0 (none) to 1 (all)");
             return None;

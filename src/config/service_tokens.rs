@@ -1,9 +1,8 @@
 use std::collections::BTreeSet;
 
-use toml::de::{DeTable, DeValue};
-
 use super::Domain;
 use super::errors::instead;
+use super::node::{Node, Value};
 use super::reader::{Item, Place, Reader, Table, Unique};
 use super::rules::Names;
 use super::values;
@@ -84,7 +83,7 @@ fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
 /// One, or two while one takes the other's place.
 fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
     let item = table.needed("client_secret_sha256", "\"<64 hexadecimal digits>\"")?;
-    let list = if item.value().is_array() {
+    let list = if item.node().as_list().is_some() {
         item.list()?
     } else {
         vec![item.clone()]
@@ -115,8 +114,8 @@ fn digest(text: &str) -> Result<SecretDigest, &'static str> {
 
 /// A moment with its offset (RFC 3339), in quotes or as TOML has it.
 fn moment(item: &Item<'_>) -> Option<UnixTime> {
-    let text = match item.value() {
-        DeValue::Datetime(moment) => moment.to_string(),
+    let text = match item.node().value() {
+        Value::Date(moment) => moment.clone(),
         _ => item.text()?.to_owned(),
     };
     let read = text
@@ -132,12 +131,10 @@ fn moment(item: &Item<'_>) -> Option<UnixTime> {
 }
 
 /// The ids of the applications, given or not, however much else is wrong with them.
-pub(super) fn application_ids(document: &DeTable<'_>) -> BTreeSet<String> {
-    let list = document
-        .get("applications")
-        .and_then(|list| list.get_ref().as_array());
-    let id = |item: &toml::Spanned<DeValue<'_>>| {
-        let text = |key| item.get_ref().as_table()?.get(key)?.get_ref().as_str();
+pub(super) fn application_ids(document: &Node) -> BTreeSet<String> {
+    let list = document.get("applications").and_then(Node::as_list);
+    let id = |item: &Node| {
+        let text = |key| item.get(key)?.as_str();
         text("id")
             .map(str::to_owned)
             .or_else(|| Some(Domain::parse(text("domain")?).ok()?.canonical()))

@@ -24,8 +24,12 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::SigningKeys;
 use super::documents::document;
-use super::{Access, Login, SigningKeys};
+use super::identities::Identities;
+use super::issuer::Issuer;
+use super::running::Running;
+use super::sessions::Login;
 use crate::config::Config;
 use crate::engine::Application;
 use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
@@ -65,7 +69,7 @@ struct Keys {
 }
 
 /// Answers of the last minute, and questions under way: by login, the moment of it, and service.
-pub(super) type Answers = Cache<(IdentityNonce, UnixTime, String), Option<bool>>;
+type Answers = Cache<(IdentityNonce, UnixTime, String), Option<bool>>;
 
 /// Why there is no answer. Names no token, and of addresses no more than the host.
 #[derive(Debug, Error)]
@@ -129,14 +133,6 @@ impl Evaluations {
     }
 }
 
-/// Room for answers.
-pub(super) fn answers() -> Answers {
-    Cache::builder()
-        .max_capacity(MOST_ANSWERS)
-        .expire_after(Memory)
-        .build()
-}
-
 /// A failure is not repeated at once, and not kept for long.
 struct Memory;
 
@@ -151,7 +147,34 @@ impl Expiry<(IdentityNonce, UnixTime, String), Option<bool>> for Memory {
     }
 }
 
-impl Access {
+/// Calls the evaluation services before a token is issued.
+pub(crate) struct Evaluator {
+    running: Arc<Running>,
+    issuer: Arc<Issuer>,
+    identities: Arc<Identities>,
+    http: HttpClient,
+    answers: Answers,
+}
+
+impl Evaluator {
+    pub(super) fn new(
+        running: Arc<Running>,
+        issuer: Arc<Issuer>,
+        identities: Arc<Identities>,
+        http: HttpClient,
+    ) -> Self {
+        Self {
+            running,
+            issuer,
+            identities,
+            http,
+            answers: Cache::builder()
+                .max_capacity(MOST_ANSWERS)
+                .expire_after(Memory)
+                .build(),
+        }
+    }
+
     /// The person as they are judged for a token of that application: with what its services say of
     /// them now, and nothing that they said before. What they say now counts for the sessions that
     /// there are, too.
@@ -165,18 +188,18 @@ impl Access {
         request: RequestId,
         now: UnixTime,
     ) -> Result<Arc<Identity>, StoreError> {
-        let services = self.services();
+        let services = self.running.services();
         let asked = services.evaluations.of(application.aud());
         if asked.is_empty() {
             return Ok(Arc::clone(&login.identity));
         }
-        let Some(signing) = self.signing.load_full() else {
+        let Some(signing) = self.issuer.signing() else {
             return Ok(Arc::new(Identity {
                 evaluations: BTreeMap::new(),
                 ..(*login.identity).clone()
             }));
         };
-        let snapshot = self.snapshot();
+        let snapshot = self.running.snapshot();
         let question = Arc::new(Question {
             signing,
             http: self.http.clone(),
@@ -217,7 +240,8 @@ impl Access {
 
     /// Whether every service that the application's policies ask has answered of that person.
     pub(crate) fn all_answered(&self, application: &Application, identity: &Identity) -> bool {
-        self.services()
+        self.running
+            .services()
             .evaluations
             .of(application.aud())
             .iter()
@@ -231,13 +255,13 @@ impl Access {
         answers: &BTreeMap<String, bool>,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        let one = self.asking.get_with(nonce, Arc::default);
-        let _one = one.lock().await;
+        let records = &self.identities.records;
+        let _one = records.lock(nonce).await;
         // The login may have ended meanwhile: then there is nobody to keep them for.
-        let Some(identity) = self.identity(nonce, now).await? else {
+        let Some(identity) = self.identities.identity(nonce, now).await? else {
             return Ok(());
         };
-        let services = self.services();
+        let services = self.running.services();
         let mut evaluations = identity.evaluations.clone();
         evaluations.retain(|key, _| services.evaluations.have(key));
         evaluations.extend(answers.iter().map(|(key, answer)| (key.clone(), *answer)));
@@ -248,10 +272,10 @@ impl Access {
             evaluations,
             ..(*identity).clone()
         });
-        let kept = self
-            .update_record(nonce, identity, now.after(services.identity_lifetime))
-            .await;
-        kept.inspect_err(|error| self.store_failed(error)).map(drop)
+        let expires = now.after(services.identity_lifetime);
+        let kept = records.update(nonce, identity, expires).await;
+        kept.inspect_err(|error| self.identities.store.failed(error))
+            .map(drop)
     }
 }
 

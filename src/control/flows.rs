@@ -1,17 +1,21 @@
 //! What this process remembers of logins under way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::Access;
+use super::store_watch::WatchedStore;
+use crate::cookie::SealingKey;
 use crate::login::State;
 use crate::model::{UnixTime, UserId};
 use crate::store::StoreError;
 
-#[derive(Debug)]
-pub(super) struct Flows {
+/// Logins under way, and names that can be used once.
+pub(crate) struct Flows {
+    store: Arc<WatchedStore>,
+    seal: SealingKey,
     /// Names that this process saw used, for as long as they could be used again. The store
     /// decides.
     used: Cache<String, ()>,
@@ -25,7 +29,7 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(store: Arc<WatchedStore>, seal: SealingKey) -> Self {
         let used = Cache::builder()
             .time_to_live(USED_FOR)
             .max_capacity(MAX_USED);
@@ -34,6 +38,8 @@ impl Flows {
             .weigher(|_, state: &State| u32::try_from(state.size()).unwrap_or(u32::MAX))
             .max_capacity(MAX_BEGUN_BYTES);
         Self {
+            store,
+            seal,
             used: used.eviction_policy(EvictionPolicy::lru()).build(),
             signed_out: Cache::builder()
                 .time_to_live(SIGNED_OUT_FOR)
@@ -43,9 +49,12 @@ impl Flows {
             verifying: tokio::sync::Semaphore::new(VERIFYING),
         }
     }
-}
 
-impl Access {
+    /// Returns the key that seals everything that a browser carries and brings back.
+    pub(crate) const fn seal(&self) -> &SealingKey {
+        &self.seal
+    }
+
     /// Uses up a name for the whole team, until `until`. Returns `false` if it was used before, at
     /// any process on the store.
     ///
@@ -60,45 +69,43 @@ impl Access {
             .store
             .first_use(name, until.after(CLOCK_DIFFERENCE))
             .await
-            .inspect_err(|error| self.store_failed(error))?;
-        self.flows.used.insert(name.to_owned(), ());
+            .inspect_err(|error| self.store.failed(error))?;
+        self.used.insert(name.to_owned(), ());
         Ok(is_first)
     }
 
     /// Remembers that a user signed out, so that the next login is not taken for one of a loop.
     pub(crate) fn remember_sign_out(&self, user: &UserId, now: UnixTime) {
-        self.flows.signed_out.insert(user.clone(), now);
+        self.signed_out.insert(user.clone(), now);
     }
 
     /// Returns when the user signed out last, if it was in the last minute and at this process.
     pub(crate) fn signed_out(&self, user: &UserId) -> Option<UnixTime> {
-        self.flows.signed_out.get(user)
+        self.signed_out.get(user)
     }
 
     /// Returns `true` if this process knows that the name was used.
     pub(crate) fn is_used_up(&self, name: &str) -> bool {
-        self.flows.used.contains_key(name)
+        self.used.contains_key(name)
     }
 
     /// Remembers what a login is for.
     pub(crate) fn remember_begun(&self, state: &State) {
-        self.flows.begun.insert(state.flow.clone(), state.clone());
+        self.begun.insert(state.flow.clone(), state.clone());
     }
 
     /// What the login of that name is for, where this node began it and remembers it.
     pub(crate) fn begun(&self, flow: &str) -> Option<State> {
-        self.flows.begun.get(flow)
+        self.begun.get(flow)
     }
-}
 
-impl Access {
     /// Does what takes the processor for long, out of the way of all that waits; `None` where too
     /// many others do.
     pub(crate) async fn verify<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let _turn = tokio::time::timeout(VERIFYING_WAIT, self.flows.verifying.acquire())
+        let _turn = tokio::time::timeout(VERIFYING_WAIT, self.verifying.acquire())
             .await
             .ok()?
             .ok()?;

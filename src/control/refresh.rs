@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{Access, Services};
+use super::Services;
+use super::audit;
+use super::identities::Identities;
 use crate::engine::IdentityState;
 use crate::idp::{GroupsFailure, Provider, RefreshTerms, Standing};
 use crate::model::{Groups, GroupsSeen, GroupsSource, Identity, IdentityNonce, IdpId, UnixTime};
@@ -22,7 +24,7 @@ use crate::session::Presented;
 /// Everybody who is one person at one provider, by their logins.
 type People = HashMap<(IdpId, String), Vec<(IdentityNonce, Arc<Identity>)>>;
 
-impl Access {
+impl Identities {
     /// Never ends.
     pub(super) async fn keep_groups_fresh(self: Arc<Self>) {
         loop {
@@ -41,6 +43,7 @@ impl Access {
 
     fn pause(&self) -> Duration {
         let terms = self
+            .running
             .services()
             .providers
             .iter()
@@ -54,8 +57,8 @@ impl Access {
 
     /// Takes away groups that are older than they may be.
     async fn outdate_groups(&self, now: UnixTime) {
-        let services = self.services();
-        let mut old = self.known.identities();
+        let services = self.running.services();
+        let mut old = self.running.known().identities();
         old.retain(|(_, identity)| {
             refreshed_by(&services, identity)
                 .is_some_and(|(_, terms)| is_older(identity, terms.max_stale, now))
@@ -71,18 +74,17 @@ impl Access {
             if living(&nonce, &identity) {
                 self.outdate(nonce, terms, now).await;
             } else {
-                let one = self.asking.get_with(nonce, Arc::default);
-                let _one = one.lock().await;
+                let _one = self.records.lock(nonce).await;
                 // Nobody watches over it, so it must be looked at when it is used again.
-                self.known.forget_identity(&nonce);
+                self.running.known().forget_identity(&nonce);
             }
         }
     }
 
     /// Whose sessions go on, here or at an edge node that asks about them.
     fn watched(&self, now: UnixTime) -> impl Fn(&IdentityNonce, &Identity) -> bool {
-        let snapshot = self.snapshot();
-        let here = self.known.living(snapshot.revocations(), now);
+        let snapshot = self.running.snapshot();
+        let here = self.running.known().living(snapshot.revocations(), now);
         move |nonce, identity| {
             let elsewhere = self.asked_about.get(nonce).is_some_and(|until| now < until);
             let presented = Presented {
@@ -99,7 +101,7 @@ impl Access {
 
     /// Reads the groups again of everybody who has a living session and whose groups are due.
     async fn refresh_groups(self: Arc<Self>, now: UnixTime) {
-        let services = self.services();
+        let services = self.running.services();
         if services
             .providers
             .iter()
@@ -109,7 +111,7 @@ impl Access {
         }
         let living = self.watched(now);
         let mut due = People::new();
-        for (nonce, identity) in self.known.identities() {
+        for (nonce, identity) in self.running.known().identities() {
             let Some((provider, terms)) = refreshed_by(&services, &identity) else {
                 continue;
             };
@@ -126,7 +128,7 @@ impl Access {
             if looking.len() >= AT_ONCE {
                 looking.join_next().await;
             }
-            let (access, services) = (Arc::clone(&self), Arc::clone(&services));
+            let (identities, services) = (Arc::clone(&self), Arc::clone(&services));
             looking.spawn(async move {
                 let Some(provider) = services
                     .providers
@@ -147,7 +149,7 @@ impl Access {
                     true => Some(provider.look_up(&subject, now).await),
                     false => None,
                 };
-                access.learned(provider, &logins, looked, now).await;
+                identities.learned(provider, &logins, looked, now).await;
             });
         }
         while looking.join_next().await.is_some() {}
@@ -193,7 +195,7 @@ impl Access {
         identity: Arc<Identity>,
         now: UnixTime,
     ) -> Option<Arc<Identity>> {
-        let services = self.services();
+        let services = self.running.services();
         let Some((provider, terms)) = refreshed_by(&services, &identity) else {
             return Some(identity);
         };
@@ -223,9 +225,8 @@ impl Access {
     /// better.
     async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime) {
         // Whoever writes a record holds this, so that no change takes another back.
-        let one = self.asking.get_with(nonce, Arc::default);
-        let _one = one.lock().await;
-        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else {
+        let _one = self.records.lock(nonce).await;
+        let Some(IdentityState::Known(identity)) = self.running.known().identity(&nonce) else {
             return;
         };
         if identity.groups_seen.is_some_and(|seen| seen.at > asked) {
@@ -239,10 +240,15 @@ impl Access {
             );
         }
         let renewed = with_groups(&identity, groups, asked);
-        let until = identity.at.after(self.services().identity_lifetime);
-        if let Err(error) = self.update_record(nonce, Arc::clone(&renewed), until).await {
-            self.store_failed(&error);
-            self.known
+        let until = identity.at.after(self.running.services().identity_lifetime);
+        if let Err(error) = self
+            .records
+            .update(nonce, Arc::clone(&renewed), until)
+            .await
+        {
+            self.store.failed(&error);
+            self.running
+                .known()
                 .set_identity(nonce, IdentityState::Known(renewed));
         }
     }
@@ -250,9 +256,8 @@ impl Access {
     /// Groups that could not be read again stand until they are too old, and are unknown from then
     /// on.
     async fn outdate(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
-        let one = self.asking.get_with(nonce, Arc::default);
-        let _one = one.lock().await;
-        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else {
+        let _one = self.records.lock(nonce).await;
+        let Some(IdentityState::Known(identity)) = self.running.known().identity(&nonce) else {
             return;
         };
         if matches!(identity.groups, Groups::Known(_)) && is_older(&identity, terms.max_stale, now)
@@ -262,7 +267,7 @@ impl Access {
                 idp = &*identity.idp.id.0,
                 "the groups of somebody who is logged in are too old and so unknown"
             );
-            self.known.set_identity(
+            self.running.known().set_identity(
                 nonce,
                 IdentityState::Known(with_groups(&identity, Groups::Unknown, now)),
             );
@@ -276,8 +281,10 @@ impl Access {
         how: &'static str,
         now: UnixTime,
     ) {
-        self.end_sessions_whatever(nonce, identity, now).await;
-        self.signed_out_by_provider(identity, how);
+        self.revoker
+            .end_sessions_whatever(nonce, identity, now)
+            .await;
+        audit::signed_out_by_provider(identity, how);
     }
 }
 

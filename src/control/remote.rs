@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use moka::Entry;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::Access;
+use super::running::Running;
 use crate::cookie;
-use crate::engine::{IdentityState, IssuerKeys};
+use crate::engine::IssuerKeys;
+use crate::http_client::HttpClient;
 use crate::login::{Claim, Granted, Refused, ReturnTo};
 use crate::model::{
-    Aud, Email, FetchBudget, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret,
-    UnixTime, UserId, json,
+    Aud, Email, FetchBudget, Group, Groups, Identity, IdpId, IdpRef, Secret, UnixTime, UserId, json,
 };
 use crate::observe::metrics::{Fetch, metrics};
 use crate::token::KeySet;
@@ -36,16 +36,48 @@ pub struct RemoteTeam {
     pub max_stale: Duration,
 }
 
-impl Access {
-    /// Fetches the keys of a remote team: one fetch at a time, and no more than the budget allows.
-    /// On failure the last good ones stay until their bound.
-    pub(super) async fn refresh_remote_keys(&self) {
-        let Some(remote) = self.services().remote.clone() else {
-            return;
-        };
-        let issuer = self.snapshot().issuer().to_owned();
+/// A team that signs its tokens elsewhere.
+pub(crate) struct RemoteIssuer {
+    running: Arc<Running>,
+    http: HttpClient,
+    team: ArcSwap<RemoteTeam>,
+    /// The last JWKS, for our own `certs`.
+    jwks: ArcSwapOption<Bytes>,
+    fetching: tokio::sync::Mutex<FetchBudget>,
+}
+
+impl RemoteIssuer {
+    pub(super) fn new(running: Arc<Running>, http: HttpClient, team: RemoteTeam) -> Self {
+        Self {
+            running,
+            http,
+            team: ArcSwap::from_pointee(team),
+            jwks: ArcSwapOption::new(None),
+            fetching: tokio::sync::Mutex::new(FetchBudget::new(COOLDOWN, Instant::now())),
+        }
+    }
+
+    /// Returns the addresses and terms of the team.
+    pub(super) fn team(&self) -> Arc<RemoteTeam> {
+        self.team.load_full()
+    }
+
+    pub(super) fn replace(&self, team: RemoteTeam) {
+        self.team.store(Arc::new(team));
+    }
+
+    /// Returns the last JWKS, if one was fetched.
+    pub(super) fn jwks(&self) -> Option<Bytes> {
+        self.jwks.load().as_ref().map(|jwks| (**jwks).clone())
+    }
+
+    /// Fetches the team's keys: one fetch at a time, and no more than the budget allows. On failure
+    /// the last good ones stay until their bound.
+    pub(super) async fn refresh_keys(&self) {
+        let (team, known) = (self.team(), self.running.known());
+        let issuer = self.running.snapshot().issuer().to_owned();
         let mut budget = self.fetching.lock().await;
-        let last = self.known.keys(&issuer);
+        let last = known.keys(&issuer);
         if last
             .as_ref()
             .is_some_and(|last| UnixTime::now() < last.retry_from)
@@ -61,7 +93,7 @@ impl Access {
             // The clock was set forward.
             if let Some(last) = last {
                 let (keys, good_until) = (last.keys.clone(), last.good_until);
-                self.known.set_keys(
+                known.set_keys(
                     &issuer,
                     IssuerKeys {
                         keys,
@@ -72,7 +104,7 @@ impl Access {
             }
             return;
         }
-        let fetched = self.fetch_keys(&remote.certs_url).await;
+        let fetched = self.fetch_keys(&team.certs_url).await;
         let now = UnixTime::now();
         let outcome = match &fetched {
             Ok(_) => Fetch::Success,
@@ -82,15 +114,15 @@ impl Access {
         let retry_from = retry_from(&mut budget);
         let keys = match fetched {
             Ok((keys, document)) => {
-                self.remote_jwks.store(Some(Arc::new(document)));
+                self.jwks.store(Some(Arc::new(document)));
                 IssuerKeys {
                     keys: Some(keys),
-                    good_until: now.after(remote.max_stale),
+                    good_until: now.after(team.max_stale),
                     retry_from,
                 }
             }
             Err((_, error)) => {
-                tracing::warn!(url = %remote.certs_url, error, "the team's keys could not be fetched");
+                tracing::warn!(url = %team.certs_url, error, "the team's keys could not be fetched");
                 let (keys, good_until) = last.map_or((None, UnixTime(0)), |last| {
                     (last.keys.clone(), last.good_until)
                 });
@@ -101,7 +133,7 @@ impl Access {
                 }
             }
         };
-        self.known.set_keys(&issuer, keys);
+        known.set_keys(&issuer, keys);
     }
 
     async fn fetch_keys(&self, url: &Url) -> Result<(KeySet, Bytes), (Fetch, String)> {
@@ -120,84 +152,9 @@ impl Access {
         }
     }
 
-    /// Learns the identity behind a token: from the store, or from the team that signed it, which
-    /// wants to see the token.
-    pub(crate) async fn learn_identity(
-        &self,
-        nonce: IdentityNonce,
-        issued: UnixTime,
-        token: &Secret,
-    ) {
-        let one = self.asking.get_with(nonce, Arc::default);
-        let _one = one.lock().await;
-        let now = UnixTime::now();
-        let last = self.known.identity(&nonce);
-        match &last {
-            Some(IdentityState::Known(_) | IdentityState::Missing) => return,
-            Some(
-                IdentityState::Borrowed { recheck: until, .. }
-                | IdentityState::Unavailable { retry_from: until },
-            ) if now < *until => {
-                return;
-            }
-            Some(IdentityState::Refused {
-                issued: refused,
-                recheck,
-            }) if issued <= *refused && now < *recheck => return,
-            _ => {}
-        }
-        let Some(remote) = self.services().remote.clone() else {
-            // What went wrong is known to the engine and written down.
-            let _ = self.identity(nonce, now).await;
-            return;
-        };
-        let state = match self.ask_identity(&remote.identity_url, token, now).await {
-            Ok(Some(identity)) => IdentityState::Borrowed {
-                identity: Arc::new(identity),
-                recheck: now.after(ASK_AGAIN),
-            },
-            Ok(None) => {
-                let issued = match last {
-                    Some(IdentityState::Refused { issued: before, .. }) => issued.max(before),
-                    _ => issued,
-                };
-                IdentityState::Refused {
-                    issued,
-                    recheck: now.after(ASK_AGAIN),
-                }
-            }
-            Err(error) => {
-                tracing::warn!(url = %remote.identity_url, error, "an identity could not be learned");
-                let recheck = now.after(RETRY_IDENTITY);
-                match last {
-                    // The last answer stays until its bound.
-                    Some(IdentityState::Borrowed { identity, .. })
-                        if now.since(identity.at) < remote.max_stale =>
-                    {
-                        IdentityState::Borrowed { identity, recheck }
-                    }
-                    _ => IdentityState::Unavailable {
-                        retry_from: recheck,
-                    },
-                }
-            }
-        };
-        self.known.set_identity(nonce, state);
-    }
-
-    /// Somebody asks who is behind a session, as edge nodes do: it lives there until it ends.
-    pub(crate) fn ask_about(&self, nonce: IdentityNonce, until: UnixTime) {
-        let later = |before: Option<Entry<_, UnixTime>>| {
-            before.map_or(until, |before| until.max(before.into_value()))
-        };
-        self.asked_about.entry(nonce).and_upsert_with(later);
-    }
-
     /// Has the team say what a hand-over that a browser brought to this node is worth.
-    pub(crate) async fn redeem_remotely(&self, claim: &Claim<'_>) -> Result<Granted, Refused> {
-        let Some(remote) = self.services().remote.clone() else {
-            return Err(Refused::Invalid);
-        };
+    pub(crate) async fn redeem(&self, claim: &Claim<'_>) -> Result<Granted, Refused> {
+        let team = self.team();
         let form = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("nonce", claim.nonce)
             .append_pair("state", claim.state)
@@ -208,10 +165,10 @@ impl Access {
         let headers = [(header::CONTENT_TYPE, kind)].into_iter().collect();
         let answer = self
             .http
-            .post(&remote.authorized_url, headers, form.into(), MAX_DOCUMENT)
+            .post(&team.authorized_url, headers, form.into(), MAX_DOCUMENT)
             .await;
         let answer = answer.map_err(|error| {
-            tracing::warn!(url = %remote.authorized_url, error = crate::model::chain(&error), "a hand-over could not be redeemed");
+            tracing::warn!(url = %team.authorized_url, error = crate::model::chain(&error), "a hand-over could not be redeemed");
             Refused::Unavailable
         })?;
         #[derive(Deserialize)]
@@ -241,9 +198,9 @@ impl Access {
         }
     }
 
-    async fn ask_identity(
+    /// Fetches the identity behind a token, which the team requires; `None` if it rejects it.
+    pub(super) async fn identity(
         &self,
-        url: &Url,
         token: &Secret,
         now: UnixTime,
     ) -> Result<Option<Identity>, String> {
@@ -253,7 +210,7 @@ impl Access {
         let headers = [(header::COOKIE, cookie)].into_iter().collect();
         let response = self
             .http
-            .get(url, headers, MAX_DOCUMENT)
+            .get(&self.team().identity_url, headers, MAX_DOCUMENT)
             .await
             .map_err(|error| crate::model::chain(&error))?;
         match response.status {
@@ -365,12 +322,8 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
 
 const MAX_DOCUMENT: usize = 256 * 1024;
 /// Tokens that no known key signed cause two fetches at once, and then one in this time.
-pub(super) const COOLDOWN: Duration = Duration::from_secs(30);
+const COOLDOWN: Duration = Duration::from_secs(30);
 const AFTER_A_FETCH: Duration = Duration::from_secs(1);
-const RETRY_IDENTITY: Duration = Duration::from_secs(2);
-/// How late it is noticed here that the team ended a login, and how often the team is shown a token
-/// that it did not take.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {

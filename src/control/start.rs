@@ -63,7 +63,7 @@ pub enum ControlError {
     #[error("the control runtime cannot be made")]
     Runtime(#[source] std::io::Error),
     /// Outgoing connections.
-    #[error("the HTTP client cannot be made")]
+    #[error("the HTTP client could not be created")]
     Http(#[from] RootsError),
     /// What the configuration says cannot be put together.
     #[error("the configuration cannot be run")]
@@ -192,7 +192,7 @@ impl Control {
                 )
                 .await
             };
-            watch_configuration(&file, || access.services().watched.clone(), changed).await;
+            watch_configuration(&file, || access.running.services().watched.clone(), changed).await;
         });
     }
 
@@ -234,6 +234,7 @@ async fn reload(
         tracing::warn!("{warning}");
     }
     if access
+        .running
         .services()
         .remote
         .as_ref()
@@ -247,7 +248,7 @@ async fn reload(
         return;
     }
     let made = origins.origins(&loaded.config, background).await;
-    let known = Arc::clone(access.snapshot().known());
+    let known = Arc::clone(access.running.known());
     match compile(
         &loaded.config,
         access.next_generation(),

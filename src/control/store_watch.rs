@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Access;
 use crate::model::{UnixTime, chain};
 use crate::observe::metrics::metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Maintenance, Store, StoreError};
 
 /// The store's time as it was last read, and how often in a row a probe has failed.
 #[derive(Debug, Default)]
@@ -24,7 +23,7 @@ pub(super) struct StoreWatch {
 
 impl StoreWatch {
     /// Reads the store's time. If that fails, nothing counts as old until it succeeds.
-    pub(super) async fn start(store: &dyn Store, now: UnixTime) -> Self {
+    pub(super) async fn start(store: &dyn Maintenance, now: UnixTime) -> Self {
         let watch = Self::default();
         if let Err(error) = watch.advance(store, now).await {
             tracing::error!(
@@ -43,7 +42,7 @@ impl StoreWatch {
     /// Advances the store's time towards the clock.
     pub(super) async fn advance(
         &self,
-        store: &dyn Store,
+        store: &dyn Maintenance,
         now: UnixTime,
     ) -> Result<UnixTime, StoreError> {
         let time = store.advance_clock(now).await?;
@@ -65,16 +64,52 @@ impl StoreWatch {
     }
 }
 
-impl Access {
+/// The store, with its health and its time.
+pub(super) struct WatchedStore {
+    store: Arc<dyn Store>,
+    watch: StoreWatch,
+}
+
+impl std::ops::Deref for WatchedStore {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+impl WatchedStore {
+    pub(super) async fn start(store: Arc<dyn Store>, now: UnixTime) -> Self {
+        let watch = StoreWatch::start(&*store, now).await;
+        Self { store, watch }
+    }
+
+    /// The store's own time, which is never later than the clock was when it was read.
+    pub(super) fn time(&self) -> UnixTime {
+        self.watch.time()
+    }
+
+    /// Advances the store's time towards the clock.
+    pub(super) async fn advance(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
+        self.watch.advance(&*self.store, now).await
+    }
+
+    /// Logs and counts an error of the store.
+    pub(super) fn failed(&self, error: &StoreError) {
+        metrics().store_error(error);
+        self.show_health();
+        tracing::error!(error = %chain(error), "the store did not answer");
+    }
+
     /// Probes the store with a write: on every call while the store takes none, else on every
     /// third. Logs at once and then once a minute while it does not.
-    pub(super) async fn watch_store(&self) {
-        let round = self.store_watch.rounds.fetch_add(1, Ordering::Relaxed);
+    pub(super) async fn check_health(&self) {
+        let round = self.watch.rounds.fetch_add(1, Ordering::Relaxed);
         if self.store.write_failure().is_none() && !round.is_multiple_of(PROBE_EVERY) {
-            return self.show_store_health();
+            return self.show_health();
         }
         let probed = self.store.probe().await;
-        let failures = &self.store_watch.failures;
+        let failures = &self.watch.failures;
         match probed {
             Ok(()) => {
                 if failures.swap(0, Ordering::Relaxed) > 0 {
@@ -94,16 +129,16 @@ impl Access {
                 }
             }
         }
-        self.show_store_health();
+        self.show_health();
     }
 
     /// Returns the cause if the last write to the store failed. Logins and logouts fail then;
     /// sessions go on.
-    pub fn store_write_failure(&self) -> Option<Arc<str>> {
+    pub(super) fn write_failure(&self) -> Option<Arc<str>> {
         self.store.write_failure()
     }
 
-    pub(super) fn show_store_health(&self) {
+    fn show_health(&self) {
         metrics().store_writable(self.store.write_failure().is_none());
     }
 }

@@ -6,7 +6,7 @@ use notify::Watcher as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Access, SigningKeys, Vital, signing_keys};
+use super::{Access, Vital, signing_keys};
 use crate::model::UnixTime;
 
 /// The refresh tasks; they end when this is dropped.
@@ -18,31 +18,27 @@ impl Tasks {
     pub fn spawn(access: &Arc<Access>, vital: &Vital) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(every(TAIL_EVERY, access, |access| async move {
-            match access.tail_revocations(UnixTime::now()).await {
+            let revoker = &access.logins.revoker;
+            match revoker.tail_revocations(UnixTime::now()).await {
                 // That logs itself what it could not do.
-                Ok(()) => drop(access.persist_revocations().await),
-                Err(error) => access.store_failed(&error),
+                Ok(()) => drop(revoker.persist_revocations().await),
+                Err(error) => access.logins.store.failed(&error),
             }
         }));
-        tasks.spawn(every(
-            signing_keys::CHECK_EVERY,
-            access,
-            |access| async move { access.rotate_signing_keys().await },
-        ));
-        tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move {
-            access.refresh_remote_keys().await
+        tasks.spawn(every(KEYS_EVERY, access, |access| async move {
+            access.issuer.keep_keys_fresh().await
         }));
         tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move {
-            access.look_at_countries().await
+            check_countries(&access).await
         }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move {
-            access.prune(UnixTime::now()).await
+            access.logins.revoker.prune(UnixTime::now()).await
         }));
         tasks.spawn(every(WATCH_EVERY, access, |access| async move {
-            access.watch_store().await
+            access.logins.store.check_health().await
         }));
-        tasks.spawn(Arc::clone(access).keep_groups_fresh());
-        tasks.spawn(Arc::clone(access).keep_groups_no_longer());
+        tasks.spawn(Arc::clone(&access.identities).keep_groups_fresh());
+        tasks.spawn(Arc::clone(&access.identities).keep_groups_no_longer());
         let mut supervisor = JoinSet::new();
         let running = vital.watch("control");
         supervisor.spawn(async move {
@@ -68,60 +64,14 @@ fn every<F: Future<Output = ()> + Send>(
     }
 }
 
-impl Access {
-    async fn rotate_signing_keys(&self) {
-        let services = self.services();
-        if services.remote.is_some() {
-            return;
-        }
-        let now = UnixTime::now();
-        match SigningKeys::load_or_create(
-            &*self.store,
-            services.token_lifetime,
-            now,
-            self.store_watch.time(),
-        )
-        .await
-        {
-            Ok(keys) => {
-                if let Err(error) = self.publish_signing_keys(Arc::new(keys)) {
-                    tracing::error!(%error, "the signing keys could not be published");
-                }
-            }
-            Err(error) => {
-                tracing::error!(
-                    error = crate::model::chain(&error),
-                    "the signing keys could not be refreshed"
-                )
-            }
-        }
-    }
-
-    async fn look_at_countries(&self) {
-        let Some(countries) = self.services().countries.clone() else {
-            return;
-        };
-        let looked = tokio::task::spawn_blocking(move || countries.look());
-        if let Err(error) = looked.await {
-            tracing::error!(%error, "the running database of countries stays");
-        }
-    }
-
-    /// Deletes what is over by the store's own time, which one wrong reading of the clock does not
-    /// change much.
-    pub(super) async fn prune(&self, now: UnixTime) {
-        let time = match self.store_watch.advance(&*self.store, now).await {
-            Ok(time) => time,
-            Err(error) => return self.store_failed(&error),
-        };
-        self.publisher.forget(&self.snapshot, time);
-        loop {
-            match self.store.prune(time).await {
-                Ok(pruned) if pruned.is_full() => {}
-                Ok(_) => return,
-                Err(error) => return self.store_failed(&error),
-            }
-        }
+/// Reads the database of countries again if its file changed.
+async fn check_countries(access: &Access) {
+    let Some(countries) = access.running.services().countries.clone() else {
+        return;
+    };
+    let looked = tokio::task::spawn_blocking(move || countries.look());
+    if let Err(error) = looked.await {
+        tracing::error!(%error, "the running database of countries stays");
     }
 }
 
@@ -201,7 +151,8 @@ fn watch(
 
 /// How late another process's logout may take effect here.
 const TAIL_EVERY: Duration = Duration::from_millis(500);
-const REMOTE_KEYS_EVERY: Duration = Duration::from_secs(300);
+/// The period of both the rotation of our own keys and the fetch of a remote team's.
+const KEYS_EVERY: Duration = signing_keys::CHECK_EVERY;
 /// How late a new database of countries may be used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
 /// How late it is noticed that the store takes writes again; that it takes none is noticed within

@@ -1,27 +1,24 @@
 //! The tokens that this team signs: the organisation's, for the team domain, each application's,
 //! and what origins are told of programs.
 
-use std::time::Duration;
-
 use http::HeaderValue;
-use serde::Serialize;
 
-use super::Access;
-use super::access::{Login, organisation_aud};
 use super::documents::{account_id, country, document};
+use super::sessions::{Login, Sessions};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
+use crate::login::organisation_aud;
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
 use crate::policy::Truth;
 use crate::session::Presented;
 use crate::store::StoreError;
-use crate::token::{Claims, Kind, OrganisationClaims, ServiceClaims};
+use crate::token::{Claims, Kind, OrganisationClaims};
 
-impl Access {
+impl Sessions {
     /// Returns the organisation session as a cookie for the team domain (`docs/wire.md` 5.4);
     /// `None` if it cannot be signed.
     pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
-        let snapshot = self.snapshot();
+        let snapshot = self.running.snapshot();
         let aud = organisation_aud(&snapshot);
         let claims = claims(
             &snapshot,
@@ -37,7 +34,7 @@ impl Access {
             document(&login.identity, &snapshot),
         );
         let token = |identity| {
-            self.sign(&OrganisationClaims {
+            self.issuer.sign(&OrganisationClaims {
                 claims: &claims,
                 account_id: &account_id,
                 identity,
@@ -74,10 +71,10 @@ impl Access {
         expires: UnixTime,
         now: UnixTime,
     ) -> Result<Option<String>, StoreError> {
-        let Some(identity) = self.identity(nonce, now).await? else {
+        let Some(identity) = self.identities.identity(nonce, now).await? else {
             return Ok(None);
         };
-        let snapshot = self.snapshot();
+        let snapshot = self.running.snapshot();
         let presented = Presented {
             nonce: Some(nonce),
             user: &identity.user,
@@ -88,7 +85,7 @@ impl Access {
         if snapshot.revocations().cover(presented) != Truth::False {
             return Ok(None);
         }
-        Ok(self.sign(&claims(
+        Ok(self.issuer.sign(&claims(
             &snapshot,
             Kind::App,
             application.aud(),
@@ -97,45 +94,6 @@ impl Access {
             expires,
             now,
         )))
-    }
-
-    /// Signs the assertion that tells an origin which service client a request is from
-    /// (`docs/wire.md` 5.3). Concurrent requests share one signature. A node without signing keys
-    /// signs none, so it admits no such service client.
-    pub(super) async fn assert_program(&self, aud: &Aud, common_name: &str, expires: UnixTime) {
-        let _one = self.asserting.lock().await;
-        let (snapshot, now, of) = (self.snapshot(), UnixTime::now(), (aud, common_name));
-        if self.known.has_assertion(snapshot.issuer(), of, now) {
-            return;
-        }
-        let claims = ServiceClaims {
-            iss: snapshot.issuer(),
-            aud: [aud.as_str()],
-            exp: expires,
-            iat: now,
-            kind: Kind::App,
-            common_name,
-            sub: "",
-        };
-        let Some(token) = self
-            .sign(&claims)
-            .and_then(|token| HeaderValue::try_from(token).ok())
-        else {
-            return;
-        };
-        // Early enough that an origin which takes its time does not find it too old.
-        let margin = (expires.since(now) / 4).min(RENEW_BEFORE);
-        let renew_from = UnixTime(expires.0.saturating_sub(margin.as_secs()));
-        self.known
-            .set_assertion(snapshot.issuer(), of, token, renew_from);
-    }
-
-    fn sign(&self, claims: &impl Serialize) -> Option<String> {
-        let signing = self.signing.load_full()?;
-        signing
-            .sign(claims)
-            .map_err(|error| tracing::error!(%error, "a token could not be signed"))
-            .ok()
     }
 }
 
@@ -165,8 +123,6 @@ fn claims(
             .filter(|claims| !claims.is_empty()),
     }
 }
-
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
 
 /// Beside five logins under way, what servers on the way take as one header.
 const MAX_ORGANISATION_TOKEN: usize = 3 * 1024;

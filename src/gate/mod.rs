@@ -21,13 +21,12 @@ pub(crate) use self::responses::retry;
 pub(crate) use self::running::Standing;
 use crate::control::Access;
 use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
-use crate::login;
-use crate::login::PortalRequest;
+use crate::login::{self, HostRole, LoginUrl, PortalRequest};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::Outcome;
 use crate::observe::metrics::{self, metrics};
 use crate::pages::{ErrorPage, answer};
-use crate::portal;
+use crate::portal::{self, LoginRequired};
 
 /// The Access check.
 #[derive(Clone, Debug)]
@@ -109,7 +108,7 @@ impl Gate {
         now: UnixTime,
         learned: &[Need],
     ) -> Result<Reply, Need> {
-        let snapshot = self.access.running();
+        let snapshot = self.access.running.load();
         Ok(match decide(&snapshot, request, now) {
             Decision::Forward(permit) => self.forward(&snapshot, request, permit),
             Decision::Resolve(need) if learned.len() < MAX_NEEDS && !learned.contains(&need) => {
@@ -117,7 +116,11 @@ impl Gate {
             }
             Decision::Handle { endpoint, on_team } => Reply::Portal(Box::new(PortalRequest {
                 endpoint,
-                on_team,
+                host_role: if on_team {
+                    HostRole::Team
+                } else {
+                    HostRole::Application
+                },
                 method: request.method.clone(),
                 host: request.authority.host.to_string(),
                 path: request.path.normalized().into_owned(),
@@ -147,7 +150,7 @@ impl Gate {
     }
 
     fn forward(&self, snapshot: &Snapshot, request: &RequestView<'_>, permit: Permit) -> Reply {
-        let is_sampled = permit.is_authenticated() && self.access.samples();
+        let is_sampled = permit.is_authenticated() && self.access.running.samples();
         let id = audit::forwarded(snapshot, request, &permit, is_sampled);
         let plain_http = snapshot.team().plain_http;
         match rewritten(request, snapshot.team().port.is_none()) {
@@ -177,7 +180,14 @@ impl Gate {
         match decision {
             Decision::LogIn(challenge) => {
                 audit::challenged(snapshot, &challenge, request, id);
-                login::respond(team, &challenge, request, id, now)
+                LoginRequired {
+                    team,
+                    challenge: &challenge,
+                    request,
+                    id,
+                    now,
+                }
+                .respond()
             }
             Decision::Deny(refusal) => {
                 audit::refused(
@@ -220,7 +230,7 @@ impl Gate {
     /// Refuses a request that could not be read.
     pub(crate) fn reject(&self, reason: Reason, request: &Malformed<'_>) -> Reply {
         let id = RequestId::random();
-        audit::malformed(&self.access.running(), reason, request, id);
+        audit::malformed(&self.access.running.load(), reason, request, id);
         let style = Style::asked(request.method, request.headers);
         Reply::Respond(self.refused(reason, style, id), id)
     }
@@ -239,7 +249,7 @@ impl Gate {
             .and_then(|forwarded| forwarded.id)
             .unwrap_or_else(RequestId::random);
         let permitted = forwarded.map(|forwarded| &forwarded.permit).zip(request);
-        audit::refused_later(&self.access.running(), permitted, reason, id);
+        audit::refused_later(&self.access.running.load(), permitted, reason, id);
         id
     }
 
@@ -274,12 +284,12 @@ impl Gate {
 
     /// Returns the response to a refused request, with the team's support.
     pub(crate) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
-        responses::refused(reason, style, id, self.access.running().team())
+        responses::refused(reason, style, id, self.access.running.load().team())
     }
 
     /// Returns the response that tells of an error, with the team's support.
     pub(crate) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        responses::told(page, style, self.access.running().team())
+        responses::told(page, style, self.access.running.load().team())
     }
 }
 
@@ -326,14 +336,14 @@ fn login_again(
     let to = login::ReturnTo::parse(request.path.as_str());
     let host = request.authority.host.as_ref();
     let session = login::AppSession::of(request.headers);
-    login::login_url(
-        snapshot.team(),
+    LoginUrl {
+        team: snapshot.team(),
         application,
         host,
-        &to,
-        session.as_ref(),
-        now,
-    )
+        to: &to,
+        app_session: session.as_ref(),
+    }
+    .build(now)
 }
 
 /// Keys, an assertion, and the records of a few logins.

@@ -41,7 +41,7 @@ impl Gate {
         permit: &Permit,
     ) -> Result<Standing, Need> {
         Ok(
-            match decide(&self.access.running(), request, UnixTime::now()) {
+            match decide(&self.access.running.load(), request, UnixTime::now()) {
                 Decision::Forward(now) if now.application().aud() == permit.application().aud() => {
                     Standing::Allowed
                 }
@@ -72,7 +72,7 @@ impl Gate {
         id: Option<RequestId>,
     ) -> RequestId {
         let id = id.unwrap_or_else(RequestId::random);
-        audit::cut(&self.access.running(), request, permit, reason, id);
+        audit::cut(&self.access.running.load(), request, permit, reason, id);
         id
     }
 }

@@ -1,10 +1,10 @@
-//! Which country an address is in, as a database in MaxMind's format says that the operator
-//! provides.
+//! The country of an IP address, from a database in MaxMind's format that the operator provides.
 //!
-//! Decides whether a file is such a database. Trusts it for what it says of countries and for
-//! nothing else: whatever its bytes are, a look-up ends, takes little and gives a country or none.
-//! Never guesses: where the address is not in it, where its record is damaged or names no country,
-//! the country is unknown; where a network is registered says nothing of where it is.
+//! Decides whether a file is such a database. Trusts its countries and nothing else: whatever the
+//! bytes of the file are, a lookup ends, costs little and returns a country or none. Never guesses:
+//! the country is unknown if the address is not listed, or if its record is damaged or names no
+//! country. The country in which a network is registered is ignored, because the network may be
+//! used elsewhere.
 
 use std::net::IpAddr;
 
@@ -13,20 +13,20 @@ use thiserror::Error;
 
 use crate::policy::{Countries, Country};
 
-/// Larger files are no database of countries, or of cities. In bytes.
+/// The maximum size of a file, in bytes. Databases of countries and of cities are smaller.
 pub const LARGEST: u64 = 1 << 30;
 
-/// A database, in memory as a whole.
+/// A database, completely in memory.
 pub struct Database(Reader<Vec<u8>>);
 
-/// Why there is no database in a file.
+/// The reason why a file is not a usable database.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
-    /// Not in MaxMind's format, or damaged, or cut off.
+    /// Not in MaxMind's format, damaged or truncated.
     #[error("it is not a database in MaxMind's format, or a damaged one: {0}")]
     Damaged(MaxMindDbError),
-    /// One of something else, such as autonomous systems.
-    #[error("it is a `{0}` database, which knows no countries; a Country or City database does")]
+    /// A database of something else, such as autonomous systems.
+    #[error("it is a `{0}` database, which has no countries; use a Country or City database")]
     Other(String),
 }
 
@@ -34,13 +34,12 @@ impl Database {
     /// Reads a database from the bytes of a file.
     ///
     /// # Errors
-    /// Where they are none, or one in which no country is found. Not every record is looked at: one
-    /// that is damaged is found when its addresses are looked up, and then they are in no country
-    /// that is known.
+    /// If it is not a database, or if it contains no countries. Not every record is checked here: a
+    /// damaged record is detected during a lookup, and its addresses then have no country.
     pub fn new(bytes: Vec<u8>) -> Result<Self, DatabaseError> {
         let reader = Reader::from_source(bytes).map_err(DatabaseError::Damaged)?;
-        // Leaves without data count too, so that the search ends after that many steps whatever the
-        // tree is.
+        // Networks without data count as well, so the search ends after this many steps for any
+        // tree.
         let networks = reader.networks(WithinOptions::default().include_networks_without_data());
         let mut known = false;
         for network in networks
@@ -62,7 +61,7 @@ impl Database {
         }
     }
 
-    /// What it calls itself, such as `GeoLite2-Country`.
+    /// Returns the type that the database states, such as `GeoLite2-Country`.
     pub fn kind(&self) -> &str {
         &self.0.metadata().database_type
     }
@@ -89,7 +88,7 @@ impl std::fmt::Debug for Database {
 const COUNTRY: [PathElement<'static>; 2] =
     [PathElement::Key("country"), PathElement::Key("iso_code")];
 
-/// In a database of countries or cities the first networks have one.
+/// In a database of countries or cities, one of the first networks has a country.
 const MOST_LOOKED_AT: usize = 100_000;
 
 #[cfg(test)]
@@ -116,13 +115,13 @@ mod tests {
             ("192.0.2.129", Some("AT")),
             ("198.51.100.1", Some("US")),
             ("2001:db8:1::9", Some("JP")),
-            // Registered somewhere, named without a code, with a number for one, with three
+            // Registered only; named without a code; with a number as code; with a code of three
             // letters.
             ("198.51.100.65", None),
             ("198.51.100.129", None),
             ("198.51.100.193", None),
             ("198.51.100.225", None),
-            // Not in it.
+            // Not listed.
             ("203.0.113.1", None),
             ("10.0.0.1", None),
             ("127.0.0.1", None),
@@ -158,7 +157,7 @@ mod tests {
         let error = |bytes: &[u8]| Database::new(bytes.to_vec()).unwrap_err().to_string();
         assert_eq!(
             error(ASN),
-            "it is a `Test-ASN` database, which knows no countries; a Country or City database does"
+            "it is a `Test-ASN` database, which has no countries; use a Country or City database"
         );
         let mut html = b"<html>".repeat(1000);
         assert!(error(b"").contains("damaged") && error(&html).contains("damaged"));
@@ -172,8 +171,8 @@ mod tests {
         }
     }
 
-    /// No byte of a file, and no two, make a look-up panic, hang or take memory: whoever made the
-    /// file is not asked for care.
+    /// Modified bytes never make a lookup panic, hang or allocate: the author of the file is not
+    /// trusted.
     #[test]
     fn flipped_bytes_give_a_country_or_none() {
         let addresses = [
@@ -204,7 +203,7 @@ mod tests {
                 let mut bytes = COUNTRIES.to_vec();
                 bytes[at] ^= flip;
                 try_one(bytes.clone());
-                // A second one far away, always the same for the same first.
+                // A second byte far away, always the same for the same first one.
                 let other = (at * 7919 + 13 * usize::from(flip)) % bytes.len();
                 bytes[other] ^= 0x5a;
                 try_one(bytes);
@@ -217,7 +216,8 @@ mod tests {
     #[test]
     fn a_tree_that_runs_in_circles_ends() {
         let mut bytes = COUNTRIES.to_vec();
-        // Every record leads back to the first node: 24 bits each, so that all of the tree is zero.
+        // Every record refers back to the first node: records have 24 bits, so the whole tree is
+        // zero.
         let tree = bytes.windows(16).position(|w| w == [0; 16]).unwrap();
         bytes[..tree].fill(0);
         let found = Database::new(bytes);

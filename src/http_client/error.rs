@@ -7,14 +7,14 @@ use thiserror::Error;
 
 use super::Proxy;
 
-/// Why there is no answer. Names the host and never the rest of the address, where codes and tokens
-/// may stand.
+/// The reason why a call failed. It names the host, but never the rest of the URL, which may
+/// contain codes and tokens.
 #[derive(Clone, Debug, Error)]
 pub enum HttpError {
-    /// Not an `http` or `https` address, or one that cannot be sent.
-    #[error("`{host}` cannot be called: the address or a header is malformed")]
+    /// Not an `http` or `https` URL, or one that cannot be sent.
+    #[error("cannot call `{host}`: the URL or a header is malformed")]
     Url {
-        /// The host, as far as there is one.
+        /// The host, if there is one.
         host: Box<str>,
     },
     /// The name has no address.
@@ -22,83 +22,83 @@ pub enum HttpError {
     Resolve {
         /// The host.
         host: Box<str>,
-        /// What the resolver said.
+        /// The resolver's error.
         #[source]
         source: Arc<reqwest::Error>,
     },
-    /// No connection.
-    #[error("`{host}` could not be connected to")]
+    /// There is no connection.
+    #[error("could not connect to `{host}`")]
     Connect {
         /// The host.
         host: Box<str>,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         source: Arc<reqwest::Error>,
     },
-    /// No way through the proxy.
-    #[error("`{host}` could not be reached through the proxy `{proxy}`")]
+    /// The proxy does not lead to the host.
+    #[error("could not reach `{host}` through the proxy `{proxy}`")]
     Proxy {
         /// The host.
         host: Box<str>,
         /// The proxy, without credentials.
         proxy: Box<str>,
-        /// The answer of the proxy, or the operating system's.
+        /// The error of the proxy or of the operating system.
         #[source]
         source: Arc<reqwest::Error>,
     },
-    /// No TLS, most often a certificate that no root of ours signed.
-    #[error("`{host}` could not be connected to over TLS{}: {reason}", through(.proxy.as_deref()))]
+    /// TLS failed, usually because no trusted root signed the certificate.
+    #[error("could not connect to `{host}` over TLS{}: {reason}", through(.proxy.as_deref()))]
     Tls {
         /// The host.
         host: Box<str>,
-        /// The proxy, without credentials. If it is reached over TLS itself, the reason may be
-        /// about it.
+        /// The proxy, without credentials. If the proxy itself is reached over TLS, the reason may
+        /// be about it.
         proxy: Option<Box<str>>,
-        /// What TLS said.
+        /// The TLS error.
         reason: Box<str>,
-        /// The chain.
+        /// The error chain.
         #[source]
         source: Arc<reqwest::Error>,
     },
-    /// It took too long.
+    /// A time limit was exceeded.
     #[error("`{host}` took too long to {step}{}", through(.proxy.as_deref()))]
     Timeout {
         /// The host.
         host: Box<str>,
         /// The proxy, without credentials.
         proxy: Option<Box<str>>,
-        /// To do what.
+        /// The step in progress.
         step: Step,
     },
-    /// The answer is longer than the limit.
-    #[error("`{host}` answered with more than {limit} bytes")]
+    /// The response exceeds the size limit.
+    #[error("`{host}` sent more than {limit} bytes")]
     TooLarge {
         /// The host.
         host: Box<str>,
-        /// In bytes.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// What came is not HTTP, or it ended too soon.
+    /// The response is not HTTP, or is incomplete.
     #[error("`{host}` failed to {step}")]
     Protocol {
         /// The host.
         host: Box<str>,
-        /// To do what.
+        /// The step in progress.
         step: Step,
-        /// What was wrong with it.
+        /// The protocol error.
         #[source]
         source: Arc<reqwest::Error>,
     },
 }
 
-/// How far a call came.
+/// The steps of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Until there is a connection.
+    /// Establishing the connection.
     Connect,
-    /// Until there are headers.
+    /// Waiting for the response headers.
     Answer,
-    /// Until the last byte.
+    /// Reading the response body.
     Body,
 }
 
@@ -107,13 +107,13 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Connect => "accept a connection",
             Self::Answer => "answer",
-            Self::Body => "send its whole answer",
+            Self::Body => "send its whole response",
         })
     }
 }
 
 impl HttpError {
-    /// What an operator can do about it, where there is something.
+    /// Returns a remedy for the operator, if there is one.
     pub const fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::Url { .. } | Self::TooLarge { .. } => return None,
@@ -126,8 +126,8 @@ impl HttpError {
                 proxy: None,
                 ..
             } => {
-                "let this machine connect there: check the port, firewalls and routes; if a proxy leads there, name it in \
-                 `HTTPS_PROXY` or as `https_proxy` under `[outgoing]`"
+                "check the port, firewalls and routes to this host; if a proxy leads there, name it in `HTTPS_PROXY` \
+                 or as `https_proxy` under `[outgoing]`"
             }
             Self::Proxy { .. }
             | Self::Timeout {
@@ -135,25 +135,28 @@ impl HttpError {
                 proxy: Some(_),
                 ..
             } => {
-                "check that the proxy listens at that address and lets this machine `CONNECT` to the host and its port; its \
-                 credentials are `https_proxy_credentials`, or stand in `HTTPS_PROXY`. What needs no proxy belongs into `no_proxy`"
+                "check that the proxy listens at that address and lets this machine `CONNECT` to the host and its \
+                 port; set its credentials in `https_proxy_credentials` or in `HTTPS_PROXY`. Hosts that need no \
+                 proxy belong in `no_proxy`"
             }
             Self::Tls { proxy: Some(_), .. } => {
-                "the certificate is that of the host, of a proxy that intercepts the connection, or of the proxy itself if its address \
-                 begins with `https://`: name the authority it comes from as `ca` under `[outgoing]`, or have it be for that name"
+                "the certificate is that of the host, of a proxy that intercepts the connection, or of the proxy \
+                 itself if its URL starts with `https://`: name its certificate authority as `ca` under \
+                 `[outgoing]`, or use a certificate for that name"
             }
             Self::Tls { proxy: None, .. } => {
-                "if its certificate comes from an authority of your own, name that one as `ca` under `[outgoing]`, or install it on \
-                 this machine (or name a file with all that are to be trusted in `SSL_CERT_FILE`); if not, the certificate is for another name or out of date, or \
-                 something between intercepts the connection"
+                "if a private certificate authority issued its certificate, name that authority as `ca` under \
+                 `[outgoing]`, or install it on this machine (or name a file with all trusted roots in \
+                 `SSL_CERT_FILE`); otherwise, the certificate is for another name or has expired, or something \
+                 intercepts the connection"
             }
             Self::Timeout { .. } | Self::Protocol { .. } => {
-                "something between may hold the answer back: try the same address from this machine with `curl`"
+                "something on the way may hold back the response: try the same URL from this machine with `curl`"
             }
         })
     }
 
-    /// What happened, with the first cause of it; what lies between says nothing more.
+    /// Describes the failure with its root cause. The causes in between add nothing.
     pub fn told(&self) -> String {
         let (mut told, mut last) = (self.to_string(), self as &(dyn StdError + 'static));
         for _ in 0..MAX_CHAIN {
@@ -167,7 +170,7 @@ impl HttpError {
         told
     }
 
-    /// The chain of causes is kept, without the address that the client would write into it.
+    /// Classifies an error. Keeps its chain of causes, but removes the URL that the client adds.
     pub(super) fn sort(
         host: &str,
         step: Step,
@@ -218,7 +221,8 @@ fn through(proxy: Option<&str>) -> String {
         .unwrap_or_default()
 }
 
-/// An `io::Error` does not name what it wraps as its source, but as what it wraps.
+/// Finds the TLS error in the chain. `io::Error` does not return a wrapped error as its source, so
+/// it is unwrapped here.
 fn tls_reason(error: &reqwest::Error) -> Option<Box<str>> {
     let mut next = Some(error as &(dyn StdError + 'static));
     for _ in 0..MAX_CHAIN {

@@ -1,14 +1,14 @@
-//! The one outgoing HTTP client: what speaks to identity providers and to remote team domains goes
-//! through here.
+//! The only client for outgoing HTTP calls, such as those to identity providers and remote team
+//! domains.
 //!
-//! Decides how long a call may take and how much it may answer. Trusts the certificates it is
-//! given, and no answer. Never follows a redirect, never sends a request a second time, and takes
-//! no proxy from the environment by itself: the one that it is given serves `https://` calls alone,
-//! and sees nothing of them but host and port. Names under `localhost` are the loopback interface,
-//! whatever the resolver says (RFC 6761 §6.3).
+//! Decides how long a call may take and how large its response may be. Trusts the configured
+//! certificates, and no response. Never follows a redirect, never sends a request twice, and never
+//! reads a proxy from the environment itself. A configured proxy is used for `https://` calls only,
+//! and sees only host and port. Names under `localhost` are the loopback interface, whatever the
+//! resolver answers (RFC 6761 6.3).
 //!
-//! The connection pool belongs to the tokio runtime of the first call, so a client is made once per
-//! runtime.
+//! The connection pool belongs to the tokio runtime of the first call, so each runtime needs its
+//! own client.
 
 mod error;
 mod proxy;
@@ -29,12 +29,12 @@ pub use proxy::{Direct, Proxy, ProxyError};
 pub use resolve::addresses;
 pub use tls::{Roots, RootsError};
 
-/// How long calls may take.
+/// The time limits of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until there is a connection, TLS included.
+    /// The limit for establishing a connection, TLS included.
     pub connect: Duration,
-    /// Until the last byte of the answer.
+    /// The limit until the last byte of the response.
     pub total: Duration,
 }
 
@@ -54,10 +54,10 @@ pub struct HttpClient {
     proxy: Option<Arc<Proxy>>,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// Whatever the server said: 3xx and 5xx are answers too.
+    /// The status. 3xx and 5xx are responses too.
     pub status: StatusCode,
     /// All headers.
     pub headers: HeaderMap,
@@ -66,8 +66,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// Whether the body says that it is of this media type, parameters aside. One that does not say
-    /// is not.
+    /// Returns `true` if `Content-Type` states this media type; parameters are ignored.
     pub fn is_type(&self, essence: &str) -> bool {
         let value = self
             .headers
@@ -82,24 +81,24 @@ impl Response {
 }
 
 impl HttpClient {
-    /// A client that trusts these roots.
+    /// Creates a client that trusts these roots.
     ///
     /// # Errors
-    /// Where the file with further roots cannot be read or holds no certificate.
+    /// If the file with additional roots cannot be read or contains no certificate.
     pub fn new(roots: &Roots, timeouts: Timeouts) -> Result<Self, RootsError> {
         Self::with_proxy(roots, timeouts, None)
     }
 
-    /// The same, with a proxy for `https://` calls.
+    /// Creates a client with a proxy for `https://` calls.
     ///
     /// # Errors
-    /// As for [`HttpClient::new`]; and if no header can carry the credentials of the proxy.
+    /// As for [`HttpClient::new`]; also if the proxy's credentials are not a valid header value.
     pub fn with_proxy(
         roots: &Roots,
         timeouts: Timeouts,
         proxy: Option<Proxy>,
     ) -> Result<Self, RootsError> {
-        // First of all none, or reqwest would ask the environment.
+        // Without this, reqwest would read a proxy from the environment.
         let mut builder = reqwest::Client::builder().no_proxy();
         if let Some(proxy) = &proxy {
             builder = builder.proxy(proxy.clone().into_reqwest()?);
@@ -110,7 +109,7 @@ impl HttpClient {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            // One protocol, which every provider speaks; HTTP/2 would save nothing at the rate of
+            // Every provider supports HTTP/1.1, and HTTP/2 would save nothing at the rate of
             // logins.
             .http1_only()
             .connect_timeout(timeouts.connect)
@@ -126,12 +125,12 @@ impl HttpClient {
         })
     }
 
-    /// The proxy that calls of this URL go through.
+    /// Returns the proxy that calls of this URL use.
     pub fn proxy_for(&self, url: &Url) -> Option<&Proxy> {
         self.proxy.as_deref().filter(|proxy| proxy.serves(url))
     }
 
-    /// A GET; an answer longer than `limit` bytes is an error.
+    /// Sends a GET request. A response longer than `limit` bytes is an error.
     ///
     /// # Errors
     /// See [`HttpError`]. A status is never an error.
@@ -145,7 +144,7 @@ impl HttpClient {
             .await
     }
 
-    /// A POST of `body`, whose type `headers` name.
+    /// Sends a POST request. `headers` must contain the type of `body`.
     ///
     /// # Errors
     /// See [`HttpError`]. A status is never an error.
@@ -219,7 +218,7 @@ async fn read(
     Ok(body.freeze())
 }
 
-/// What `openidconnect` sends its requests with.
+/// Sends the requests of `openidconnect`.
 impl<'c> AsyncHttpClient<'c> for HttpClient {
     type Error = HttpError;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'c>>;
@@ -241,11 +240,11 @@ impl<'c> AsyncHttpClient<'c> for HttpClient {
     }
 }
 
-/// The limit for an answer where nothing else was said: a token response with any number of groups
-/// fits.
+/// The default size limit of a response, in bytes. A token response with any realistic number of
+/// groups fits.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// The limit for a JWKS or a discovery document.
+/// The size limit of a JWKS or a discovery document, in bytes.
 pub const MAX_DOCUMENT: usize = MAX_BODY;
 
 #[cfg(test)]

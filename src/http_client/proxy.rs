@@ -11,11 +11,11 @@ use url::{Host, Url};
 use super::resolve::is_localhost;
 use crate::model::Secret;
 
-/// A proxy that leads out of the network: `https://` calls go through it by `CONNECT` (RFC 9110
-/// 9.3.6), with TLS between this process and the server called.
+/// A proxy at the edge of the network. `https://` calls go through it with `CONNECT` (RFC 9110
+/// 9.3.6), so that TLS ends at the called server.
 ///
-/// Calls of loopback addresses, of `localhost` and names under it, and of `http://` URLs never go
-/// through it. Displays as its URL without credentials.
+/// Calls to loopback addresses, to `localhost` and names under it, and to `http://` URLs never use
+/// the proxy. `Display` writes its URL without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     url: Url,
@@ -23,7 +23,7 @@ pub struct Proxy {
     direct: Vec<Direct>,
 }
 
-/// Hosts that are called without the proxy, as one entry of `NO_PROXY`.
+/// Hosts that are called without the proxy: one entry of `NO_PROXY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Direct {
     hosts: Hosts,
@@ -38,26 +38,27 @@ enum Hosts {
     Net(IpNet),
 }
 
-/// Why the address of a proxy is refused. Never holds the address: there may be a password in it.
+/// The reason why a proxy address is rejected. It never contains the address, which may hold a
+/// password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProxyError {
     /// Not a URL, or without a host.
     #[error("this is not the address of a proxy, such as `http://proxy.example.com:3128`")]
     Malformed,
     /// A scheme other than `http` and `https`.
-    #[error("a proxy is reached by `http://` or `https://`; SOCKS is not supported")]
+    #[error("the URL of a proxy starts with `http://` or `https://`; SOCKS is not supported")]
     Scheme,
     /// A path, a query or a fragment.
     #[error("the address of a proxy ends after the port")]
     Path,
-    /// Credentials that no header can carry.
+    /// Credentials that are not a valid header value.
     #[error("the credentials of a proxy must be `user:password`, without control characters")]
     Credentials,
 }
 
 impl Proxy {
-    /// Reads an address as `HTTPS_PROXY` holds it: with or without a scheme (`http` then), perhaps
-    /// with `user:password@`.
+    /// Parses an address in the form of `HTTPS_PROXY`: the scheme is optional (default `http`), and
+    /// so is `user:password@`.
     ///
     /// # Errors
     /// See [`ProxyError`].
@@ -101,7 +102,7 @@ impl Proxy {
         }
     }
 
-    /// The same with these credentials, `user:password`.
+    /// Sets the credentials, `user:password`.
     ///
     /// # Errors
     /// [`ProxyError::Credentials`]
@@ -109,7 +110,7 @@ impl Proxy {
         self.with_authorization(credentials.expose().as_bytes())
     }
 
-    /// RFC 7617 2.
+    /// Sets the header for Basic authentication (RFC 7617 2).
     fn with_authorization(self, credentials: &[u8]) -> Result<Self, ProxyError> {
         if !credentials.contains(&b':') || credentials.iter().any(u8::is_ascii_control) {
             return Err(ProxyError::Credentials);
@@ -121,18 +122,18 @@ impl Proxy {
         })
     }
 
-    /// The same, save for calls of these hosts.
+    /// Excludes these hosts: they are called directly.
     #[must_use]
     pub fn with_direct(self, direct: Vec<Direct>) -> Self {
         Self { direct, ..self }
     }
 
-    /// Returns `true` if the address held credentials.
+    /// Returns `true` if the proxy has credentials.
     pub const fn has_credentials(&self) -> bool {
         self.authorization.is_some()
     }
 
-    /// Returns `true` if calls of this URL go through the proxy.
+    /// Returns `true` if calls of this URL use the proxy.
     pub fn serves(&self, url: &Url) -> bool {
         if url.scheme() != "https" {
             return false;
@@ -173,12 +174,12 @@ impl fmt::Display for Proxy {
 }
 
 impl Direct {
-    /// Reads one entry: `*`, a domain (with the names under it, with or without a dot or `*.`
-    /// before it), an IP address or a network in CIDR notation; except for networks perhaps with a
-    /// port.
+    /// Parses one entry: `*`, a domain, an IP address or a network in CIDR notation. A domain
+    /// includes the names under it, with or without a leading dot or `*.`. All but a network may
+    /// have a port.
     ///
     /// # Errors
-    /// Where it is none of these.
+    /// If it is none of these.
     pub fn parse(text: &str) -> Result<Self, String> {
         let malformed = || format!("`{text}` is not a host, a domain, an IP address or a network");
         let entry = text.trim();

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// The system's resolver, save for the names that must never leave the machine.
+/// The system's resolver, except for names that must never leave the machine.
 pub(super) struct Resolver;
 
 impl Resolve for Resolver {
@@ -16,10 +16,10 @@ impl Resolve for Resolver {
     }
 }
 
-/// The addresses that calls of a host go to.
+/// Resolves a host as calls do.
 ///
 /// # Errors
-/// What the system's resolver says.
+/// Those of the system's resolver.
 pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     if is_localhost(host) {
         return Ok(vec![
@@ -36,7 +36,8 @@ pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found)
 }
 
-/// RFC 6761 §6.3. The C library answers for `localhost` alone, not for the names under it.
+/// Returns `true` for `localhost` and the names under it (RFC 6761 6.3). The C library resolves
+/// only `localhost` itself.
 pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or_default();

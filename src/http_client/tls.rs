@@ -6,57 +6,57 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
-/// Whose certificates are believed.
+/// The trusted root certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
-    /// A PEM file of further roots beside the system's, for a provider behind a company's own
+    /// A PEM file with roots in addition to the system's, for a provider with a private certificate
     /// authority.
     pub extra: Option<PathBuf>,
 }
 
-/// Why there is no client.
+/// The reason why no client could be created.
 #[derive(Debug, Error)]
 pub enum RootsError {
-    /// The file with further roots is not one.
+    /// The file with additional roots cannot be read.
     #[error("the certificates in `{path}` cannot be read")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: pem::Error,
     },
-    /// A certificate in that file is not one that can be a root.
+    /// A certificate in the file cannot be a root.
     #[error("a certificate in `{path}` is not a root certificate")]
     Root {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: rustls::Error,
     },
-    /// The file holds no certificate.
+    /// The file contains no certificate.
     #[error("`{path}` holds no certificate")]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// The TLS protocol versions do not fit the crypto provider.
-    #[error("the TLS client cannot be made")]
+    /// The crypto provider supports none of the TLS versions.
+    #[error("the TLS client could not be created")]
     Tls(#[source] rustls::Error),
-    /// The credentials of the proxy.
+    /// The credentials of the proxy are invalid.
     #[error("the proxy cannot be used")]
     Proxy(#[from] super::ProxyError),
-    /// The HTTP client refused its settings.
-    #[error("the HTTP client cannot be made")]
+    /// The HTTP client rejected its settings.
+    #[error("the HTTP client could not be created")]
     Client(#[source] reqwest::Error),
 }
 
-/// The crypto provider is named here, so that none is installed for the whole process, which
-/// belongs to the embedder.
+/// Creates the TLS configuration.
 ///
-/// The system's roots are where OpenSSL looks for them, or where `SSL_CERT_FILE` and `SSL_CERT_DIR`
-/// point. A machine without any is no error: it may need none.
+/// The crypto provider is passed explicitly, because installing a process-wide one is up to the
+/// embedder. The system's roots are found as OpenSSL finds them, or through `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR`. Having none is not an error: no call may need them.
 pub(super) fn config(roots: &Roots) -> Result<ClientConfig, RootsError> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

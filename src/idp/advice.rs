@@ -8,7 +8,7 @@ use crate::oidc::ClaimsError;
 use crate::policy::is_comparable;
 
 impl LoginFailure {
-    /// What the operator can do about it, where there is something: the hint of the log line.
+    /// Returns a remedy for the operator, if there is one: the hint in the log.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::Unreachable { source, .. } => return source.advice(),
@@ -26,38 +26,36 @@ impl LoginFailure {
                  and `email`"
             }
             Self::Answer { .. } => {
-                "the identity provider, or something before it, is out of order; its status page and its own log say more"
+                "the identity provider, or a proxy in front of it, is failing; see its status page and its own log"
             }
             Self::Redirect {
                 endpoint: Endpoint::Discovery,
                 ..
             } => {
-                "redirects are not followed: configure the issuer whose discovery document is at that address, without \
+                "redirects are not followed: configure the issuer whose discovery document is at that URL, without \
                  `/.well-known/openid-configuration`"
             }
             Self::Redirect { .. } => {
-                "redirects are not followed: have the provider name the address itself, in its discovery document or in \
-                 the configuration"
+                "redirects are not followed: name the final URL in the provider's discovery document, or in the \
+                 configuration"
             }
             Self::Discovery(error) => error.advice(),
-            Self::Moved { .. } => {
-                "reload the configuration, if the provider announced that it would move"
-            }
+            Self::Moved { .. } => "reload the configuration if the provider announced the move",
             Self::Keys(_) => {
-                "look at `jwks_uri` of the discovery document, or `certs_url`: is it this provider's JWKS?"
+                "check that `jwks_uri` in the discovery document, or `certs_url`, is the URL of this provider's JWKS"
             }
             Self::Issuer(IssuerMismatch::Discovery { .. }) => {
-                "configure the issuer that the discovery document names, byte for byte; at Okta by `okta_account`, which under \
-                 a custom domain is that domain, and by `authorization_server_id`"
+                "configure the issuer that the discovery document names, byte for byte; for Okta, set `okta_account` \
+                 (the custom domain, if there is one) and `authorization_server_id`"
             }
             Self::Issuer(IssuerMismatch::Callback) => {
-                "begin anew; if it happens to everybody, `issuer` is not the one that the provider answers as"
+                "start over; if it happens to all users, `issuer` is not the one that the provider uses"
             }
-            Self::Callback(_) | Self::Flow => "begin anew, at the address of the application",
+            Self::Callback(_) | Self::Flow => "start over at the URL of the application",
             Self::ProviderError { error, description }
                 if is_expired(error, description.as_deref()) =>
             {
-                "begin anew: the provider's sign-in page was open for too long, or in several tabs at once"
+                "start over: the provider's sign-in page was open for too long, or in several tabs at once"
             }
             Self::ProviderError { error, .. } => return error_advice(error, None),
             Self::TokenEndpoint { status, error } | Self::PushedRequest { status, error } => {
@@ -69,43 +67,44 @@ impl LoginFailure {
             }
             Self::NotJson { status, .. } => {
                 return error_advice("", Some(*status)).or(Some(
-                    "something other than the provider may have answered: check the endpoint's address, and what is between \
-                     this machine and the provider (a proxy, a firewall, a page to sign in at); `curl` to that address shows it",
+                    "something other than the provider may have responded: check the endpoint's URL, and everything \
+                     between this machine and the provider (a proxy, a firewall, a sign-in page); call the URL with \
+                     `curl` to see the response",
                 ));
             }
             Self::ClientKey(_) => {
-                "make a new key, RSA with 2048 bits or P-256, and register its public half"
+                "create a new key (RSA with 2048 bits, or P-256) and register its public key"
             }
             Self::IdToken(error) => return error.advice(),
-            Self::ClockSkew { .. } => "let both clocks be set by NTP",
+            Self::ClockSkew { .. } => "synchronise both clocks with NTP",
             Self::Userinfo(ClaimsError::NotJson) => {
-                "turn encryption of the userinfo answer off in the provider's settings for this application"
+                "turn off encryption of the userinfo response in the provider's settings for this application"
             }
-            Self::Userinfo(_) => {
-                "look at the claims in the provider's settings for this application"
-            }
+            Self::Userinfo(_) => "check the claims in the provider's settings for this application",
             Self::SubjectMismatch => {
-                "the provider names people differently in the ID token and at the userinfo endpoint: let both have one `sub`"
+                "the provider identifies users differently in the ID token and at the userinfo endpoint: both must \
+                 send the same `sub`"
             }
             Self::SamlRequest(_) => return None,
             Self::Saml(error) => return error.advice(),
             Self::Email(EmailFailure::Missing) => {
-                "give the person an address at the provider, let it send the claim, or set `email_claim_name` to the one that \
-                 holds it"
+                "set the user's email address at the provider, have it send the claim, or set `email_claim_name` to \
+                 the claim that holds it"
             }
             Self::Email(EmailFailure::Unverified(_)) => {
-                "have the person's address verified at the provider"
+                "have the user's email address verified at the provider"
             }
             Self::Email(EmailFailure::Unconfirmed(_)) => {
-                "have the provider send `email_verified`, or write `email_verified = \"optional\"` if users cannot enter \
-                 addresses there themselves"
+                "have the provider send `email_verified`, or set `email_verified = \"optional\"` if users cannot \
+                 enter email addresses there themselves"
             }
             Self::Email(EmailFailure::ScopeNotGranted) => {
-                "have the provider grant the scope `email` to this application, or take it out of `scopes` if it is of no use \
-                 there; if this is about one user alone, the request may have been changed in their browser"
+                "have the provider grant the scope `email` to this application, or remove it from `scopes` if the \
+                 provider does not use it; if only one user is affected, the request may have been changed in that \
+                 user's browser"
             }
             Self::Email(EmailFailure::Malformed(_) | EmailFailure::Unreadable) => {
-                "set `email_claim_name` to the claim that holds an address; this one holds something else"
+                "set `email_claim_name` to the claim that holds an email address; this one holds something else"
             }
             Self::Groups(failure) => failure.advice(),
         })
@@ -113,38 +112,40 @@ impl LoginFailure {
 }
 
 impl GroupsFailure {
-    /// What the operator can do about it: the hint of the log line.
+    /// Returns a remedy for the operator: the hint in the log.
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::TooMany => {
-                "people in more than 100 Okta groups need `api_token`; without one, let the groups claim's filter match fewer"
+                "users in 100 Okta groups or more require `api_token`; without one, have the groups claim's filter \
+                 match fewer"
             }
             Self::Overfull => {
-                "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or let the filter match fewer groups"
+                "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or have the filter \
+                 match fewer groups"
             }
-            Self::NoApi => "groups of this provider are read at login alone",
+            Self::NoApi => "groups of this provider are read only at login",
             Self::Refused {
                 status: StatusCode::UNAUTHORIZED,
                 ..
             } => {
-                "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
+                "Okta rejected the `api_token`: it was revoked, or was not used for 30 days; create a new one"
             }
             Self::Refused {
                 status: StatusCode::NOT_FOUND,
                 ..
             }
             | Self::Subject => {
-                "Okta does not know the user under the subject of the ID token; is `okta_account` the right one?"
+                "Okta has no user with the subject of the ID token; check `okta_account`"
             }
             Self::RateLimited { .. }
             | Self::Refused {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 ..
-            } => "the account's rate limit is used up: look at Reports > Rate Limits in Okta",
+            } => "the account's rate limit is used up: see Reports > Rate Limits in Okta",
             Self::Refused {
                 status: StatusCode::FORBIDDEN,
                 code: Some(_),
-            } => "the `api_token` may not read groups: make it as a read-only administrator",
+            } => "the `api_token` may not read groups: create it as a read-only administrator",
             Self::Unreachable(_)
             | Self::Timeout(_)
             | Self::Refused { .. }
@@ -152,46 +153,45 @@ impl GroupsFailure {
             | Self::NotUser
             | Self::ForeignPage
             | Self::Endless => {
-                "Okta's ThreatInsight may block this machine: look for its address in Okta's system log, and exempt it as a \
-                 network zone"
+                "Okta's ThreatInsight may block this machine: look for its IP address in Okta's system log, and \
+                 exempt it as a network zone"
             }
         }
     }
 }
 
 impl Provider {
-    /// What the operator can do about somebody of whom no groups are known.
+    /// Returns a remedy for the operator if a user's groups are unknown.
     pub fn advice_without_groups(&self) -> &'static str {
         match &self.kind {
             Kind::Oidc(connection) => match connection.directory() {
                 Some(directory) if directory.has_token() => {
-                    "Okta's API did not tell the groups for longer than `groups_max_stale`; the log says why, where groups could \
-                     not be read again"
+                    "Okta's API did not return the groups for longer than `groups_max_stale`; the log has the cause"
                 }
                 Some(_) => {
-                    "set the groups claim up in Okta (Applications > (the application) > Sign On > OpenID Connect ID Token > \
-                     Groups claim filter: `groups`, Matches regex, `.*`), or `api_token`: the claim is also left out where its \
-                     filter matches none of the person's groups, or too many"
+                    "configure the groups claim in Okta (Applications > (the application) > Sign On > OpenID Connect \
+                     ID Token > Groups claim filter: `groups`, Matches regex, `.*`), or set `api_token`: Okta also \
+                     omits the claim if its filter matches none of the user's groups, or too many"
                 }
                 None => {
-                    "have the provider send the groups, in the claim that `groups_claim_name` names (`groups`, if it is not set); \
-                     if it does, and leaves the claim out for users in no group, set `absent_groups = \"empty\"`; if the log names \
-                     a reference (`_claim_names`), have it send fewer groups"
+                    "have the provider send the groups, in the claim that `groups_claim_name` names (`groups` by \
+                     default); if it does, but omits the claim for users in no group, set `absent_groups = \
+                     \"empty\"`; if the log names a reference (`_claim_names`), have it send fewer groups"
                 }
             },
             Kind::Saml(_) => {
-                "have the provider send the groups, as the attribute that `groups_attribute_name` names (`groups`, if it is \
-                 not set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`. If it does, and leaves the \
-                 attribute out for users in no group, set `absent_groups = \"empty\"`"
+                "have the provider send the groups, as the attribute that `groups_attribute_name` names (`groups` by \
+                 default); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`. If it does, but omits \
+                 the attribute for users in no group, set `absent_groups = \"empty\"`"
             }
         }
     }
 
-    /// Explains to an operator why a login brought no groups, and how that is taken.
+    /// Explains to an operator why a login brought no groups, and the consequence.
     pub fn note_on_groups(&self, profile: &Profile) -> Option<String> {
         let (place, claim) = match &self.kind {
             Kind::Oidc(connection) => (
-                "the ID token and the userinfo answer",
+                "the ID token and the userinfo response",
                 connection.groups_claim(),
             ),
             Kind::Saml(saml) => ("the assertion", saml.provider().groups_attribute()),
@@ -199,31 +199,35 @@ impl Provider {
         let found = match profile.groups_missing {
             Some(GroupsMissing::TakenAsNone) => {
                 return Some(format!(
-                    "There is no `{claim}` in {place}; by `absent_groups = \"empty\"` the user is in no group."
+                    "There is no `{claim}` in {place}. Because of `absent_groups = \"empty\"`, the user is in no \
+                     group."
                 ));
             }
             _ if profile.groups != Groups::Unknown => return None,
             None | Some(GroupsMissing::LeftOut) => format!("There is no `{claim}` in {place}"),
             Some(GroupsMissing::NoUserinfo) => {
                 return Some(format!(
-                    "There is no `{claim}` in the ID token, and the provider has no userinfo endpoint that may have it. So the \
-                     groups are unknown in spite of `absent_groups = \"empty\"`, and rules on groups let nobody in. To change \
-                     that, have the provider send `{claim}` to everybody, empty if need be."
+                    "There is no `{claim}` in the ID token, and the provider has no userinfo endpoint that may have \
+                     it. The groups are therefore unknown despite `absent_groups = \"empty\"`, and rules on groups \
+                     admit no user. To change that, have the provider send `{claim}` for all users, empty if \
+                     necessary."
                 ));
             }
             Some(GroupsMissing::ScopeNotGranted) => {
                 return Some(format!(
-                    "There is no `{claim}` in {place}, and the token answer does not name every requested scope (`scope`). A user \
-                     can take a scope out of the request in their browser. So the groups are unknown in spite of \
-                     `absent_groups = \"empty\"`, and rules on groups let nobody in. To change that, set `pushed_requests = true`, \
-                     or have the provider grant and return every one of `scopes`; take those out that it does not know."
+                    "There is no `{claim}` in {place}, and the token response does not name every requested scope \
+                     (`scope`). Users can remove a scope from the request in their browser. The groups are therefore \
+                     unknown despite `absent_groups = \"empty\"`, and rules on groups admit no user. To change that, \
+                     set `pushed_requests = true`, or have the provider grant and return every one of `scopes`; \
+                     remove those that it does not support."
                 ));
             }
             Some(GroupsMissing::Reference) => {
                 return Some(format!(
-                    "There is a reference in {place} in place of `{claim}` (such as `_claim_names`), or an attribute by a similar \
-                     name. So the groups are unknown, whatever `absent_groups` is, and rules on groups let nobody in. To change \
-                     that, have the provider send fewer groups, under exactly that name."
+                    "There is a reference in {place} instead of `{claim}` (such as `_claim_names`), or an attribute \
+                     with a similar name. The groups are therefore unknown whatever `absent_groups` is, and rules on \
+                     groups admit no user. To change that, have the provider send fewer groups, under exactly that \
+                     name."
                 ));
             }
             Some(GroupsMissing::Unreadable) => {
@@ -234,25 +238,25 @@ impl Provider {
                     ),
                     Kind::Saml(_) => (
                         "cannot be read",
-                        "values of text alone, without line breaks around them",
+                        "values of text only, without line breaks around them",
                     ),
                 };
                 return Some(format!(
-                    "`{claim}` {fault}; the log names the fault. So the groups are unknown, whatever `absent_groups` is, and rules \
-                     on groups let nobody in. To change that, have the provider send {advice}."
+                    "`{claim}` {fault}; the log names the fault. The groups are therefore unknown whatever \
+                     `absent_groups` is, and rules on groups admit no user. To change that, have the provider send \
+                     {advice}."
                 ));
             }
         };
         let advice = self.advice_without_groups();
         Some(format!(
-            "{found}, so the groups are unknown and rules on groups let nobody in. To change that, {advice}."
+            "{found}, so the groups are unknown and rules on groups admit no user. To change that, {advice}."
         ))
     }
 
-    /// Explains to an operator which claims of a login are unknown, if any of those that were asked
-    /// for is.
+    /// Explains to an operator which configured claims of a login are unknown, if any are.
     pub fn note_on_claims(&self, profile: &Profile) -> Option<String> {
-        // An attribute of an assertion that is absent is always unknown.
+        // SAML has no such note: a missing attribute is always unknown.
         self.connection()?;
         let is_known = |name: &str| profile.claims.get(name).is_some_and(is_comparable);
         let asked = self
@@ -262,48 +266,52 @@ impl Provider {
         let names: Vec<_> = asked.map(|name| format!("`{name}`")).collect();
         (!names.is_empty()).then(|| {
             format!(
-                "Unknown: {}. The claim is absent, cannot be read, or holds a value that rules cannot compare; the log has the \
-                 reason. An absent claim counts as without a value only if there is a userinfo answer, and the token answer names \
-                 every requested scope or the request was pushed (`pushed_requests = true`). A rule that excludes a value of an unknown claim denies.",
+                "Unknown: {}. The claim is absent, cannot be read, or holds a value that rules cannot compare; the \
+                 log has the reason. An absent claim counts as having no value only if there is a userinfo response, \
+                 and the token response names every requested scope or the request was pushed (`pushed_requests = \
+                 true`). A rule that excludes a value of an unknown claim denies.",
                 names.join(", ")
             )
         })
     }
 }
 
-/// The codes of RFC 6749 §4.1.2.1 and §5.2, and of OpenID Connect Core 3.1.2.6, that people meet.
+/// Returns a remedy for an error code that occurs in practice (RFC 6749 4.1.2.1 and 5.2, OpenID
+/// Connect Core 3.1.2.6).
 fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str> {
     Some(match (error, status) {
         ("invalid_client", _) | ("", Some(StatusCode::UNAUTHORIZED)) => {
-            "the provider does not take our credentials: compare `client_id` and `client_secret` (or `private_key`, \
-             `private_key_id` and the registered public key), and the way in which the application authenticates, in its \
-             settings, with `token_endpoint_auth_method`; in Okta, Applications > (the application) > General > Client Credentials"
+            "the provider rejected our credentials: compare `client_id` and `client_secret` (or `private_key`, \
+             `private_key_id` and the registered public key), and the application's authentication method with \
+             `token_endpoint_auth_method`; in Okta, Applications > (the application) > General > Client Credentials"
         }
         ("access_denied", _) => {
-            "assign the person, or a group of theirs, to the application at the identity provider; its own log says which rule \
-             refused them. An Okta custom authorization server also needs an access policy, with a rule, for the application"
+            "assign the user, or one of the user's groups, to the application at the identity provider; its own log \
+             names the rule that denied access. An Okta custom authorization server also needs an access policy, \
+             with a rule, for the application"
         }
         ("unauthorized_client" | "unsupported_response_type" | "unsupported_grant_type", _) => {
-            "allow the application the authorization code flow; in Okta, Applications > (the application) > General > Grant type"
+            "enable the authorization code flow for the application; in Okta, Applications > (the application) > \
+             General > Grant type"
         }
         ("invalid_scope", _) => {
-            "the provider does not know a scope: `scopes` name them; at an Okta custom authorization server add the scope \
+            "the provider does not support one of `scopes`; in an Okta custom authorization server, add the scope \
              `groups` (Security > API)"
         }
         ("invalid_grant", _) => {
-            "the code was used before, or too late, or the redirect URI is not the registered one; begin anew"
+            "the code was used before or too late, or the redirect URI is not the registered one; start over"
         }
         ("invalid_request" | "invalid_redirect_uri", Some(_)) => {
             "register the team domain's `/cdn-cgi/access/callback` as a redirect URI of the application, letter by letter"
         }
         (error, _) if is_outage(error) => {
-            "the identity provider failed; its own log and status page say why"
+            "the identity provider failed; see its own log and status page"
         }
         (_, Some(status)) if status.is_server_error() => {
-            "the identity provider failed; its own log and status page say why"
+            "the identity provider failed; see its own log and status page"
         }
         (_, Some(StatusCode::TOO_MANY_REQUESTS)) => {
-            "the account's rate limit is used up: look at Reports > Rate Limits in Okta"
+            "the account's rate limit is used up: see Reports > Rate Limits in Okta"
         }
         _ => return None,
     })

@@ -1,4 +1,4 @@
-//! Classifies the body of an answer before it is read.
+//! Classifies the body of a response before it is parsed.
 
 use http::{HeaderMap, HeaderValue, header};
 use serde::de::IgnoredAny;
@@ -6,7 +6,8 @@ use serde::de::IgnoredAny;
 use super::failure::{OtherBody, is_too_many_groups};
 use crate::http_client::Response;
 
-/// The body, if it is a signed token in compact form (RFC 7515 3.1), whatever its content type is.
+/// Returns the body if it is a signed token in compact form (RFC 7515 3.1), regardless of its
+/// content type.
 pub(super) fn compact_jws(body: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(body).ok()?.trim_ascii();
     let is_part = |part: &str| {
@@ -16,7 +17,7 @@ pub(super) fn compact_jws(body: &[u8]) -> Option<&str> {
     (text.split('.').count() == 3 && text.split('.').all(is_part)).then_some(text)
 }
 
-/// Returns the kind of an answer that is not JSON.
+/// Returns the kind of a body that is not JSON; `None` for JSON.
 pub(super) fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
     if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
         return None;
@@ -36,13 +37,13 @@ pub(super) fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherB
     )
 }
 
-/// In front of a document that some editors wrote.
+/// A byte order mark, which some editors put in front of a document.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The content type that `openidconnect` wants to see.
+/// The content type that `openidconnect` requires.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Returns `true` if Okta could not fill the groups claim, in its own words.
+/// Returns `true` if the response contains Okta's message that it could not fill the groups claim.
 pub(super) fn says_too_many_groups(answer: &Response) -> bool {
     let challenges = answer
         .headers

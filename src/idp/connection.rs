@@ -33,14 +33,14 @@ use crate::oidc::{
 };
 use crate::policy::is_comparable;
 
-/// A provider that speaks OpenID Connect: Okta, or any other.
+/// An OpenID Connect provider: Okta or any other.
 pub(super) struct Connection {
     settings: ClientSettings,
     kind: &'static str,
     scopes: Vec<String>,
     groups_claim: GroupsClaim,
     absent_groups: AbsentGroups,
-    /// The source of groups that no claim holds; only Okta has one.
+    /// The API that lists groups beside the claims; only Okta has one.
     directory: Option<Directory>,
     pub(super) http: HttpClient,
     pub(super) redirect_uri: Url,
@@ -67,7 +67,7 @@ impl Connection {
             kind: super::KIND_OKTA,
             scopes,
             groups_claim: GroupsClaim::default(),
-            // Okta also leaves the claim out if its filter is missing, or matches too many groups.
+            // Okta also omits the claim if its filter is missing or matches too many groups.
             absent_groups: AbsentGroups::Unknown,
             directory,
             http,
@@ -171,7 +171,8 @@ impl Connection {
             LoginFailure::Groups(GroupsFailure::Overfull) if !attempt.without_groups => {
                 let useful = self.directory.as_ref().is_some_and(Directory::has_token)
                     && self.scopes.iter().any(|scope| scope == GROUPS_SCOPE);
-                // The user has just shown the credentials they wanted to.
+                // The user has just signed in with the intended account, so there is no second
+                // prompt.
                 useful.then_some(Attempt {
                     without_groups: true,
                     prompted: false,
@@ -201,8 +202,8 @@ impl Connection {
         let secrets = FlowSecrets::random(Secret::new(state));
         let client = self.client(&metadata)?;
         let prompt = match (&self.settings.prompt, hints.prompt) {
-            // The configured one leads to another account too, and the provider may support no
-            // other.
+            // The configured prompt also allows another account, and the provider may support no
+            // other prompt.
             (Some(configured @ (Prompt::SelectAccount | Prompt::Login)), _) => {
                 Some(configured.clone())
             }
@@ -249,8 +250,7 @@ impl Connection {
         scopes
     }
 
-    /// Leaves the request of a login at the provider; what it answers is the request's name (RFC
-    /// 9126 §2.2).
+    /// Pushes the login request to the provider and returns its `request_uri` (RFC 9126 2.2).
     async fn push(
         &self,
         client: &oidc::Client,
@@ -312,7 +312,7 @@ impl Connection {
         Ok(pushed.request_uri)
     }
 
-    /// Returns the URL that ends the provider's session too, if that is configured and the provider
+    /// Returns the URL that ends the provider's session, if that is configured and the provider
     /// supports it.
     pub(super) async fn end_session(
         &self,
@@ -343,7 +343,8 @@ impl Connection {
         leeway: Duration,
         client_ip: Option<IpAddr>,
     ) -> Result<Profile, LoginFailure> {
-        // RFC 9700 §2.1: the flow remembers whom it was begun with.
+        // RFC 9700 2.1: the flow records its provider, so a callback cannot be replayed to another
+        // one.
         if pending.idp != self.settings.id || pending.issuer != self.documents.issuer() {
             return Err(LoginFailure::Flow);
         }
@@ -394,7 +395,8 @@ impl Connection {
             ClaimedEmail::Absent => return Err(LoginFailure::Email(EmailFailure::Missing)),
             ClaimedEmail::Unreadable => return Err(LoginFailure::Email(EmailFailure::Unreadable)),
         };
-        // Okta vouches for the addresses of its directory and need not say so.
+        // Okta vouches for the addresses of its directory and does not have to send
+        // `email_verified`.
         let shown = || oidc::tame(email, LONGEST_ADDRESS);
         match (claimed.email_verified, self.settings.email_verified) {
             (None, EmailVerification::Optional) if grant.lacks(EMAIL_SCOPE) => {
@@ -409,7 +411,7 @@ impl Connection {
         let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
         let (claimed_groups, missing) =
             self.absence(claimed.groups, &id_token.claims, userinfo.as_ref(), &grant);
-        // Okta could not fill the claim, so whatever it holds now is not all of it.
+        // Okta could not fill the claim, so its value now is incomplete.
         let claimed_groups = if pending.attempt.without_groups {
             ClaimedGroups::Elsewhere
         } else {
@@ -449,8 +451,8 @@ impl Connection {
         })
     }
 
-    /// One call, never a second: a code that was used twice takes the first one's tokens with it
-    /// (RFC 6749 §4.1.2).
+    /// Exchanges the code in exactly one call. If a code is used twice, the provider revokes the
+    /// first tokens too (RFC 6749 4.1.2).
     pub(super) async fn exchange(
         &self,
         metadata: &Metadata,
@@ -481,7 +483,7 @@ impl Connection {
                 status.store(answer.status().as_u16(), Ordering::Relaxed);
                 match other_than_json(answer.headers(), answer.body()) {
                     Some(found) => drop(other.set(found)),
-                    // JSON counts whatever it is called.
+                    // JSON is accepted under any content type.
                     None => drop(answer.headers_mut().insert(header::CONTENT_TYPE, JSON)),
                 }
                 Ok(answer)
@@ -511,7 +513,7 @@ impl Connection {
                 }
                 told => failed(told),
             },
-            // The answer itself is not kept: there may be a token in it.
+            // The response itself is dropped, because it may contain a token.
             RequestTokenError::Parse(..) | RequestTokenError::Other(_) => failed(None),
         })?;
         if !matches!(response.token_type(), CoreTokenType::Bearer) {
@@ -532,8 +534,8 @@ impl Connection {
         })
     }
 
-    /// If none of the known keys signed the token, they are fetched once more, as often as the
-    /// budget allows.
+    /// Verifies the ID token. If no known key signed it, the keys are fetched once more, within the
+    /// budget.
     async fn verify(
         &self,
         metadata: &Metadata,
@@ -573,7 +575,8 @@ impl Connection {
         }
     }
 
-    /// Asked at every login: a thin ID token does not tell what it leaves out.
+    /// Fetches the userinfo response. Every login does so, because an ID token does not reveal
+    /// which claims it omits.
     async fn userinfo(
         &self,
         metadata: &Metadata,
@@ -620,7 +623,8 @@ impl Connection {
         Ok(Some(claims))
     }
 
-    /// As for an ID token, the keys are fetched once more if none of the known ones signed it.
+    /// Verifies a signed userinfo response. As for an ID token, the keys are fetched once more if
+    /// no known key signed it.
     async fn signed_userinfo(
         &self,
         metadata: &Metadata,
@@ -638,8 +642,8 @@ impl Connection {
         }
     }
 
-    /// Returns why the claims hold no groups, and applies `absent_groups` to a claim that neither
-    /// document has.
+    /// Returns the reason why the claims hold no groups, and applies `absent_groups` if neither
+    /// document has the claim.
     fn absence(
         &self,
         groups: ClaimedGroups,
@@ -672,7 +676,7 @@ impl Connection {
     }
 }
 
-/// Returns the groups of a provider without an API: claimed groups are all of them, and others are
+/// Returns the groups of a provider without an API: claimed groups are complete, and others are
 /// unknown.
 fn claimed_only(
     claimed: ClaimedGroups,
@@ -690,10 +694,10 @@ fn claimed_only(
 /// RFC 5321 4.5.3.1.3, without the angle brackets.
 const LONGEST_ADDRESS: usize = 254;
 
-/// The scopes of Okta: without `groups` there is no groups claim.
+/// The scopes requested at Okta. Without `groups`, there is no groups claim.
 const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", GROUPS_SCOPE];
 const GROUPS_SCOPE: &str = "groups";
-/// OpenID Connect Core 5.4: leads to `email` and `email_verified`.
+/// The scope of the claims `email` and `email_verified` (OpenID Connect Core 5.4).
 const EMAIL_SCOPE: &str = "email";
-const ABSENCE_UNPROVEN: &str = "the claim is unknown: it is absent, and there is no userinfo answer or not every requested scope is \
-                                known to be granted";
+const ABSENCE_UNPROVEN: &str = "the claim is unknown: it is absent, and there is no userinfo response or not every \
+                                requested scope is known to be granted";

@@ -13,17 +13,17 @@ use crate::http_client::{HttpClient, MAX_DOCUMENT, Response};
 use crate::model::FetchBudget;
 use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, Used};
 
-/// How long what a provider publishes is believed.
+/// The lifetimes of a provider's published documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ages {
-    /// Older documents are fetched again when they are needed.
+    /// An older document is fetched again when it is needed.
     pub fresh: Duration,
-    /// Where that fails, the last good one is used up to this age.
+    /// If the fetch fails, the last good document is used up to this age.
     pub stale: Duration,
-    /// ID tokens that no known key signed cause two fetches of the keys at once, and then one in
-    /// this time.
+    /// Tokens signed with an unknown key cause two fetches of the keys at once, and then one per
+    /// this period.
     pub cooldown: Duration,
-    /// For this long a failed fetch is not tried again, and its failure is everybody's answer.
+    /// A failed fetch is not repeated for this period; all logins get its failure.
     pub failure: Duration,
 }
 
@@ -38,20 +38,20 @@ impl Default for Ages {
     }
 }
 
-/// What one provider publishes: its discovery document and its keys, by issuer.
+/// The published documents of one provider: discovery document and keys.
 ///
-/// However many logins need a document at once, one fetch serves them all. Endpoints that are used
-/// are pinned to the origins that the first document named: a provider whose token endpoint moves
-/// to another host, under the same issuer, is not followed there with a client secret. The last
-/// good document stays until it is stale; a reload of the configuration unpins.
+/// Concurrent logins share one fetch. Endpoints in use are pinned to the origins in the first
+/// document: if a token endpoint moves to another host under the same issuer, no client secret is
+/// sent there. The last good document is kept until it is stale. A configuration reload removes the
+/// pins.
 pub(super) struct Documents {
     http: HttpClient,
     issuer: Box<str>,
-    /// What stands in the configuration in place of a discovery document.
+    /// Configured endpoints in place of a discovery document.
     fixed: Option<Endpoints>,
     metadata: Kept<Metadata>,
     keys: Kept<KeySet>,
-    /// The endpoints that logins or logouts use beside those that every login does.
+    /// The optional endpoints that logins or logouts use.
     used: Used,
     pinned: OnceLock<BTreeSet<String>>,
 }
@@ -89,8 +89,8 @@ impl Documents {
         &self.issuer
     }
 
-    /// Where to ask first: for the discovery document, or for the keys where the configuration
-    /// stands for it.
+    /// Returns the URL of the first call: the discovery document, or the keys if the endpoints are
+    /// configured.
     pub(super) fn first(&self) -> Option<url::Url> {
         match &self.fixed {
             Some(endpoints) => Some(endpoints.jwks.clone()),
@@ -98,7 +98,7 @@ impl Documents {
         }
     }
 
-    /// Whether the configuration stands for a discovery document.
+    /// Returns `true` if the endpoints are configured, without a discovery document.
     pub(super) const fn is_fixed(&self) -> bool {
         self.fixed.is_some()
     }
@@ -111,8 +111,8 @@ impl Documents {
         self.keys.get(&self.issuer, self.fetch_keys(metadata)).await
     }
 
-    /// The keys after an ID token that none of `failed` signed. These are `failed` again if they
-    /// may not be fetched now.
+    /// Returns newer keys after none of `failed` verified a token. Returns `failed` itself if no
+    /// fetch is allowed now.
     pub(super) async fn rotated_keys(
         &self,
         metadata: &Metadata,
@@ -129,7 +129,7 @@ impl Documents {
         }
         let location = Metadata::location(&self.issuer).ok_or_else(|| {
             LoginFailure::Discovery(MetadataError::Malformed(format!(
-                "`{}` is not an address",
+                "`{}` is not a URL",
                 self.issuer
             )))
         })?;
@@ -183,7 +183,7 @@ impl Documents {
     }
 }
 
-/// The failure of an answer with another status than 200.
+/// Converts a response with another status than 200.
 pub(super) fn refused(endpoint: Endpoint, answer: &Response) -> LoginFailure {
     let status = answer.status;
     match answer
@@ -200,14 +200,14 @@ pub(super) fn refused(endpoint: Endpoint, answer: &Response) -> LoginFailure {
     }
 }
 
-/// One kind of document.
+/// A cached document with its fetches.
 struct Kept<T> {
-    /// The last good ones, until they are stale.
+    /// The last good document, until it is stale.
     known: Cache<Box<str>, Dated<T>>,
-    /// Fetches under way, and for a while how they ended.
+    /// Fetches in progress, and for a while their failures.
     attempts: Cache<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>>,
     fresh: Duration,
-    /// Limits the fetches that tokens cause.
+    /// Limits the fetches that tokens can cause.
     budget: Mutex<FetchBudget>,
 }
 
@@ -225,8 +225,8 @@ impl<T> Clone for Dated<T> {
     }
 }
 
-/// A rotation may follow upon a fetch at any time, so what one remembers does not hold back the
-/// other.
+/// The reason for a fetch. The two are kept apart: keys can rotate just after a fetch, so a
+/// remembered result for one must not delay the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Trigger {
     Age,
@@ -268,7 +268,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
         }
     }
 
-    /// Another document than `failed`: the one that is known by now, or a new one, or `failed` if
+    /// Returns a document other than `failed`: the current one, a new one, or `failed` itself if
     /// the budget is used up.
     async fn replace(
         &self,
@@ -285,7 +285,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
             return Ok(known.value);
         }
         let budgeted = async {
-            // Another login may have fetched it between the look above and this attempt.
+            // Another login may have fetched it since the check above.
             if let Some(known) = self
                 .known
                 .get(issuer)
@@ -315,7 +315,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
         trigger: Trigger,
         fetch: impl Future<Output = Result<T, LoginFailure>>,
     ) -> Result<Arc<T>, LoginFailure> {
-        // Boxed, because a login's future holds several of these.
+        // Boxed, because the future of a login holds several of these.
         self.attempts
             .get_with(
                 (issuer.into(), trigger),
@@ -333,7 +333,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
             warn!(
                 issuer,
                 failure = failure as &(dyn std::error::Error + 'static),
-                "the identity provider could not be asked"
+                "fetching from the identity provider failed"
             );
         })?);
         let dated = Dated {
@@ -345,7 +345,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
     }
 }
 
-/// How long the end of a fetch is remembered.
+/// The lifetime of a fetch's result.
 struct Memory {
     failure: Duration,
 }
@@ -357,7 +357,8 @@ impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for Memory {
         end: &Result<Arc<T>, LoginFailure>,
         _: Instant,
     ) -> Option<Duration> {
-        // The budget bounds the fetches that tokens cause, so their failures need no longer memory.
+        // The budget already limits the fetches that tokens cause, so failures need not be kept
+        // longer.
         Some(if end.is_ok() {
             Duration::ZERO
         } else {
@@ -366,5 +367,5 @@ impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for Memory {
     }
 }
 
-/// One, as a provider is built today.
+/// A provider has one issuer today.
 const MAX_ISSUERS: u64 = 16;

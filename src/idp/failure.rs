@@ -11,49 +11,50 @@ use crate::oidc::{
 };
 use crate::saml::SamlError;
 
-/// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut
-/// and without control characters. `Display` is for the operator, [`LoginFailure::sentence`] for
-/// the person.
+/// The reason why a login failed.
+///
+/// Contains no secret, code or token. Text from the provider is cut and free of control characters.
+/// `Display` is for the operator, [`LoginFailure::sentence`] for the user.
 #[derive(Clone, Debug, Error)]
 pub enum LoginFailure {
-    /// The provider gave no answer.
+    /// The provider did not respond.
     #[error("the identity provider's {endpoint} cannot be reached")]
     Unreachable {
-        /// The endpoint.
+        /// The endpoint that was called.
         endpoint: Endpoint,
         /// The failure of the call.
         #[source]
         source: HttpError,
     },
-    /// The provider answered with something else than what the endpoint is for.
+    /// The endpoint responded with an unexpected status.
     #[error("the identity provider's {endpoint} answered with {status}")]
     Answer {
-        /// The endpoint.
+        /// The endpoint that was called.
         endpoint: Endpoint,
-        /// Its status.
+        /// The status of the response.
         status: StatusCode,
     },
-    /// A document is at another address. Redirects are not followed: the issuer is configured, and
-    /// so are its endpoints.
-    #[error("the identity provider's {endpoint} answered with {status}, which leads to `{to}`")]
+    /// The endpoint redirects. Redirects are not followed: the issuer is configured, and so are its
+    /// endpoints.
+    #[error("the identity provider's {endpoint} answered with {status} and a redirect to `{to}`")]
     Redirect {
-        /// What was called.
+        /// The endpoint that was called.
         endpoint: Endpoint,
-        /// Its status.
+        /// The status of the response.
         status: StatusCode,
-        /// The new address, as the provider wrote it: cut, and without control characters.
+        /// The new URL as the provider sent it: cut, and free of control characters.
         to: String,
     },
     /// The discovery document is unusable.
-    #[error("the identity provider cannot be used as it describes itself")]
+    #[error("the identity provider's discovery document cannot be used")]
     Discovery(#[source] MetadataError),
     /// Endpoints moved to another host while the issuer stayed the same. A configuration reload
-    /// accepts that.
+    /// accepts the new ones.
     #[error(
         "the identity provider's endpoints moved from {from} to {to}; reload the configuration to accept that"
     )]
     Moved {
-        /// The origins that were first seen.
+        /// The origins in the first document.
         from: String,
         /// The origins now.
         to: String,
@@ -61,81 +62,79 @@ pub enum LoginFailure {
     /// The JWKS is unusable.
     #[error("the identity provider's signing keys cannot be used")]
     Keys(#[source] KeysError),
-    /// The discovery document or the callback names another issuer than the one that was
-    /// configured.
+    /// The discovery document or the callback names another issuer than the configured one.
     #[error("the identity provider is not the configured issuer")]
     Issuer(#[source] IssuerMismatch),
-    /// The callback is malformed, or the answer to another login.
-    #[error("the callback is refused")]
+    /// The callback is malformed or belongs to another login.
+    #[error("the callback was rejected")]
     Callback(#[source] CallbackError),
-    /// The flow was begun with another provider, or before its configuration changed.
-    #[error("the login was begun with another identity provider")]
+    /// The login was started with another provider, or before its configuration changed.
+    #[error("the login was started with another identity provider")]
     Flow,
-    /// The provider refused the login.
+    /// The provider rejected the login.
     #[error("the identity provider answered `{error}`: {}", .description.as_deref().unwrap_or("no explanation"))]
     ProviderError {
-        /// Its error code.
+        /// The provider's error code.
         error: String,
-        /// Its explanation.
+        /// The provider's description of the error.
         description: Option<String>,
     },
-    /// The code was not exchanged for tokens.
+    /// The code could not be exchanged for tokens.
     #[error("the token endpoint answered with {status}: {}", .error.as_deref().unwrap_or("no error code"))]
     TokenEndpoint {
-        /// Its status.
+        /// The status of the response.
         status: StatusCode,
-        /// Its error code and explanation, where it gave them.
+        /// The provider's error code and description, if it sent any.
         error: Option<String>,
     },
-    /// The provider did not take the request of a login (RFC 9126).
-    #[error("the request of the login was not taken, with {status}: {}", .error.as_deref().unwrap_or("no error code"))]
+    /// The provider rejected the pushed login request (RFC 9126).
+    #[error("the pushed login request was rejected with {status}: {}", .error.as_deref().unwrap_or("no error code"))]
     PushedRequest {
-        /// Its status.
+        /// The status of the response.
         status: StatusCode,
-        /// Its error code and explanation, where it gave them.
+        /// The provider's error code and description, if it sent any.
         error: Option<String>,
     },
-    /// An endpoint that speaks JSON answered with something else, most often a page of something
-    /// before the provider.
+    /// A JSON endpoint sent something else, usually a web page from a proxy in front of it.
     #[error(
-        "the identity provider's {endpoint} answered with {status} and {found} in place of JSON"
+        "the identity provider's {endpoint} answered with {status} and {found} instead of JSON"
     )]
     NotJson {
-        /// The endpoint.
+        /// The endpoint that was called.
         endpoint: Endpoint,
-        /// Its status.
+        /// The status of the response.
         status: StatusCode,
-        /// The kind of answer; nothing of its text, where a token could be.
+        /// The kind of the body. Its text is dropped, because it may contain a token.
         found: OtherBody,
     },
-    /// Our own key does not sign.
+    /// Our own key cannot sign.
     #[error("the client's private key cannot be used")]
     ClientKey(#[from] ClientKeyError),
-    /// The ID token proves nothing.
-    #[error("the ID token is refused")]
+    /// The ID token is invalid.
+    #[error("the ID token was rejected")]
     IdToken(#[source] IdTokenError),
     /// The clocks differ by more than the leeway.
     #[error("the clocks of this machine and of the identity provider differ by about {seconds} s")]
     ClockSkew {
-        /// Rounded; which clock is wrong cannot be told.
+        /// The difference, rounded. It is unknown which clock is wrong.
         seconds: u64,
     },
-    /// The userinfo answer, or the claims altogether, cannot be used.
-    #[error("the claims are refused")]
+    /// The userinfo response or the combined claims cannot be used.
+    #[error("the claims were rejected")]
     Userinfo(#[source] ClaimsError),
-    /// The userinfo answer is about somebody else.
-    #[error("the ID token and the userinfo answer are about different people")]
+    /// The userinfo response is about another user.
+    #[error("the ID token and the userinfo response are about different users")]
     SubjectMismatch,
-    /// The SAML request cannot be made.
-    #[error("the SAML request cannot be made")]
+    /// The SAML request could not be created.
+    #[error("the SAML request could not be created")]
     SamlRequest(#[source] crate::saml::RequestError),
-    /// The SAML response proves nothing.
-    #[error("the SAML response is refused at the step `{}`", .0.step().as_str())]
+    /// The SAML response is invalid.
+    #[error("the SAML response was rejected at the step `{}`", .0.step().as_str())]
     Saml(#[from] SamlError),
-    /// There is no address to know the person by.
-    #[error("the e-mail address is refused")]
+    /// There is no usable email address.
+    #[error("the email address was rejected")]
     Email(#[source] EmailFailure),
-    /// The groups could not be learned, and must not be guessed.
+    /// The groups could not be determined, and must not be guessed.
     #[error("failed to fetch user/group information from the identity provider")]
     Groups(#[source] GroupsFailure),
 }
@@ -143,9 +142,9 @@ pub enum LoginFailure {
 /// The kind of a body that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherBody {
-    /// No byte, or only white space.
+    /// Empty, or only white space.
     Empty,
-    /// HTML, or something else in angle brackets.
+    /// HTML, or other text that starts with an angle bracket.
     Page,
     /// Anything else.
     Unknown,
@@ -162,154 +161,156 @@ pub enum Endpoint {
     Token,
     /// The userinfo endpoint.
     Userinfo,
-    /// The endpoint for requests of logins (RFC 9126).
+    /// The endpoint for pushed authorization requests (RFC 9126).
     Pushed,
 }
 
-/// The source of another issuer than the configured one.
+/// The document that names another issuer than the configured one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IssuerMismatch {
-    /// In the discovery document.
+    /// The discovery document.
     #[error("the discovery document names `{found}`, the configuration `{expected}`")]
     Discovery {
-        /// As configured.
+        /// The configured issuer.
         expected: String,
-        /// As found.
+        /// The issuer in the document.
         found: String,
     },
-    /// In the callback (RFC 9207).
-    #[error("the callback names another issuer, or none where it should")]
+    /// The callback (RFC 9207).
+    #[error("the callback names another issuer, or none although it must")]
     Callback,
 }
 
-/// Why an address is refused. `Display` holds no address: the user is not known.
+/// The reason why an email address is rejected. `Display` contains no address, because the user is
+/// not verified.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EmailFailure {
-    /// No claim holds one.
-    #[error("the identity provider gave no e-mail address")]
+    /// No claim holds an email address.
+    #[error("the identity provider sent no email address")]
     Missing,
-    /// The claim that should hold it is not a string.
-    #[error("the claim for the e-mail address is not a string")]
+    /// The claim is not a string.
+    #[error("the claim for the email address is not a string")]
     Unreadable,
-    /// The provider does not vouch for this address.
-    #[error("the identity provider has not verified the e-mail address")]
+    /// The provider states that the address is not verified.
+    #[error("the identity provider has not verified the email address")]
     Unverified(String),
-    /// The provider sends no `email_verified` for this address, and the configuration requires it.
+    /// The provider sends no `email_verified`, and the configuration requires it.
     #[error("the identity provider sends no `email_verified`, which the configuration requires")]
     Unconfirmed(String),
-    /// The provider sends no `email_verified`, and may have left it out because the user took the
-    /// scope out of the request.
+    /// The provider sends no `email_verified`, possibly because the user removed the scope from the
+    /// request.
     #[error("the identity provider sends no `email_verified`, and did not grant the scope `email`")]
     ScopeNotGranted,
-    /// It is no address.
+    /// The value is not an email address.
     #[error(transparent)]
     Malformed(#[from] EmailError),
 }
 
-/// Why the groups are not known.
+/// The reason why the groups are unknown.
 #[derive(Clone, Debug, Error)]
 pub enum GroupsFailure {
-    /// As many as Okta puts into a claim, or more, and no API token to read all of them with.
+    /// The claim is full (Okta's limit), and there is no API token to read all groups.
     #[error("the groups claim holds as many groups as fit, so some may be missing")]
     TooMany,
-    /// Okta would not fill the claim, because too many groups match its filter.
+    /// Okta sends no groups, because too many match the claim's filter.
     #[error(
-        "the filter of the groups claim matches too many groups of this person for Okta to send any"
+        "the filter of the groups claim matches too many groups of this user for Okta to send any"
     )]
     Overfull,
-    /// The provider has no groups API, as all but Okta.
+    /// The provider has no groups API; only Okta has one.
     #[error("the provider has no groups API")]
     NoApi,
-    /// The groups API gave no answer.
+    /// The groups API did not respond.
     #[error("the groups API cannot be reached")]
     Unreachable(#[source] HttpError),
-    /// The groups API took too long altogether.
+    /// Reading all groups took too long.
     #[error("the groups API took longer than {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The groups API refused.
+    /// The groups API rejected the call.
     #[error("the groups API answered with {status}: {}", .code.as_deref().unwrap_or("no error code"))]
     Refused {
-        /// Its status.
+        /// The status of the response.
         status: StatusCode,
-        /// Okta's error code, such as `E0000011` for an API token that is not good.
+        /// Okta's error code, such as `E0000011` for an invalid API token.
         code: Option<String>,
     },
-    /// The groups API asks to wait for longer than a login can.
+    /// The rate limit is used up for longer than a login can wait.
     #[error("the groups API's rate limit is used up for another {seconds} s")]
     RateLimited {
-        /// By the provider's word.
+        /// The wait that the provider demands.
         seconds: u64,
     },
-    /// The answer is not a list of groups.
-    #[error("the groups API did not answer with a list of groups")]
+    /// The response is not a list of groups.
+    #[error("the groups API did not return a list of groups")]
     NotGroups,
-    /// The answer is not a user.
-    #[error("the users API did not answer with a user")]
+    /// The response is not a user.
+    #[error("the users API did not return a user")]
     NotUser,
-    /// The next page would be on another host, which must not see the API token.
+    /// The next page is on another host, which must not receive the API token.
     #[error("the groups API continues on another host")]
     ForeignPage,
-    /// More pages than anybody has groups.
-    #[error("the groups API does not come to an end")]
+    /// More pages than any user can have.
+    #[error("the groups API returns an endless list")]
     Endless,
-    /// The subject is none that the API could be asked about.
+    /// The subject cannot be used in an API call.
     #[error("the subject is not a user id")]
     Subject,
 }
 
-/// The side that a failure is the fault of.
+/// The party responsible for a failure; it determines the HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// Nobody can log in now, or not this way; another try later may help. 503.
+    /// The provider or the configuration: no login is possible now, but a later attempt may
+    /// succeed. 503.
     Provider,
-    /// This person is refused. 403.
+    /// The user: this user is rejected. 403.
     Person,
-    /// The browser brought something malformed or outdated; a new login may help. 400.
+    /// The browser: it sent something malformed or outdated. A new login may succeed. 400.
     Browser,
 }
 
-/// The steps of a login at a provider, in their order.
+/// The steps of a login at a provider, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// The discovery document.
+    /// Reading the discovery document.
     Discovery,
-    /// Sending somebody there.
+    /// Creating the login request.
     Request,
-    /// The sign-in at the provider.
+    /// Signing in at the provider.
     SignIn,
-    /// Coming back.
+    /// Returning to the callback.
     Callback,
-    /// The code for tokens.
+    /// Exchanging the code for tokens.
     Token,
-    /// The provider's keys.
+    /// Reading the provider's keys.
     Keys,
-    /// The verification of the ID token.
+    /// Verifying the ID token.
     IdToken,
-    /// The claims.
+    /// Reading the claims.
     Claims,
-    /// A SAML response, as far as it got.
+    /// Verifying a SAML response, with the step in it.
     Saml(crate::saml::Step),
-    /// The address.
+    /// Determining the email address.
     Email,
-    /// The groups.
+    /// Determining the groups.
     Groups,
 }
 
 impl Step {
-    /// A few words for pages.
+    /// Returns a description for pages.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Discovery => "reading what the provider says of itself (discovery)",
-            Self::Request => "making the request of the login",
+            Self::Discovery => "reading the provider's discovery document",
+            Self::Request => "creating the login request",
             Self::SignIn => "signing in at the provider",
-            Self::Callback => "coming back from the provider",
+            Self::Callback => "returning from the provider",
             Self::Token => "exchanging the code for tokens",
             Self::Keys => "reading the provider's signing keys (JWKS)",
             Self::IdToken => "verifying the ID token",
             Self::Claims => "reading the claims",
-            Self::Saml(step) => step.in_words(),
+            Self::Saml(step) => step.description(),
             Self::Email => "finding the email address",
-            Self::Groups => "learning the groups",
+            Self::Groups => "reading the groups",
         }
     }
 }
@@ -365,8 +366,8 @@ impl From<ClaimsError> for LoginFailure {
     }
 }
 
-/// Okta's words, which stand in an `error_description`, of JSON or of `WWW-Authenticate` (RFC 6750
-/// §3).
+/// Returns `true` for Okta's message about too many groups. It occurs in `error_description`, in
+/// JSON or in `WWW-Authenticate` (RFC 6750 3).
 pub(super) fn is_too_many_groups(description: &str) -> bool {
     description.contains("matched too many groups")
 }
@@ -393,5 +394,6 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Beyond this an ID token is old or forged rather than told by another clock, in seconds.
+/// The largest difference reported as clock skew, in seconds. Beyond it, an ID token is rather old
+/// or forged.
 const MAX_SKEW_TOLD: u64 = 600;

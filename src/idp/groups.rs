@@ -9,17 +9,18 @@ use super::failure::GroupsFailure;
 use crate::http_client::{HttpClient, HttpError, MAX_BODY, Response};
 use crate::model::{Group, Secret, UnixTime};
 
-/// Okta's own list of a person's groups, read page by page.
+/// Okta's groups API, which lists a user's groups page by page.
 ///
-/// The token goes to the account's origin and to no other. Any doubt is a failure: half a list is
-/// no list.
+/// The token is sent to the account's origin only. Every doubt is a failure, because an incomplete
+/// list must not be used.
 pub(super) struct GroupsApi<'a> {
     pub(super) http: &'a HttpClient,
     pub(super) account: &'a Url,
     pub(super) token: &'a Secret,
-    /// For all pages together.
+    /// The time limit for all pages together.
     pub(super) budget: Duration,
-    /// Where to say until when nobody should be asked about without need, in Unix seconds.
+    /// Receives the end of the quiet period, in Unix seconds. Until then, only calls that a user
+    /// waits for are made.
     pub(super) quiet_until: &'a AtomicU64,
 }
 
@@ -28,7 +29,7 @@ struct ApiUser {
     status: String,
 }
 
-/// Whose an API token is.
+/// The owner of an API token.
 #[derive(Deserialize)]
 pub(super) struct Owner {
     pub(super) id: String,
@@ -71,11 +72,11 @@ impl GroupsApi<'_> {
             .unwrap_or(Err(GroupsFailure::Timeout(self.budget)))
     }
 
-    /// Whether somebody is no longer there, and how.
+    /// Returns the user's end state if the user is deleted, deactivated or suspended.
     ///
-    /// Okta's word for it, or that it knows nobody of this name; a 404 of anybody else's says
-    /// nothing. Who is locked out has mistyped a password, or somebody else has for them: their
-    /// sessions go on.
+    /// "Deleted" requires Okta's own error code, because a 404 from anything else proves nothing. A
+    /// locked-out user keeps their sessions: anyone can lock another user out by mistyping their
+    /// password.
     pub(super) async fn gone(
         &self,
         subject: &str,
@@ -104,7 +105,7 @@ impl GroupsApi<'_> {
         })
     }
 
-    /// Whose the token is.
+    /// Returns the owner of the token.
     pub(super) async fn owner(&self, now: UnixTime) -> Result<Owner, GroupsFailure> {
         let answer = self
             .one(&self.url(&["api", "v1", "users", "me"], "me")?, now)
@@ -116,7 +117,7 @@ impl GroupsApi<'_> {
         owner.ok_or(GroupsFailure::NotUser)
     }
 
-    /// Whether the token reads somebody's groups; one of them is enough to tell.
+    /// Checks that the token may read the user's groups, with a page of one group.
     pub(super) async fn reads(&self, subject: &str, now: UnixTime) -> Result<(), GroupsFailure> {
         let mut url = self.first_page(subject)?;
         url.set_query(Some("limit=1"));
@@ -157,8 +158,8 @@ impl GroupsApi<'_> {
         Err(GroupsFailure::Endless)
     }
 
-    /// Calls once more if a second call may succeed: after a connection that broke, a server error,
-    /// and a rate limit that ends soon or does not state its end. The caller's budget bounds both
+    /// Fetches a page, with a second call if that may succeed: after a broken connection, a server
+    /// error, or a rate limit that ends soon or states no end. The caller's time limit covers both
     /// calls.
     async fn page(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
         let first = self.call(url).await;
@@ -170,7 +171,7 @@ impl GroupsApi<'_> {
                     status => status.is_server_error().then_some(PAUSE),
                 }
             }
-            // A call that timed out has used up the patience of the user who waits.
+            // After a timeout, the user has already waited long enough.
             Err(GroupsFailure::Unreachable(
                 HttpError::Connect { .. } | HttpError::Proxy { .. } | HttpError::Protocol { .. },
             )) => Some(PAUSE),
@@ -195,8 +196,8 @@ impl GroupsApi<'_> {
         }
     }
 
-    /// The rate limit is everybody's who uses this Okta account. From half of it on only those are
-    /// asked about who wait.
+    /// Records the rate limit. Everything that uses this Okta account shares it, so when half of it
+    /// is used up, only calls that a user waits for are made.
     fn be_modest(&self, headers: &HeaderMap, now: UnixTime) {
         let number = |name| {
             headers
@@ -239,7 +240,7 @@ impl GroupsApi<'_> {
     }
 
     fn url(&self, path: &[&str], subject: &str) -> Result<Url, GroupsFailure> {
-        // What `url` would take for a step in the path, it must not see.
+        // `url` would resolve these as steps of the path.
         if subject.is_empty() || matches!(subject, "." | "..") {
             return Err(GroupsFailure::Subject);
         }
@@ -252,7 +253,7 @@ impl GroupsApi<'_> {
     }
 }
 
-/// Returns the wait until a rate limit ends.
+/// Returns the wait until the rate limit ends.
 fn rate_limit(answer: &Response, now: UnixTime) -> Result<Duration, GroupsFailure> {
     let reset = answer
         .headers
@@ -271,8 +272,8 @@ fn rate_limit(answer: &Response, now: UnixTime) -> Result<Duration, GroupsFailur
     }
 }
 
-/// RFC 8288 §3: the target of the link whose relation is `next`. Only on the same origin, for the
-/// token goes along.
+/// Returns the target of the link with the relation `next` (RFC 8288 3). It must have the same
+/// origin, because the token is sent with the request.
 fn next_page(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, GroupsFailure> {
     for value in headers.get_all(header::LINK) {
         let mut rest = value.to_str().map_err(|_| GroupsFailure::NotGroups)?;
@@ -305,18 +306,18 @@ fn is_next(parameter: &str) -> bool {
             .any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
-/// Ten thousand groups, by Okta's pages.
+/// Enough for ten thousand groups with Okta's page size.
 const MAX_PAGES: usize = 50;
 
-/// Before a second call.
+/// The pause before a second call.
 const PAUSE: Duration = Duration::from_millis(100);
 const ONE_SECOND: Duration = Duration::from_secs(1);
 
-/// What a person at a login will wait.
+/// The maximum wait for a user at a login.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Okta's error code for something that it does not have.
+/// Okta's error code for an unknown object.
 const NOT_FOUND: &str = "E0000007";
 
-/// How long Okta counts calls before it begins anew.
+/// The length of Okta's rate limit window.
 const WINDOW: Duration = Duration::from_secs(60);

@@ -1,11 +1,11 @@
-//! The meaning of a failed login: its step, its reason id, the cause, and the sentence for the
-//! user.
+//! Interprets a failed login: its step, its reason ID, the responsible party, and the sentence for
+//! the user.
 
 use super::failure::{Blame, EmailFailure, Endpoint, IssuerMismatch, LoginFailure, Step};
 use crate::saml::{SamlError, Step as SamlStep};
 
 impl LoginFailure {
-    /// The step that failed.
+    /// Returns the step that failed.
     pub fn step(&self) -> Step {
         match self {
             Self::Unreachable { endpoint, .. }
@@ -38,7 +38,7 @@ impl LoginFailure {
         }
     }
 
-    /// Stands on pages, in logs and in metrics; it never changes its meaning.
+    /// Returns the reason ID for pages, logs and metrics. Its meaning never changes.
     pub const fn id(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } | Self::Answer { .. } | Self::Redirect { .. } => {
@@ -71,7 +71,7 @@ impl LoginFailure {
                 SamlStep::Decryption => "saml_encryption",
                 SamlStep::Signature => "saml_signature",
                 SamlStep::Conditions => match error {
-                    SamlError::Early { .. } => "clock_skew",
+                    SamlError::NotYetValid { .. } => "clock_skew",
                     _ => "saml_conditions",
                 },
                 SamlStep::Identity => "saml_identity",
@@ -81,7 +81,7 @@ impl LoginFailure {
         }
     }
 
-    /// For the one table that makes statuses of failures.
+    /// Returns the responsible party, from which one table derives the HTTP status.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Unreachable { .. }
@@ -100,17 +100,17 @@ impl LoginFailure {
             Self::ProviderError { error, .. } if is_outage(error) => Blame::Provider,
             Self::SamlRequest(_) => Blame::Provider,
             Self::Saml(error) => match error {
-                // A response that answers no login of this browser, or one that is over.
-                SamlError::Early { .. } => Blame::Provider,
-                SamlError::Over { .. }
+                // These answer no login of this browser or are too old; a new login may succeed.
+                SamlError::NotYetValid { .. } => Blame::Provider,
+                SamlError::Expired { .. }
                 | SamlError::Unsolicited
                 | SamlError::Request
                 | SamlError::Replayed
                 | SamlError::SessionOver => Blame::Browser,
                 _ => Blame::Person,
             },
-            // Of all errors only this one is about the code; the others are about our configuration
-            // or the provider.
+            // Only `invalid_grant` is about the code. The others are about our configuration or the
+            // provider.
             Self::TokenEndpoint {
                 error: Some(error), ..
             } if error.starts_with("invalid_grant") => Blame::Browser,
@@ -126,9 +126,11 @@ impl LoginFailure {
         }
     }
 
-    /// Returns `true` if the provider's refusal may be the user's own choice: it says so, or gives
-    /// no other reason. Providers have one code for a user who cancels and for one who may not:
-    /// `access_denied`, or in SAML `RequestDenied` (Keycloak for the one, AD FS for the other) and
+    /// Returns `true` if the user may have cancelled the login: the provider states that, or gives
+    /// no other reason.
+    ///
+    /// Providers use the same code for a user who cancels and for one who has no access:
+    /// `access_denied`, or in SAML `RequestDenied` (cancelled in Keycloak, no access in AD FS) and
     /// `AuthnFailed`.
     pub fn may_be_cancelled(&self) -> bool {
         let named = |said: Option<&str>| {
@@ -145,7 +147,7 @@ impl LoginFailure {
                 let said = message.as_deref();
                 match code.as_str() {
                     "RequestDenied" | "AuthnFailed" => unexplained(said) || named(said),
-                    // The status of the Swedish federation, which SAML has none of its own for.
+                    // SAML has no status for this; the Swedish federation defines its own.
                     code => code.ends_with("/cancel"),
                 }
             }
@@ -153,8 +155,8 @@ impl LoginFailure {
         }
     }
 
-    /// Returns `true` if a login with another account of the provider may succeed: the provider
-    /// refused this one, or the fault is in its email address.
+    /// Returns `true` if a login with another account may succeed: the provider rejected this one,
+    /// or its email address is at fault.
     pub const fn may_be_of_the_account(&self) -> bool {
         match self {
             Self::ProviderError { .. } | Self::Email(_) => true,
@@ -165,7 +167,7 @@ impl LoginFailure {
         }
     }
 
-    /// Returns `true` if the sign-in page of the provider expired. A new login works.
+    /// Returns `true` if the provider's sign-in page expired. A new login works.
     pub fn is_expired(&self) -> bool {
         match self {
             Self::ProviderError { error, description } => is_expired(error, description.as_deref()),
@@ -174,7 +176,7 @@ impl LoginFailure {
         }
     }
 
-    /// The address that the provider has not verified, for the page that its user sees.
+    /// Returns the address that the provider has not verified, for the page that its user sees.
     pub fn unverified_address(&self) -> Option<&str> {
         match self {
             Self::Email(EmailFailure::Unverified(address) | EmailFailure::Unconfirmed(address)) => {
@@ -184,7 +186,7 @@ impl LoginFailure {
         }
     }
 
-    /// One sentence for the person.
+    /// Returns one sentence for the user.
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
@@ -193,7 +195,7 @@ impl LoginFailure {
                 | EmailFailure::Unconfirmed(_)
                 | EmailFailure::ScopeNotGranted,
             ) => "Your identity provider has not verified your email address.",
-            Self::Email(_) => "Your identity provider gave no usable email address.",
+            Self::Email(_) => "Your identity provider did not send a usable email address.",
             _ if self.may_be_cancelled() => {
                 "The sign-in was cancelled, or your identity provider refused it."
             }
@@ -204,40 +206,40 @@ impl LoginFailure {
             }
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
             Self::Saml(SamlError::Unsolicited) => {
-                "Sign-ins that begin at the identity provider are not taken: open the application at its own address."
+                "Sign-ins that start at the identity provider are not accepted: open the application at its own \
+                 address."
             }
             Self::Saml(SamlError::NoEmail(_) | SamlError::BadEmail(_)) => {
-                "Your identity provider gave no usable email address."
+                "Your identity provider did not send a usable email address."
             }
-            Self::Saml(SamlError::Early { .. }) => SKEW,
+            Self::Saml(SamlError::NotYetValid { .. }) => SKEW,
             Self::ClockSkew { .. } => SKEW,
             _ => match self.blame() {
                 Blame::Provider => "The identity provider cannot be used at the moment.",
-                Blame::Person => "The identity provider's answer could not be accepted.",
-                Blame::Browser => "This login has expired or was not begun in this browser.",
+                Blame::Person => "The identity provider's response could not be accepted.",
+                Blame::Browser => "This login has expired or was not started in this browser.",
             },
         }
     }
 }
 
-/// The answer of Keycloak if its sign-in page was open for too long, or was left behind in another
-/// tab. A new login works.
+/// Returns `true` for Keycloak's response if its sign-in page was open for too long or in several
+/// tabs. A new login works.
 pub(super) fn is_expired(error: &str, description: Option<&str>) -> bool {
     error == "temporarily_unavailable" && description == Some(EXPIRED)
 }
 
-/// The same answer over SAML, with the status `AuthnFailed`.
+/// The same for SAML, where the status is `AuthnFailed`.
 fn is_expired_status(message: Option<&str>) -> bool {
     message == Some(EXPIRED)
 }
 
-/// RFC 6749 §4.1.2.1
+/// Returns `true` for the error codes of an outage (RFC 6749 4.1.2.1).
 pub(super) fn is_outage(error: &str) -> bool {
     matches!(error, "server_error" | "temporarily_unavailable")
 }
 
-/// The words of Okta, Entra, Auth0, Keycloak and others for when a user cancels or does not
-/// consent.
+/// Texts of Okta, Entra, Auth0, Keycloak and others for a user who cancels or does not consent.
 const CANCELLED: [&str; 7] = [
     "cancel",
     "abort",

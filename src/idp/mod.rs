@@ -1,9 +1,10 @@
-//! Identity providers: a login from the first redirect to a known person.
+//! Identity providers: a login, from the first redirect to a verified user.
 //!
-//! Decides, with [`crate::oidc`], who somebody is and which groups they are in, or why that could
-//! not be learned. Trusts the configured issuer, as its TLS certificate and its keys prove it.
-//! Never writes down or returns a provider's token, never calls the token endpoint twice for one
-//! login, and never guesses: groups that could not be learned are unknown, not none.
+//! Decides, with [`crate::oidc`] and [`crate::saml`], the user's identity and groups, or why they
+//! could not be determined. Trusts the configured issuer, authenticated by its TLS certificate and
+//! its keys. Never stores or returns a provider's token (except sealed, for a logout), never calls
+//! the token endpoint twice for one login, and never guesses: groups that could not be determined
+//! are unknown, not empty.
 
 mod advice;
 mod body;
@@ -43,7 +44,7 @@ pub use crate::oidc::{
     Endpoints, GroupsClaim, Hints, Prompt,
 };
 
-/// One configured identity provider, with what is known of it. Made once per configuration, within
+/// A configured identity provider with its cached documents. Created once per configuration, inside
 /// the tokio runtime that its logins run on.
 pub struct Provider {
     kind: Kind,
@@ -54,48 +55,48 @@ enum Kind {
     Saml(Box<Saml>),
 }
 
-/// A login that was begun.
+/// A login that was started.
 #[derive(Clone, Debug)]
 pub struct Begun {
-    /// Where to send the browser.
+    /// The URL to redirect the browser to.
     pub url: Url,
-    /// What to seal into a cookie of that browser's.
+    /// The state to seal into a cookie of that browser.
     pub pending: Pending,
 }
 
-/// What a login needs to be finished. Serialised with its secrets: only ever into something sealed.
+/// The state of a login until its callback. It serializes with its secrets, so it must always be
+/// sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// Ties the ID token to this login.
+    /// Binds the ID token to this login.
     #[serde(serialize_with = "exposed")]
     pub nonce: Secret,
-    /// Ties the code to this login (RFC 7636).
+    /// Binds the code to this login (RFC 7636).
     #[serde(serialize_with = "exposed")]
     pub pkce_verifier: Secret,
-    /// With whom it was begun.
+    /// The provider that the login was started with.
     pub idp: IdpId,
-    /// Who that was at the time.
+    /// The issuer of that provider at the time.
     pub issuer: String,
-    /// The scopes of a request that was left at the provider (RFC 9126), which no user could
-    /// change.
+    /// The scopes of a pushed request (RFC 9126), which no user can change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed_scopes: Option<String>,
-    /// Which attempt at the login this is.
+    /// The attempt of this login.
     #[serde(default, skip_serializing_if = "Attempt::is_first")]
     pub attempt: Attempt,
 }
 
-/// One attempt at a login. Each cause for another one counts once, so a login ends after three
-/// attempts at the latest.
+/// An attempt at a login. Each reason for another attempt counts once, so a login ends after three
+/// attempts at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// `true` if the scope `groups` is left out, because Okta could not fill the claim.
+    /// `true` if the scope `groups` is omitted, because Okta could not fill the claim.
     #[serde(default, rename = "g", skip_serializing_if = "std::ops::Not::not")]
     without_groups: bool,
     /// `true` if an earlier attempt expired at the provider.
     #[serde(default, rename = "e", skip_serializing_if = "std::ops::Not::not")]
     after_expiry: bool,
-    /// `true` if the user wants to show other credentials.
+    /// `true` if the user asked to sign in with other credentials.
     #[serde(default, rename = "p", skip_serializing_if = "std::ops::Not::not")]
     prompted: bool,
 }
@@ -106,85 +107,82 @@ impl Attempt {
     }
 }
 
-/// Who logged in: an [`Identity`] that was not given its place in the store yet.
+/// A verified user: an [`Identity`] without an ID in the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// The provider's own name for the person; with the provider, the only thing to recognise them
-    /// by.
+    /// The provider's identifier for the user. Only this and the provider identify a user.
     pub subject: String,
-    /// The canonical address.
+    /// The canonical email address.
     pub email: Email,
-    /// Display name.
+    /// The display name.
     pub name: Option<String>,
-    /// Which provider says so.
+    /// The provider.
     pub idp: IdpRef,
-    /// Group membership, or that it could not be learned.
+    /// The groups; unknown if they could not be determined.
     pub groups: Groups,
-    /// From where the groups are, where they are known.
+    /// The source and time of the groups, if they are known.
     pub groups_seen: Option<GroupsSeen>,
-    /// Why the provider's answer held no groups.
+    /// The reason why the provider's response held no groups.
     pub groups_missing: Option<GroupsMissing>,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
-    /// The claims that the configuration asked for.
+    /// The configured claims.
     pub claims: Map<String, Value>,
-    /// What origins are to be sent beside the address.
+    /// Additional headers for origins.
     pub headers: Vec<(String, String)>,
-    /// When.
+    /// The time of the login.
     pub at: UnixTime,
-    /// From where.
+    /// The client's IP address.
     pub ip: Option<IpAddr>,
-    /// When the provider's own session with the person ends, where it says so: ours must not last
-    /// longer.
+    /// The end of the provider's own session, if it states one. Our sessions must not last longer.
     pub session_ends: Option<UnixTime>,
-    /// The provider's own token, only where a logout is to end the provider's session too: to be
-    /// kept sealed, and for nothing else.
+    /// The provider's ID token, only if a logout ends the provider's session too. Keep it sealed,
+    /// and use it for nothing else.
     pub id_token: Option<Secret>,
 }
 
-/// Why the answer of an identity provider held no groups of a user.
+/// The reason why a provider's response held no groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupsMissing {
-    /// They were left out, which says nothing by default.
+    /// They are absent, which means unknown by default.
     LeftOut,
-    /// They were left out, which `absent_groups = "empty"` defines as membership in no group.
+    /// They are absent, and `absent_groups = "empty"` defines that as membership in no group.
     TakenAsNone,
-    /// They were left out of the ID token, and there is no userinfo endpoint that may have them.
+    /// They are absent from the ID token, and there is no userinfo endpoint that may have them.
     NoUserinfo,
-    /// They were left out, and the provider is not known to have granted every scope: the user may
-    /// have taken one out.
+    /// They are absent, and not every scope is known to be granted: the user may have removed one.
     ScopeNotGranted,
-    /// A reference stands in their place, such as `_claim_names`.
+    /// A reference replaces them, such as `_claim_names`.
     Reference,
     /// They are not a list of names.
     Unreadable,
 }
 
 impl Provider {
-    /// An Okta account. `redirect_uri` is the callback as it is registered there. Nothing is
-    /// fetched yet, so a provider that is down stops no start.
+    /// Creates a provider for an Okta account. `redirect_uri` is the registered callback. Nothing
+    /// is fetched yet, so startup does not depend on the provider.
     pub fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
         Self {
             kind: Kind::Oidc(Box::new(Connection::okta(settings, http, redirect_uri))),
         }
     }
 
-    /// Any other OpenID Connect provider; the rest as for [`Provider::okta`].
+    /// Creates any other OpenID Connect provider; see [`Provider::okta`].
     pub fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
         Self {
             kind: Kind::Oidc(Box::new(Connection::oidc(settings, http, redirect_uri))),
         }
     }
 
-    /// A SAML connection. Its logins go by [`Provider::saml`].
+    /// Creates a SAML provider. Its logins use [`Provider::saml`].
     pub fn of_saml(saml: Saml) -> Self {
         Self {
             kind: Kind::Saml(Box::new(saml)),
         }
     }
 
-    /// Where this is a SAML connection, itself: it works by messages that browsers post, and
-    /// without a callback's query.
+    /// Returns the SAML connection, if this is one. Its logins use messages that browsers post,
+    /// instead of the query of a callback.
     pub fn saml(&self) -> Option<&Saml> {
         match &self.kind {
             Kind::Oidc(_) => None,
@@ -192,7 +190,7 @@ impl Provider {
         }
     }
 
-    /// What rules and `allowed_idps` refer to.
+    /// Returns the ID that rules and `allowed_idps` refer to.
     pub const fn id(&self) -> &IdpId {
         match &self.kind {
             Kind::Oidc(connection) => &connection.settings().id,
@@ -200,7 +198,7 @@ impl Provider {
         }
     }
 
-    /// What the login page calls it.
+    /// Returns the name on the login page.
     pub fn name(&self) -> &str {
         match &self.kind {
             Kind::Oidc(connection) => &connection.settings().name,
@@ -208,7 +206,7 @@ impl Provider {
         }
     }
 
-    /// Id and type.
+    /// Returns the ID and type.
     pub fn idp_ref(&self) -> IdpRef {
         match &self.kind {
             Kind::Oidc(connection) => connection.idp_ref(),
@@ -216,7 +214,8 @@ impl Provider {
         }
     }
 
-    /// Returns the claims that were asked for. One that is not in a [`Profile`] is unknown.
+    /// Returns the names of the configured claims. A claim that is missing from a [`Profile`] is
+    /// unknown.
     pub fn may_be_missing(&self) -> Vec<&str> {
         match &self.kind {
             Kind::Oidc(connection) => connection
@@ -229,11 +228,11 @@ impl Provider {
         }
     }
 
-    /// Begins a login. `state` comes back with the callback; the caller ties it to the browser.
+    /// Starts a login. `state` returns in the callback; the caller binds it to the browser.
     ///
     /// # Errors
-    /// Where the provider's discovery document cannot be had: [`Blame::Provider`]; and where it is
-    /// of SAML.
+    /// If the discovery document cannot be fetched ([`Blame::Provider`]), or if this is a SAML
+    /// provider.
     pub async fn begin(
         &self,
         state: &str,
@@ -246,16 +245,16 @@ impl Provider {
         }
     }
 
-    /// Returns the attempt to make next if a login failed in a way that another attempt may mend.
+    /// Returns the next attempt if another one may succeed after this failure.
     ///
-    /// That is the case if Okta could not fill the groups claim, its API can be asked instead, and
-    /// the scope `groups` was requested; and if the sign-in page of the provider expired. Neither
-    /// leads to a second attempt of its kind.
+    /// That is the case if Okta could not fill the groups claim, the scope `groups` was requested,
+    /// and its API can list the groups instead; or if the provider's sign-in page expired. Each
+    /// reason counts once.
     pub fn next_attempt(&self, failure: &LoginFailure, pending: &Pending) -> Option<Attempt> {
         self.connection()?.next_attempt(failure, pending)
     }
 
-    /// Begins a login once more, as [`Provider::next_attempt`] says.
+    /// Starts the attempt that [`Provider::next_attempt`] returned.
     ///
     /// # Errors
     /// As for [`Provider::begin`].
@@ -271,8 +270,8 @@ impl Provider {
         }
     }
 
-    /// Finishes the login that `state` and `pending` are of, with one call of the token endpoint
-    /// and one of the userinfo endpoint. `leeway` is how much the clocks may differ, up to 300 s.
+    /// Completes the login of `state` and `pending`, with one call of the token endpoint and one of
+    /// the userinfo endpoint. `leeway` is the accepted clock difference, up to 300 s.
     ///
     /// # Errors
     /// See [`LoginFailure`].
@@ -295,29 +294,29 @@ impl Provider {
         }
     }
 
-    /// How fresh the groups of people who are logged in are to be kept, where that is wanted and
-    /// can be.
+    /// Returns the terms for refreshing the groups of users with a session, if that is configured
+    /// and possible.
     pub fn refresh(&self) -> Option<RefreshTerms> {
         self.directory()?.refresh()
     }
 
-    /// Whether the directory has just failed, so that it is not worth waiting for.
+    /// Returns `true` if the directory has just failed, so that waiting for it is pointless.
     pub fn is_failing(&self, now: UnixTime) -> bool {
         self.directory()
             .is_none_or(|directory| directory.is_failing(now))
     }
 
-    /// Whether the directory should be left alone but for people who wait: its rate limit is half
-    /// used up, or it fails.
+    /// Returns `true` if only calls that a user waits for should be made: the rate limit is half
+    /// used up, or the directory is failing.
     pub fn is_quiet(&self, now: UnixTime) -> bool {
         self.directory()
             .is_none_or(|directory| directory.is_quiet(now))
     }
 
-    /// What became of somebody who logged in, by the directory's word.
+    /// Looks up the account of a user with a session.
     ///
     /// # Errors
-    /// See [`GroupsFailure`]; nothing is known then, and nothing is to be concluded from it.
+    /// See [`GroupsFailure`]. The account's status is then unknown, and no conclusion may be drawn.
     pub async fn look_up(&self, subject: &str, now: UnixTime) -> Result<Standing, GroupsFailure> {
         match self.directory() {
             Some(directory) => directory.look_up(subject, now).await,
@@ -325,26 +324,26 @@ impl Provider {
         }
     }
 
-    /// Whether logouts are to end the provider's session too.
+    /// Returns `true` if a logout also ends the provider's session.
     pub fn ends_sessions(&self) -> bool {
         self.connection()
             .is_some_and(|connection| connection.settings().provider_logout)
     }
 
-    /// Where to send the browser for that; it comes back to `back` with `state`. `None` where the
-    /// provider has no such place, or cannot be asked for it.
+    /// Returns the URL that ends the provider's session and then redirects to `back` with `state`.
+    /// `None` if the provider has none, or cannot be reached.
     pub async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
         self.connection()?.end_session(id_token, back, state).await
     }
 
-    /// Whether people may be in any number of groups: not at Okta without an API token, where a
-    /// claim holds 100.
+    /// Returns `true` if users may be in any number of groups. At Okta that requires an API token,
+    /// because a claim holds at most 100.
     pub fn tells_all_groups(&self) -> bool {
         self.directory().is_none_or(Directory::has_token)
     }
 
-    /// Tries everything that needs no browser, one step after the other. `tell` learns of each as
-    /// it ends. A SAML provider is called by `http`; all others by what their logins use.
+    /// Runs every check that needs no browser, in order, and passes each result to `tell`. A SAML
+    /// provider is called through `http`, others through their own client.
     pub async fn check(
         &self,
         http: &HttpClient,
@@ -357,7 +356,7 @@ impl Provider {
         }
     }
 
-    /// What has to be registered at the provider.
+    /// Returns the values to register at the provider.
     pub fn registration(&self) -> Registration {
         match &self.kind {
             Kind::Oidc(connection) => connection.registration(),
@@ -378,7 +377,7 @@ impl Provider {
 }
 
 impl Profile {
-    /// With the id that the store knows the person by.
+    /// Adds the user's ID in the store.
     pub fn into_identity(self, user: UserId) -> Identity {
         let Self {
             subject,
@@ -423,11 +422,11 @@ fn exposed<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_str(secret.expose())
 }
 
-/// The type of an Okta connection, as Access writes it.
+/// The type of an Okta provider, as Access writes it.
 const KIND_OKTA: &str = "okta";
-/// Any SAML connection.
+/// The type of a SAML provider.
 const KIND_SAML: &str = "saml";
-/// The type of any other OpenID Connect connection.
+/// The type of any other OpenID Connect provider.
 const KIND_OIDC: &str = "oidc";
 
 #[cfg(test)]

@@ -14,28 +14,27 @@ use crate::http_client::HttpClient;
 use crate::model::{Group, Groups, GroupsSeen, GroupsSource, Secret, UnixTime};
 use crate::oidc::ClaimedGroups;
 
-/// What Okta is asked beside OpenID Connect: which groups somebody is in, and whether they are
-/// still there.
+/// Okta's API beside OpenID Connect: lists a user's groups and reports the status of the account.
 pub(super) struct Directory {
     http: HttpClient,
     account: Url,
     token: Option<Secret>,
     budget: Duration,
     refresh: Option<RefreshTerms>,
-    /// Lists that are being read: one at a time for each person, however many logins want it.
+    /// Lists that are being read. Concurrent logins of one user share one request.
     reading: Cache<Box<str>, Result<Arc<[Group]>, GroupsFailure>>,
-    /// Until then nobody is asked about without a person waiting for it, in Unix seconds.
+    /// Until this time, in Unix seconds, only calls that a user waits for are made.
     quiet_until: AtomicU64,
-    /// Until then nobody is asked about but at a login, in Unix seconds.
+    /// Until this time, in Unix seconds, only logins make calls.
     failing_until: AtomicU64,
 }
 
-/// What became of somebody, by the directory's word.
+/// The status of a user's account in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// There, and in these groups.
+    /// The account is active, with these groups.
     Active(Vec<Group>),
-    /// Deleted, deactivated or suspended; the word that says which.
+    /// The account is deleted, deactivated or suspended; the word for the log.
     Gone(&'static str),
 }
 
@@ -46,7 +45,7 @@ impl Directory {
             account: settings.okta_account.clone(),
             token: settings.api_token.clone(),
             budget: settings.groups_budget,
-            // Without a token there is nothing to refresh from.
+            // Refreshing requires a token.
             refresh: settings.refresh.filter(|_| settings.api_token.is_some()),
             reading: Cache::builder()
                 .max_capacity(MAX_READING)
@@ -65,22 +64,22 @@ impl Directory {
         self.token.is_some()
     }
 
-    /// What is known of the groups at a login, and whether that is all of them.
+    /// Determines the groups at a login, and whether the list is complete.
     ///
     /// | claim | with an API token | without |
     /// | --- | --- | --- |
-    /// | fewer than 100 | these; with a refresh the API's list | these |
+    /// | fewer than 100 | the claim; with a refresh, the API's list | the claim |
     /// | 100 or more | the API's list | the login fails |
     /// | absent, unreadable or a reference | the API's list | unknown |
     ///
-    /// Okta leaves the claim out where it is empty, but also where nobody set up a filter for it,
-    /// and by some accounts where it would be too long. That the scope was granted does not tell
-    /// these apart, so an absent claim is not an empty one: policies that do not look at groups
-    /// still work, and one that excludes a group does not let in whoever is in it.
+    /// Okta omits an empty claim. It also omits the claim if no filter is configured, and for some
+    /// accounts if it would be too long. A granted scope does not distinguish these cases, so an
+    /// absent claim does not mean "no groups". Policies that do not use groups still work, and a
+    /// policy that excludes a group does not admit its members.
     ///
-    /// The claim's filter may hold groups back that the API tells. Where groups are refreshed they
-    /// all come from the API, so that nobody is in other groups a quarter of an hour after a login
-    /// than at it.
+    /// The claim's filter may hide groups that the API lists. With a refresh, all groups therefore
+    /// come from the API. Otherwise a user's groups would change between the login and the first
+    /// refresh.
     pub(super) async fn groups(
         &self,
         claimed: ClaimedGroups,
@@ -113,17 +112,17 @@ impl Directory {
         }
     }
 
-    /// Whether the API may be asked now about somebody who is not waiting for it.
+    /// Returns `true` if only calls that a user waits for should be made.
     pub(super) fn is_quiet(&self, now: UnixTime) -> bool {
         self.is_failing(now) || now.0 < self.quiet_until.load(Ordering::Relaxed)
     }
 
-    /// Whether the API has just failed, in a way that concerns everybody.
+    /// Returns `true` if the API has just failed in a way that affects all users.
     pub(super) fn is_failing(&self, now: UnixTime) -> bool {
         now.0 < self.failing_until.load(Ordering::Relaxed)
     }
 
-    /// Looks somebody up who is logged in.
+    /// Looks up the account of a user with a session.
     pub(super) async fn look_up(
         &self,
         subject: &str,
@@ -143,7 +142,7 @@ impl Directory {
         let looked = looked.await;
         let quiet = looked.as_ref().err().map(|failure| match failure {
             GroupsFailure::RateLimited { seconds } => Duration::from_secs(*seconds).min(MAX_QUIET),
-            // This one cannot be asked about; that says nothing of the others.
+            // Only this user cannot be looked up; others are not affected.
             GroupsFailure::Subject
             | GroupsFailure::Refused {
                 status: StatusCode::NOT_FOUND,
@@ -158,7 +157,7 @@ impl Directory {
         looked
     }
 
-    /// All pages, once for everybody who wants them at the same time.
+    /// Reads all pages, once for all concurrent callers.
     async fn read(
         &self,
         token: &Secret,
@@ -166,16 +165,16 @@ impl Directory {
         now: UnixTime,
     ) -> Result<Arc<[Group]>, GroupsFailure> {
         let read = async { self.api(token).read(subject, now).await.map(Arc::from) };
-        // Boxed, because a login's future holds it.
+        // Boxed, because the future of a login holds it.
         self.reading.get_with(subject.into(), Box::pin(read)).await
     }
 
-    /// The API, where there is a token for it.
+    /// Returns the API, if there is a token for it.
     pub(super) fn own_api(&self) -> Option<GroupsApi<'_>> {
         self.token.as_ref().map(|token| self.api(token))
     }
 
-    /// The account's address.
+    /// Returns the URL of the account.
     pub(super) const fn account(&self) -> &Url {
         &self.account
     }
@@ -193,7 +192,7 @@ impl Directory {
     }
 }
 
-/// Groups that are known by their names alone.
+/// Returns groups of which only the names are known.
 pub(super) fn whole(
     names: Vec<String>,
     source: GroupsSource,
@@ -209,7 +208,8 @@ pub(super) fn whole(
     )
 }
 
-/// What was read belongs to those who waited for it; the next login reads anew.
+/// Expires an entry as soon as its reader is done: waiting callers share the result, and the next
+/// login reads again.
 struct AtOnce;
 
 impl<T> Expiry<Box<str>, T> for AtOnce {
@@ -218,14 +218,14 @@ impl<T> Expiry<Box<str>, T> for AtOnce {
     }
 }
 
-/// As many as Okta puts into a claim: a full one may have been cut.
+/// Okta's limit for a claim. A claim of this size may be truncated.
 const CLAIM_CAPACITY: usize = 100;
 
-/// More than an account's rate limit would let through.
+/// More than an account's rate limit would allow.
 const MAX_READING: u64 = 10_000;
 
-/// What does not work is left alone for that long, unless a person waits for it.
+/// The pause after a failure, except for calls that a user waits for.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(10);
 
-/// Okta's windows are a minute long.
+/// Okta's rate limit windows last one minute.
 const MAX_QUIET: Duration = Duration::from_secs(120);

@@ -9,7 +9,7 @@ use crate::saml::{
 };
 use crate::token::SigningKey;
 
-/// A SAML connection. Nothing of it waits: the browser carries every message.
+/// A SAML provider. It makes no calls: the browser carries every message.
 #[derive(Debug)]
 pub struct Saml {
     id: IdpId,
@@ -19,27 +19,27 @@ pub struct Saml {
     absent_groups: AbsentGroups,
 }
 
-/// What a SAML login needs to be finished. Only ever to be kept sealed.
+/// The state of a SAML login until its response. It must always be sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SamlPending {
-    /// The request that the response must answer.
+    /// The ID of the request that the response must answer.
     #[serde(rename = "r")]
     pub request: String,
-    /// When it was made.
+    /// The time of the request.
     #[serde(rename = "t")]
     pub at: UnixTime,
-    /// Whether it asks for credentials.
+    /// `true` if the request asks for credentials.
     #[serde(rename = "f")]
     pub fresh: bool,
-    /// With whom it was begun.
+    /// The provider that the login was started with.
     #[serde(rename = "i")]
     pub idp: IdpId,
-    /// Who that was at the time.
+    /// The entity ID of that provider at the time.
     #[serde(rename = "e")]
     pub entity: String,
 }
 
-/// Who logged in, but for whether that is the first time that their assertion is used.
+/// A verified SAML login, before the check for replay.
 #[derive(Debug)]
 pub struct SamlAnswer {
     verified: Verified,
@@ -50,7 +50,7 @@ pub struct SamlAnswer {
 }
 
 impl Saml {
-    /// A connection that was configured.
+    /// Creates a configured SAML provider.
     pub const fn new(
         id: IdpId,
         name: String,
@@ -73,22 +73,22 @@ impl Saml {
         self
     }
 
-    /// What rules and `allowed_idps` refer to.
+    /// Returns the ID that rules and `allowed_idps` refer to.
     pub const fn id(&self) -> &IdpId {
         &self.id
     }
 
-    /// What the login page calls it.
+    /// Returns the name on the login page.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What was agreed with the identity provider.
+    /// Returns our service provider for this identity provider.
     pub const fn provider(&self) -> &ServiceProvider {
         &self.provider
     }
 
-    /// Whether its requests are signed.
+    /// Returns `true` if requests are signed.
     pub const fn signs(&self) -> bool {
         self.sign_request
     }
@@ -100,13 +100,14 @@ impl Saml {
         }
     }
 
-    /// Begins a login: what the browser is to do, and what to seal into a cookie of its. `flow`
-    /// comes back with the response, and has at most 80 bytes (SAML Bindings 3.4.3). `key` is the
-    /// team's, and used where requests are signed. `fresh`: whether to ask for credentials this
-    /// time.
+    /// Starts a login. Returns the browser's next action and the state to seal into a cookie of
+    /// that browser.
+    ///
+    /// `flow` returns with the response and has at most 80 bytes (SAML Bindings 3.4.3). `key` is
+    /// the team's key, used if requests are signed. `fresh` asks for credentials at this login.
     ///
     /// # Errors
-    /// Where the request cannot be signed.
+    /// If the request cannot be signed.
     pub fn begin(
         &self,
         flow: &str,
@@ -141,7 +142,7 @@ impl Saml {
         ))
     }
 
-    /// Checks the response to the login that `pending` is of.
+    /// Verifies the response to the login of `pending`.
     ///
     /// # Errors
     /// See [`crate::saml::SamlError`].
@@ -153,7 +154,7 @@ impl Saml {
         leeway: std::time::Duration,
         client_ip: IpAddr,
     ) -> Result<SamlAnswer, LoginFailure> {
-        // The flow remembers whom it was begun with.
+        // The flow records its provider, so a response cannot be replayed to another one.
         if pending.idp != self.id || pending.entity != self.provider.idp_entity_id() {
             return Err(LoginFailure::Flow);
         }
@@ -177,15 +178,15 @@ impl Saml {
 }
 
 impl SamlAnswer {
-    /// See [`Verified::once`].
-    pub fn once(&self) -> (&str, UnixTime) {
-        self.verified.once()
+    /// See [`Verified::replay_key`].
+    pub fn replay_key(&self) -> (&str, UnixTime) {
+        self.verified.replay_key()
     }
 
-    /// Who it is; see [`Verified::identity`].
+    /// Returns the verified user; see [`Verified::identity`].
     ///
     /// # Errors
-    /// Where it is not the first use.
+    /// If this is not the first use of the assertion.
     pub fn profile(self, first: bool) -> Result<Profile, LoginFailure> {
         let Self {
             verified,

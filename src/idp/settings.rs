@@ -6,14 +6,14 @@ use super::{Ages, Prompt};
 use crate::model::{AbsentGroups, IdpId, Secret};
 use crate::oidc::{ClientAuth, Credentials, EmailVerification, Endpoints, GroupsClaim};
 
-/// The client of an OpenID Connect connection, and the logins that it requests.
+/// The client of an OpenID Connect provider, and the parameters of its logins.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// The id that rules and `allowed_idps` refer to.
     pub id: IdpId,
     /// The name on the login page.
     pub name: String,
-    /// Our name at the provider.
+    /// Our client ID at the provider.
     pub client_id: String,
     /// The secret or key that authenticates the client.
     pub credentials: Credentials,
@@ -24,7 +24,7 @@ pub struct ClientSettings {
     pub trusted_audiences: Option<Vec<String>>,
     /// Claims to keep for policies and origins.
     pub claims: Vec<String>,
-    /// The claim that holds the address, where it is not `email`.
+    /// The claim with the email address, if it is not `email`.
     pub email_claim_name: Option<String>,
     /// The evidence that a login requires for its email address.
     pub email_verified: EmailVerification,
@@ -41,7 +41,7 @@ pub struct ClientSettings {
     pub ages: Ages,
 }
 
-/// An Okta connection, in the words of Access's `config`.
+/// An Okta provider, with the setting names of Access.
 #[derive(Clone, Debug)]
 pub struct OktaSettings {
     /// The settings that all connections have.
@@ -50,13 +50,13 @@ pub struct OktaSettings {
     pub okta_account: Url,
     /// A custom authorization server; `None` is the org server, whose issuer is the account itself.
     pub authorization_server_id: Option<String>,
-    /// For reading all groups of a person where the claim cannot hold them. Reading rights are
-    /// enough.
+    /// A token with read access, for listing all groups of a user if the claim cannot hold them.
     pub api_token: Option<Secret>,
-    /// `true` if logins request the scope `groups`. Without it all groups come from the API, and
-    /// Okta cannot fail over too many.
+    /// `true` if logins request the scope `groups`. Without it, all groups come from the API, and
+    /// Okta cannot reject a login over too many groups.
     pub groups_scope: bool,
-    /// The terms on which changes of groups reach users who are logged in; `None` if they do not.
+    /// The terms for applying group changes to users with a session; `None` if they are not
+    /// applied.
     pub refresh: Option<RefreshTerms>,
     /// The time limit for reading all pages of groups.
     pub groups_budget: Duration,
@@ -69,27 +69,28 @@ pub struct OidcSettings {
     pub client: ClientSettings,
     /// The issuer of the ID tokens, byte for byte.
     pub issuer: String,
-    /// Its endpoints, where the configuration names them and no discovery document is asked for.
+    /// The configured endpoints, if no discovery document is used.
     pub endpoints: Option<Endpoints>,
     /// The scopes to request; `openid` is always requested.
     pub scopes: Vec<String>,
-    /// The claim that lists the groups.
+    /// The claim with the groups.
     pub groups_claim: GroupsClaim,
-    /// Meaning of that claim's absence, once the ID token and the userinfo answer were read.
+    /// The meaning of an absent groups claim, if both the ID token and the userinfo response were
+    /// read.
     pub absent_groups: AbsentGroups,
 }
 
-/// The ages of the groups of users who are logged in.
+/// The ages of the groups of users with a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshTerms {
     /// The age at which they are read again.
     pub every: Duration,
-    /// The age at which they become unknown, if they cannot be read.
+    /// The age at which they become unknown if they cannot be read.
     pub max_stale: Duration,
 }
 
 impl OktaSettings {
-    /// The issuer, byte for byte as tokens and the discovery document must name it.
+    /// Returns the issuer that tokens and the discovery document must name, byte for byte.
     pub fn issuer(&self) -> String {
         let account = self.okta_account.as_str().trim_end_matches('/');
         match &self.authorization_server_id {

@@ -7,23 +7,25 @@ use subtle::ConstantTimeEq as _;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::model::{Aud, Reason, UnixTime, fill_random, hex};
 
-/// The cookie that binds a login to the browser that began it, on the application's host: `n` and
+/// The cookie on the application's host that binds a login to the browser that began it: `n` and
 /// 16 hexadecimal digits.
 ///
-/// After a completed login it also counts: `n<16 hex>.<logins>.<when>.<application>`. A browser
-/// that brings this back and not the session it was given with it, or one that is refused, will
-/// never have one, and is told so instead of being sent round again.
+/// After a completed login it also counts logins: `n<16 hex>.<logins>.<time>.<application>`. If a
+/// browser returns this count without a session that is accepted, another login would fail in the
+/// same way. The user then gets a page instead of another redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppSession {
     id: String,
+    /// Completed logins in a row, for the same application.
     rounds: u32,
+    /// The time of the last one.
     at: UnixTime,
-    /// The beginning of the audience tag that the logins were for.
+    /// The first digits of that application's audience tag.
     aud: String,
 }
 
 impl AppSession {
-    /// The browser's own, where it has one.
+    /// Returns the first valid cookie of a request.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         cookie::values(headers, cookie::APP_SESSION).find_map(Self::parse)
     }
@@ -62,12 +64,12 @@ impl AppSession {
         })
     }
 
-    /// The secret part.
+    /// Returns the secret id.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    /// What other hosts may know of it.
+    /// Returns the hash of the id, which other hosts may know.
     pub(crate) fn hash(&self) -> String {
         hex(digest::digest(&digest::SHA256, self.id.as_bytes()).as_ref())
     }
@@ -84,8 +86,8 @@ impl AppSession {
             .is_some_and(|first| all.any(|other| other.id != first.id))
     }
 
-    /// One login more for that application, completed now. A login after the user signed out is the
-    /// first one again.
+    /// Counts a login to that application, completed now. The first login after the user signed out
+    /// restarts the count.
     #[must_use]
     pub(crate) fn completed(&self, aud: &Aud, signed_out: Option<UnixTime>, now: UnixTime) -> Self {
         let counts = self.is_recent(aud, now) && signed_out.is_none_or(|at| at < self.at);
@@ -102,7 +104,7 @@ impl AppSession {
         }
     }
 
-    /// The same without the count: the user signed out.
+    /// Returns the cookie with the count reset, for a user who signed out.
     #[must_use]
     pub(crate) fn restarted(&self) -> Self {
         Self {
@@ -113,8 +115,8 @@ impl AppSession {
         }
     }
 
-    /// Whether so many logins for that application were just completed that another one would
-    /// change nothing.
+    /// Returns `true` if so many logins to that application were just completed that another one
+    /// would change nothing.
     pub(crate) fn loops(&self, aud: &Aud, refused: Reason, now: UnixTime) -> bool {
         // A revoked session came back, so its cookie is not lost. Usually the user signed out
         // elsewhere, after logins in several tabs.
@@ -126,8 +128,9 @@ impl AppSession {
         self.rounds >= most && self.is_recent(aud, now)
     }
 
-    /// The clocks of two nodes differ a little. A later time was not written by one of them, and
-    /// would hold for ever.
+    /// Returns `true` if the last login to that application was within [`LOOP_WINDOW`].
+    // The clocks of two nodes differ a little, so a time slightly in the future counts. A later one
+    // was not written by any node, and would count forever.
     fn is_recent(&self, aud: &Aud, now: UnixTime) -> bool {
         self.aud == beginning(aud)
             && now.since(self.at) < LOOP_WINDOW
@@ -159,7 +162,7 @@ fn beginning(aud: &Aud) -> &str {
 
 const AUD_DIGITS: usize = 8;
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// The third login in a row is one too many.
+/// The third login in a row is a loop.
 const MAX_ROUNDS: u32 = 2;
 const MAX_ROUNDS_REVOKED: u32 = 5;
 const LOOP_WINDOW: Duration = Duration::from_secs(15);
@@ -171,7 +174,7 @@ mod tests {
     const LOST: Reason = Reason::NoSession;
 
     #[test]
-    fn two_completed_logins_in_a_row_and_no_session_is_a_loop() {
+    fn two_logins_in_a_row_without_session_are_a_loop() {
         let fresh = AppSession::random();
         let (now, aud) = (UnixTime(1000), Aud::derive(&["a"]));
         assert_eq!(AppSession::parse(&fresh.id), Some(fresh.clone()));
@@ -212,7 +215,7 @@ mod tests {
             );
             assert_eq!(planted.completed(&aud, None, now).rounds, 1);
         }
-        // The clock of another node may be a little ahead.
+        // The clock of another node may be slightly ahead.
         let twice = AppSession {
             rounds: 2,
             at: UnixTime(1_003),
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logout_restarts_the_count() {
+    fn logout_restarts_the_count() {
         let (fresh, aud) = (AppSession::random(), Aud::derive(&["a"]));
         let once = fresh.completed(&aud, None, UnixTime(1000));
         let again = once.completed(&aud, Some(UnixTime(1003)), UnixTime(1005));
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_session_is_a_loop_later_than_a_lost_cookie() {
+    fn revoked_session_is_a_loop_later_than_a_lost_cookie() {
         let aud = Aud::derive(&["a"]);
         let rounds = |n: u64| {
             (0..n).fold(AppSession::random(), |s, i| {
@@ -293,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_app_session() {
+    fn malformed_cookie_is_ignored() {
         for bad in [
             "",
             "n",

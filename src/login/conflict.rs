@@ -1,21 +1,19 @@
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, header};
 
 use super::{flow, handover};
 use crate::cookie::{self, SameSite, SetCookie};
-use crate::model::{RequestId, Support, UnixTime};
-use crate::pages::{CookieConflict, answer};
+use crate::model::UnixTime;
 use crate::route::Endpoint;
 
 /// A browser that sent one of our cookies twice, with values of different logins.
 ///
 /// Any host of the same domain can set a cookie for this one, so neither value can be trusted to be
-/// the browser's own. Both are expired and the login begins anew. If they come back within
-/// [`MARKED`], a page explains it instead of another login. Each cookie has a mark of its own, so
-/// that two of them are expired one after the other. So has a cookie that only comes to our
-/// endpoints, because no answer to another path expires it.
+/// the browser's own. Both are expired and a new login begins. If they return within [`MARKED`], a
+/// page explains the conflict instead of another login. Each cookie has its own mark, so that two
+/// of them are expired one after the other. So has a cookie that is sent to our endpoints only,
+/// because no response on another path expires it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conflict<'a> {
     /// The name of the cookie.
@@ -26,7 +24,7 @@ pub(crate) struct Conflict<'a> {
 }
 
 impl Conflict<'_> {
-    /// Returns `true` if this browser's cookies were expired a moment ago, and came back.
+    /// Returns `true` if this browser's cookies were expired within [`MARKED`] and came back.
     pub(crate) fn came_back(&self, headers: &HeaderMap) -> bool {
         let name = self.mark_name();
         let marks =
@@ -36,7 +34,7 @@ impl Conflict<'_> {
             .any(|at| at <= self.now && self.now.since(at) < MARKED)
     }
 
-    /// Makes the browser forget the cookie, wherever it came from.
+    /// Expires the cookie for every domain and path that can have set it.
     pub(crate) fn expire(&self, headers: &mut HeaderMap) {
         for line in cookie::expire_everywhere(self.cookie, self.host, self.path) {
             headers.append(header::SET_COOKIE, line);
@@ -60,50 +58,17 @@ impl Conflict<'_> {
     }
 
     fn mark_name(&self) -> String {
-        let place = if self.path.starts_with(Endpoint::PREFIX) {
+        let path = if self.path.starts_with(Endpoint::PREFIX) {
             "login"
         } else {
             "page"
         };
-        format!("{}_{}_{place}", cookie::CONFLICT, self.cookie)
-    }
-
-    /// Returns the page that names the cookie and the way out.
-    pub(crate) fn page(
-        &self,
-        start_again: &str,
-        support: Option<&Support>,
-        id: RequestId,
-    ) -> Response<Bytes> {
-        let (cookie, host) = (self.cookie, self.host);
-        tracing::warn!(
-            cookie, host, request_id = %id,
-            "a browser sends this cookie from two logins, and again after both were expired; another host of the domain may set it"
-        );
-        // The domain that hosts share with their siblings is not known here; users see the cookies
-        // of the host and above.
-        let domain = host
-            .split_once('.')
-            .map(|(_, parent)| parent)
-            .filter(|parent| parent.contains('.'));
-        let id = id.to_string();
-        let page = CookieConflict {
-            cookie,
-            host,
-            domain,
-            start_again,
-            support,
-            reason: "session_conflict",
-            request_id: &id,
-        };
-        let mut response = answer::page(page.page());
-        self.expire(response.headers_mut());
-        response
+        format!("{}_{}_{path}", cookie::CONFLICT, self.cookie)
     }
 }
 
-/// The time that a browser stays marked: as long as a login may take. The next attempt after it may
-/// try once more.
+/// The time for which a browser stays marked: the longest time of a login. A later request may begin
+/// a login once more.
 const MARKED: Duration =
     Duration::from_secs(flow::LIFETIME.as_secs() + handover::LIFETIME.as_secs() + 60);
 

@@ -4,59 +4,73 @@ use aws_lc_rs::digest;
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::ReturnTo;
+use super::{Destination, ReturnTo, organisation_aud};
 use crate::cookie::{self, FLOW_PREFIX, SameSite, SealError, SealingKey, SetCookie};
+use crate::engine::Snapshot;
 use crate::model::{Aud, UnixTime, fill_random, hex};
 
-/// What a login is for. Sealed into the `state` parameter, so that whoever comes back with it comes
-/// back to the right page, even when the flow itself is over.
+/// The target of a login, sealed into the `state` parameter. The browser returns to the right page
+/// with it, even if the flow itself is over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Names the flow, and its cookie.
+    /// The name of the flow and of its cookie.
     #[serde(rename = "f")]
     pub(crate) flow: String,
-    /// The application, unless it is the provider itself that is tested.
+    /// The application, or the team itself for a login without one.
     #[serde(rename = "a")]
     pub(crate) aud: Aud,
-    /// Its host, as the browser named it.
+    /// The host, as the browser names it.
     #[serde(rename = "h")]
     pub(crate) host: String,
-    /// The page.
     #[serde(rename = "r")]
     pub(crate) to: ReturnTo,
     /// The hash of the browser's cookie on that host.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub(crate) app_session: Option<String>,
-    /// When it began.
     #[serde(rename = "t")]
     pub(crate) began: UnixTime,
-    /// Whether it stands for one whose cookie was given up.
+    /// `true` if this login replaces one that could not be finished. It is not replaced again.
     #[serde(rename = "2", default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) second: bool,
+    pub(crate) is_restart: bool,
 }
 
 impl State {
-    pub(crate) fn new(
-        aud: Aud,
-        host: String,
-        to: ReturnTo,
-        app_session: Option<String>,
-        now: UnixTime,
-    ) -> Self {
-        let mut id = [0; 8];
-        fill_random(&mut id);
+    /// Begins a login to a page of an application.
+    pub(crate) fn to_application(destination: &Destination, now: UnixTime) -> Self {
         Self {
-            flow: hex(&id),
-            aud,
-            host,
-            to,
-            app_session,
+            flow: new_flow(),
+            aud: destination.application.aud().clone(),
+            host: destination.host.clone(),
+            to: destination.to.clone(),
+            app_session: destination.app_session.clone(),
             began: now,
-            second: false,
+            is_restart: false,
         }
     }
 
-    /// The same, with the application's front page for the page, where that makes it small.
+    /// Begins a login that ends at an endpoint of the team domain, with that path.
+    pub(crate) fn to_team(snapshot: &Snapshot, host: &str, path: &str, now: UnixTime) -> Self {
+        Self {
+            flow: new_flow(),
+            aud: organisation_aud(snapshot),
+            host: host.to_owned(),
+            to: ReturnTo::parse(path),
+            app_session: None,
+            began: now,
+            is_restart: false,
+        }
+    }
+
+    /// Begins the same login once more, under another name.
+    pub(crate) fn begun_again(&self, now: UnixTime) -> Self {
+        Self {
+            flow: new_flow(),
+            began: now,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the state with the application's front page, if the page's URL is not short.
     pub(crate) fn shortened(&self) -> Self {
         if self.to.as_str().len() > SHORT {
             self.to_front_page()
@@ -65,7 +79,7 @@ impl State {
         }
     }
 
-    /// The same login, to the application's front page.
+    /// Returns the state of the same login to the application's front page.
     pub(crate) fn to_front_page(&self) -> Self {
         Self {
             to: ReturnTo::parse("/"),
@@ -73,7 +87,7 @@ impl State {
         }
     }
 
-    /// How many bytes it takes in memory, about.
+    /// Returns the approximate size in memory, in bytes.
     pub(crate) fn size(&self) -> usize {
         size_of::<Self>() + self.flow.len() + self.host.len() + self.to.as_str().len() + 128
     }
@@ -86,12 +100,12 @@ impl State {
         key.open(STATE, text)
     }
 
-    /// The end of the time in which the flow may be finished.
+    /// Returns the time at which the flow expires.
     pub(crate) fn ends(&self) -> UnixTime {
         self.began.after(LIFETIME)
     }
 
-    /// Whether it is too late to finish the flow.
+    /// Returns `true` if the flow has expired, or began in the future by more than clocks differ.
     pub(crate) fn has_expired(&self, now: UnixTime) -> bool {
         now.since(self.began) >= LIFETIME || self.began > now.after(Duration::from_secs(60))
     }
@@ -100,13 +114,12 @@ impl State {
 /// The browser's half of a flow, sealed into a cookie of its own on the team domain.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Flow<P> {
-    /// The hash of the `state` that belongs to it.
+    /// The hash of the flow's `state`.
     #[serde(rename = "s")]
     state: String,
-    /// When it began.
     #[serde(rename = "t")]
     began: UnixTime,
-    /// What the provider's protocol keeps: nonce and code verifier.
+    /// The data of the provider's protocol, such as nonce and code verifier.
     #[serde(rename = "p")]
     pub(crate) pending: P,
 }
@@ -120,7 +133,7 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
         }
     }
 
-    /// The cookie to set.
+    /// Returns the cookie for a provider that redirects the browser back.
     pub(crate) fn to_cookie(
         &self,
         key: &SealingKey,
@@ -131,9 +144,9 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
         flow_cookie(&format!("{FLOW_PREFIX}{id}"), &value, now).to_header()
     }
 
-    /// The cookie to set where the provider makes the browser come back by a form, which is no
-    /// navigation to browsers that ask where a cookie may go. What it holds is of no use without
-    /// the name of the flow, nor to anybody who sends it here.
+    /// Returns the cookie for a provider that returns the browser with a form; `None` if it is too
+    /// long. Browsers send only `SameSite=None` cookies with a form from another site. The cookie is
+    /// useless without the flow's name, and to any sender but this browser.
     pub(crate) fn to_cookie_for_forms(
         &self,
         key: &SealingKey,
@@ -155,13 +168,13 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
         }
     }
 
-    /// The flow of that name, where this browser began it.
+    /// Returns the flow with that name, if this browser began it.
     pub(crate) fn named(headers: &HeaderMap, key: &SealingKey, id: &str) -> Option<Self> {
         let name = format!("{FLOW_PREFIX}{id}");
         cookie::values(headers, &name).find_map(|value| key.open::<Self>(&purpose(id), value).ok())
     }
 
-    /// The flow of a `state`, where this browser began it.
+    /// Returns the flow of a `state`, if this browser began it.
     pub(crate) fn of(headers: &HeaderMap, key: &SealingKey, id: &str, state: &str) -> Option<Self> {
         let name = format!("{FLOW_PREFIX}{id}");
         let found = cookie::values(headers, &name)
@@ -170,11 +183,11 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
     }
 }
 
-/// All flow cookies that a browser has.
+/// The flow cookies of a browser, oldest first.
 pub(crate) struct FlowCookies(Vec<(UnixTime, String)>);
 
 impl FlowCookies {
-    /// Reads them; those that cannot be read count as the oldest.
+    /// Reads the flow cookies of a request. Unreadable ones count as the oldest.
     pub(crate) fn of(headers: &HeaderMap, key: &SealingKey) -> Self {
         let lines = headers
             .get_all(header::COOKIE)
@@ -182,7 +195,7 @@ impl FlowCookies {
             .filter_map(|line| line.to_str().ok());
         let ours = lines.flat_map(|line| line.split(';')).filter_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
-            // Others are not ours, and a name comes back in the answer.
+            // Other names are not ours, and a response must not repeat them.
             let id = name.strip_prefix(FLOW_PREFIX).filter(|id| is_flow(id))?;
             let began = key
                 .open::<Flow<serde::de::IgnoredAny>>(&purpose(id), value)
@@ -195,13 +208,13 @@ impl FlowCookies {
         Self(all)
     }
 
-    /// Whether so many logins are under way that others may have been given up for them.
+    /// Returns `true` if there are so many logins that older cookies may have been removed for them.
     pub(crate) fn are_many(&self) -> bool {
         self.0.len() >= MAX_FLOWS - 1
     }
 
-    /// Removals that leave room for one more. Of more than a browser gets from us only some are
-    /// removed: the answer must stay small.
+    /// Returns the removals that make room for one more cookie. Of a number that we never set, only
+    /// some are removed: the response must stay small.
     pub(crate) fn make_room(&self, now: UnixTime) -> impl Iterator<Item = HeaderValue> {
         let surplus = (self.0.len() + 1).saturating_sub(MAX_FLOWS);
         self.0
@@ -210,7 +223,7 @@ impl FlowCookies {
             .filter_map(move |(_, name)| removal(name, now))
     }
 
-    /// The removal of one.
+    /// Returns the removal of one flow's cookie.
     pub(crate) fn removal(id: &str, now: UnixTime) -> Option<HeaderValue> {
         removal(&format!("{FLOW_PREFIX}{id}"), now)
     }
@@ -229,7 +242,8 @@ fn flow_cookie<'a>(name: &'a str, value: &'a str, now: UnixTime) -> SetCookie<'a
     }
 }
 
-/// Browsers take none that is `Lax` where the request came from another site.
+/// Returns a cookie's removal. It is `SameSite=None`, because browsers ignore a `Lax` cookie in the
+/// response to a request from another site.
 fn removal(name: &str, now: UnixTime) -> Option<HeaderValue> {
     SetCookie {
         same_site: SameSite::None,
@@ -243,7 +257,13 @@ fn fingerprint(state: &str) -> String {
     hex(digest.as_ref().get(..16).unwrap_or_default())
 }
 
-/// Returns `true` for an id as [`State::new`] makes them.
+fn new_flow() -> String {
+    let mut id = [0; 8];
+    fill_random(&mut id);
+    hex(&id)
+}
+
+/// Returns `true` for an id as [`State`] makes them.
 pub(crate) fn is_flow(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -253,12 +273,12 @@ fn purpose(id: &str) -> String {
 }
 
 const STATE: &str = "state";
-/// Five cookies with it, and all that is in them beside it, have less than 4 KiB.
+/// In bytes: five cookies with such URLs have less than 4 KiB together.
 const SHORT: usize = 128;
-/// How long somebody may take at the provider.
+/// The time that a user may spend at the provider.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 const COOKIE_LIFETIME: Duration = Duration::from_secs(900);
-/// More would not fit into what servers on the way take as one header.
+/// More would exceed the header size that intermediate servers accept.
 const MAX_FLOWS: usize = 5;
 const MAX_REMOVALS: usize = 10;
 
@@ -286,13 +306,15 @@ mod tests {
     }
 
     fn begin(now: UnixTime) -> (State, String, HeaderValue) {
-        let state = State::new(
-            Aud::derive(&["a"]),
-            "a.example.com".into(),
-            ReturnTo::parse("/x"),
-            Some("hash".into()),
-            now,
-        );
+        let state = State {
+            flow: new_flow(),
+            aud: Aud::derive(&["a"]),
+            host: "a.example.com".into(),
+            to: ReturnTo::parse("/x"),
+            app_session: Some("hash".into()),
+            began: now,
+            is_restart: false,
+        };
         let sealed = state.seal(&key()).unwrap();
         let cookie = Flow::new(&sealed, "verifier".to_owned(), now)
             .to_cookie(&key(), &state.flow, now)
@@ -301,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn r02_r05_a_flow_belongs_to_its_browser_and_its_state() {
+    fn r02_r05_flow_belongs_to_its_browser_and_its_state() {
         let (one, one_sealed, one_cookie) = begin(NOW);
         let (two, two_sealed, two_cookie) = begin(NOW);
         let both = jar(&[one_cookie.clone(), two_cookie]);
@@ -344,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn r15_at_most_five_and_the_oldest_go() {
+    fn r15_sixth_flow_removes_the_oldest() {
         let cookies: Vec<_> = (0..7).map(|i| begin(UnixTime(NOW.0 + 10 - i))).collect();
         let removed = |n: usize| {
             let jar = jar(&cookies

@@ -6,11 +6,11 @@ use super::ReturnTo;
 use crate::cookie::{SealError, SealingKey};
 use crate::model::{Aud, IdentityNonce, UnixTime, fill_random, hex};
 
-/// Leave to take an application's session, on its way from the team domain to the application's
-/// host: for one minute, for one browser, once.
+/// Permission to open an application's session, sent from the team domain to the application's host.
+/// It is valid for one minute, for one browser, once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Handover {
-    /// Names it, so that it can be used up.
+    /// The name under which it is used up.
     #[serde(rename = "i")]
     pub(crate) id: String,
     #[serde(rename = "a")]
@@ -32,7 +32,7 @@ pub(crate) struct Handover {
     expires: UnixTime,
 }
 
-/// What a hand-over is for.
+/// The contents of a new hand-over.
 pub(crate) struct Terms {
     pub(crate) aud: Aud,
     pub(crate) host: String,
@@ -76,12 +76,15 @@ impl Handover {
         ))
     }
 
-    /// The end of the time in which it may be used.
+    /// Returns the time at which the hand-over expires.
     pub(crate) const fn expires(&self) -> UnixTime {
         self.expires
     }
 
-    /// Reads one that is still good.
+    /// Opens a hand-over that has not expired.
+    ///
+    /// # Errors
+    /// If this team did not seal it, if `id` is another one's, or if it has expired.
     pub(crate) fn open(
         key: &SealingKey,
         id: &str,
@@ -96,13 +99,13 @@ impl Handover {
         }
     }
 
-    /// When it was made: what ended the login since then ends it too.
+    /// Returns the time at which it was made. A revocation of the login since then covers it.
     pub(crate) const fn made(&self) -> UnixTime {
         UnixTime(self.expires.0.saturating_sub(LIFETIME.as_secs()))
     }
 
-    /// The page that a hand-over leads to, for a browser of that very login. Its minute may be
-    /// over: the page is all that is taken from it.
+    /// Returns the page of a hand-over, for a browser of the same login. The hand-over may have
+    /// expired, because nothing but the page is used.
     pub(crate) fn page(
         key: &SealingKey,
         state: &str,
@@ -121,7 +124,7 @@ impl Handover {
 const PURPOSE: &str = "handover";
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
-/// A hand-over as a browser brings it.
+/// A hand-over as a browser presents it.
 pub(crate) struct Claim<'a> {
     pub(crate) nonce: &'a str,
     pub(crate) state: &'a str,
@@ -130,7 +133,7 @@ pub(crate) struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// Returns `true` if its lengths are possible.
+    /// Returns `true` if a genuine hand-over can have these lengths.
     pub(crate) fn is_plausible(&self) -> bool {
         [self.nonce, self.state]
             .iter()
@@ -138,7 +141,7 @@ impl Claim<'_> {
     }
 }
 
-/// In bytes; with the longest page's address, all of it backslashes, it is 17 KB.
+/// In bytes. A hand-over to the longest page URL, all of it backslashes, has 17 KB.
 const MAX_SEALED: usize = 18 * 1024;
 
 /// The session that a hand-over gives.
@@ -149,22 +152,22 @@ pub(crate) struct Granted {
     pub(crate) to: ReturnTo,
     pub(crate) token: String,
     pub(crate) expires: UnixTime,
-    /// When the user signed out last, if that was a moment ago.
+    /// The time at which the user last signed out, if that was a moment ago.
     #[serde(default)]
     pub(crate) signed_out: Option<UnixTime>,
 }
 
 /// The reason for which a hand-over gives no session.
 pub(crate) enum Refused {
-    /// It is not a hand-over, or not for this host.
+    /// It is no hand-over of this team, or is for another host.
     Invalid,
-    /// It is bound to another cookie than the browser's, for that application.
+    /// It is bound to a different cookie than the browser's. Names the application.
     Unbound(Aud),
-    /// It was used.
+    /// It was used before.
     Used(ReturnTo),
-    /// The login behind it is over.
+    /// Its login was revoked or has expired.
     Over(ReturnTo),
-    /// It could not be checked.
+    /// The store, or the team, did not answer.
     Unavailable,
 }
 
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_for_a_minute_under_its_own_name() {
+    fn handover_is_valid_for_a_minute_under_its_name() {
         let key = SealingKey::new(&[1; 32]).unwrap();
         let now = UnixTime(1000);
         let terms = Terms {

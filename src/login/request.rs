@@ -8,11 +8,21 @@ use http::{HeaderMap, Method};
 use crate::model::{RequestId, Support, UnixTime};
 use crate::route::Endpoint;
 
-/// A request to one of our own endpoints, taken out of the native one.
+/// The part that a host plays for the team.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostRole {
+    /// The team domain, on which users log in.
+    Team,
+    /// The host of an application.
+    Application,
+}
+
+/// A request to one of our endpoints, read from the front's native request.
 #[derive(Debug)]
 pub(crate) struct PortalRequest {
     pub(crate) endpoint: Endpoint,
-    pub(crate) on_team: bool,
+    /// The kind of host that the request was sent to.
+    pub(crate) host_role: HostRole,
     pub(crate) method: Method,
     /// Canonical.
     pub(crate) host: String,
@@ -21,16 +31,16 @@ pub(crate) struct PortalRequest {
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) client: IpAddr,
-    /// Empty unless the method is POST; as long as the endpoint takes at most.
+    /// Empty unless the method is POST; at most as long as the endpoint accepts.
     pub(crate) body: Bytes,
     pub(crate) id: RequestId,
-    /// The contact that pages name.
+    /// The support contact for pages.
     pub(crate) support: Option<Arc<Support>>,
     pub(crate) now: UnixTime,
 }
 
 impl PortalRequest {
-    /// The value of a query parameter; `None` also where it stands twice.
+    /// Returns the value of a query parameter; `None` if it occurs twice.
     pub(crate) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         let query = self.query.as_deref().unwrap_or_default();
         let mut found =

@@ -4,31 +4,30 @@ use super::LOGGED_OUT;
 use crate::engine::Snapshot;
 use crate::model::{Authority, CleanPath};
 
-/// Where to go after a login: a canonical path and its query, on a host that comes from elsewhere.
-/// It cannot name a host.
+/// The page after a login: a canonical path and its query. It cannot name a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String")]
 pub(crate) struct ReturnTo(String);
 
 impl ReturnTo {
-    /// Reads a path with an optional query; anything else is the application's front page.
+    /// Parses a path with an optional query. Returns the front page for any other text.
     pub(crate) fn parse(text: &str) -> Self {
         Self::read(text).unwrap_or_else(|_| Self("/".to_owned()))
     }
 
-    /// Reads a path with an optional query.
+    /// Parses a path with an optional query.
     ///
     /// # Errors
-    /// Text that is too long to come back to, or that is no path.
+    /// If the text is too long, or is not a path.
     pub(crate) fn read(text: &str) -> Result<Self, ReturnToError> {
         let (path, query) = text
             .split_once('?')
             .map_or((text, None), |(path, query)| (path, Some(query)));
         let path = CleanPath::parse(path).map_err(|_| ReturnToError::Malformed)?;
-        // Browsers confine a cookie to a path by its text. In this form it begins as its
-        // application's path does.
+        // Browsers compare a cookie's path with the text of the URL. The normalized form begins
+        // with the application's path.
         let mut to = path.normalized().into_owned();
-        // `//host` and `/\\host` never come out of a clean path, and must not be decoded from one.
+        // A clean path never begins with `//` or `/\\`, and must not after another decoding.
         if to
             .get(1..4)
             .is_some_and(|start| matches!(&*start.to_ascii_lowercase(), "%2f" | "%5c"))
@@ -39,7 +38,7 @@ impl ReturnTo {
             to.push('?');
             for byte in query.bytes() {
                 match byte {
-                    // As browsers send them.
+                    // Browsers escape these.
                     b'"' | b'<' | b'>' => to.push_str(&format!("%{byte:02X}")),
                     b'#' => return Err(ReturnToError::Malformed),
                     _ if byte.is_ascii_graphic() => to.push(char::from(byte)),
@@ -54,7 +53,7 @@ impl ReturnTo {
         }
     }
 
-    /// Returns `true` if some servers on the way would not take it as a part of an address.
+    /// Returns `true` if some servers would reject a URL that contains it.
     pub(crate) fn is_long(&self) -> bool {
         self.0.len() > LONG_BYTES
     }
@@ -69,7 +68,7 @@ impl ReturnTo {
 pub(crate) enum ReturnToError {
     /// Longer than 6 KiB.
     TooLong,
-    /// It is no path with a query.
+    /// Not a path with a query.
     Malformed,
 }
 
@@ -79,8 +78,8 @@ impl From<String> for ReturnTo {
     }
 }
 
-/// Where to go after a logout: a page on the team domain or on an application's host, by the team's
-/// own scheme and port. It cannot name any other place.
+/// The page after a logout: on the team domain or on an application's host, with the team's scheme
+/// and port. It cannot name any other host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Landing {
     host: String,
@@ -88,8 +87,7 @@ pub(crate) struct Landing {
 }
 
 impl Landing {
-    /// Reads a path on `host`, or an address in full; `None` for whatever leads elsewhere or can be
-    /// read in two ways.
+    /// Parses a path on `host` or a full URL; `None` if it leads elsewhere or is ambiguous.
     pub(crate) fn parse(text: &str, host: &str, snapshot: &Snapshot) -> Option<Self> {
         let team = snapshot.team();
         if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
@@ -105,7 +103,7 @@ impl Landing {
             })?;
             let (authority, page) =
                 rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
-            // It knows no user information.
+            // This rejects user information.
             let authority = Authority::parse(authority).ok()?;
             if !team.is_served_on(
                 authority
@@ -132,8 +130,7 @@ impl Landing {
         })
     }
 
-    /// Where Access leaves those who sign out: the front page of the host, which is told so. `None`
-    /// where there is none.
+    /// Returns the host's front page, on which a logout ends in Access; `None` if the host has none.
     pub(crate) fn front_page(host: &str, snapshot: &Snapshot) -> Option<Self> {
         let team = snapshot.team();
         let there = *host == *team.domain.as_str() || snapshot.router().find(host, "/").is_some();
@@ -147,16 +144,16 @@ impl Landing {
         &self.url
     }
 
-    /// Whether it stays on that host.
+    /// Returns `true` if the page is on that host.
     pub(crate) fn is_on(&self, host: &str) -> bool {
         self.host == host
     }
 }
 
-/// Escaped in the address of the login, three times as many must fit into a request line that we
-/// take.
+/// Escaped in the login's URL, it has up to three times as many bytes, which must fit into a request
+/// line that we accept.
 const MAX_BYTES: usize = 6 * 1024;
-/// Sealed in the `state` that a provider gets, it makes a request line of 3 KiB; many servers take
+/// Sealed in the `state` for a provider, it makes a request line of 3 KiB. Many servers accept
 /// 8 KiB.
 const LONG_BYTES: usize = 2 * 1024;
 
@@ -165,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r01_only_paths() {
+    fn r01_return_to_accepts_paths_only() {
         for (text, expected) in [
             ("/a/b?c=d&e=/f", "/a/b?c=d&e=/f"),
             ("/", "/"),
@@ -202,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_six_kibibytes_are_returned_to() {
+    fn page_of_six_kibibytes_is_accepted() {
         let page = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
         assert_eq!(
             ReturnTo::read(&page(6144)).map(|to| to.as_str().len()),

@@ -1,9 +1,9 @@
-//! The audit trail: one structured event for every login, logout and refusal, and for a chosen part
-//! of what was allowed.
+//! The audit trail: one structured event for every login, logout and rejection, and for a
+//! configurable share of the allowed requests.
 //!
-//! Decides the fields and their form. Trusts that a `tracing` subscriber takes the target
-//! [`TARGET`]; the standalone proxy's does, as JSON. Never waits and never fails: an event that
-//! nobody takes is nobody's error.
+//! Decides the fields and their form. Relies on a `tracing` subscriber for the target [`TARGET`];
+//! the standalone proxy has one that writes JSON. Never waits and never fails: an event without a
+//! subscriber is dropped silently.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -17,99 +17,98 @@ use crate::policy::Country;
 /// The `tracing` target of all audit events.
 pub const TARGET: &str = "portcullis::audit";
 
-/// The fields whose text is JSON, for subscribers: the standalone proxy's log has them as lists and
-/// objects.
+/// The fields with JSON text. The standalone proxy's log writes them as lists and objects.
 pub const JSON_FIELDS: [&str; 4] = ["groups", "amr", "claims", "listeners"];
 
-/// What happened. Facts that are not known stay away from the event.
+/// An audit event. Unknown facts are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// Which step of the life of a session.
+    /// The kind of event.
     pub event: Kind,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The id of the reason, where it did not end well.
+    /// The reason ID, unless the outcome is good.
     pub reason: Option<&'a str>,
-    /// The same id as on the page and in the origin's log.
+    /// The request ID, which is also on the page and in the origin's log.
     pub request_id: RequestId,
     /// The application's name in the configuration.
     pub application: Option<&'a str>,
     /// The application's audience tag.
     pub aud: Option<&'a str>,
-    /// The person's address.
+    /// The user's email address.
     pub email: Option<&'a Email>,
-    /// The person.
+    /// The user's ID.
     pub user: Option<&'a UserId>,
-    /// The service token that was shown, by id and name; where it was not accepted, whose client id
-    /// it was.
+    /// The service token in the request, by client ID and name. A rejected credential is logged
+    /// under the client ID that it stated.
     pub service_token: Option<(&'a str, &'a str)>,
-    /// The common name of the client certificate that let a program in.
+    /// The common name of the client certificate that authenticated a service client.
     pub common_name: Option<&'a str>,
-    /// The application whose token was shown, by its name.
+    /// The name of the application that issued the token in the request.
     pub linked_application: Option<&'a str>,
-    /// The provider that knows the person.
+    /// The identity provider of the user.
     pub idp: Option<&'a IdpId>,
-    /// How a login came to know the person.
+    /// The way in which a login identified the user.
     pub via: Option<Via>,
-    /// What policies see of the person: logged as `groups`, `amr` and `claims` ([`JSON_FIELDS`]),
-    /// if they are known and not too long. What services said of them stays away: their addresses
-    /// may hold what nobody else should know.
+    /// The user's facts for policies, logged as `groups`, `amr` and `claims` ([`JSON_FIELDS`]) if
+    /// they are known and not too long. Answers of external evaluations are left out, because their
+    /// URLs may be confidential.
     pub identity: Option<&'a Identity>,
-    /// The policy that decided, by its name.
+    /// The name of the policy that decided.
     pub policy: Option<&'a str>,
-    /// The shadow policy that would have decided, by its name, and what it would have done.
+    /// The name of the shadow policy that would have decided, and its outcome.
     pub shadow: Option<(&'a str, &'static str)>,
-    /// Where the request came from, as `trusted_proxies` made it out.
+    /// The client's IP address, determined with `trusted_proxies`.
     pub client: Option<IpAddr>,
-    /// The country that is in.
+    /// The country of that address.
     pub country: Option<Country>,
     /// The request's method.
     pub method: Option<&'a str>,
-    /// The host that was asked for.
+    /// The requested host.
     pub host: Option<&'a str>,
-    /// The path. A query that is still there is cut off: it may hold codes and tokens.
+    /// The path. A query is cut off here too, because it may contain codes and tokens.
     pub path: Option<&'a str>,
-    /// The `User-Agent` header as it came.
+    /// The `User-Agent` header as received.
     pub user_agent: Option<&'a [u8]>,
 }
 
-/// The steps in the life of a session.
+/// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A login to an application ended, well or not.
+    /// A login to an application succeeded or failed.
     Login,
-    /// Somebody signed out, or was.
+    /// A user signed out or was signed out.
     Logout,
-    /// A request was judged.
+    /// A request was evaluated.
     Access,
-    /// An identity provider was tried out with a link of an administrator's; nobody got a session.
+    /// An administrator tested an identity provider with a link. No session was created.
     IdpTest,
 }
 
-/// How it ended.
+/// The outcomes of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done, or let through.
+    /// Done, or allowed.
     Allowed,
-    /// Denied: the person, the credential or the request.
+    /// Denied, because of the user, the credential or the request.
     Refused,
-    /// It could not be decided.
+    /// No decision was possible.
     Unavailable,
-    /// It was let through, and cut once a new request would not have been.
+    /// Allowed at first, and terminated when a new request would no longer have been allowed.
     Ended,
 }
 
-/// How a login came to know the person.
+/// The way in which a login identified the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// The identity provider was asked.
+    /// By a login at the identity provider.
     Provider,
-    /// The browser had a session on the team domain already, so nobody was asked.
+    /// By an existing session on the team domain, without the identity provider.
     Session,
 }
 
 impl Via {
-    /// The word in the event.
+    /// Returns the word in the event.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Provider => "provider",
@@ -119,7 +118,7 @@ impl Via {
 }
 
 impl Kind {
-    /// The word in the event.
+    /// Returns the word in the event.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
@@ -131,7 +130,7 @@ impl Kind {
 }
 
 impl Outcome {
-    /// The word in the event.
+    /// Returns the word in the event.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -143,7 +142,7 @@ impl Outcome {
 }
 
 impl<'a> Event<'a> {
-    /// An event of which nothing else is known yet.
+    /// Creates an event without further facts.
     pub const fn new(event: Kind, outcome: Outcome, request_id: RequestId) -> Self {
         Self {
             event,
@@ -171,8 +170,8 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Hands it to the subscriber. Whether an allowed request is to be told at all, [`Sample`] says
-    /// before anything is gathered for it.
+    /// Passes the event to the subscriber. For allowed requests, check [`Sample`] first, before
+    /// collecting any facts.
     pub fn emit(&self) {
         let Self {
             event,
@@ -261,7 +260,8 @@ fn facts(identity: &Identity) -> [Option<String>; 3] {
     ]
 }
 
-/// JSON that is plain text too, unless it is too long: half of it would be another identity.
+/// Returns JSON that is safe to display. `None` if it is too long, because half of it would be a
+/// different identity.
 fn json(value: impl serde::Serialize) -> Option<String> {
     let text = serde_json::to_string(&value)
         .ok()
@@ -271,7 +271,7 @@ fn json(value: impl serde::Serialize) -> Option<String> {
     }
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        // All of them are in the first plane.
+        // All of these characters are in the first plane.
         if odd(c) {
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
@@ -281,22 +281,21 @@ fn json(value: impl serde::Serialize) -> Option<String> {
     Some(out)
 }
 
-/// Which of the allowed requests become events: none, all, or a part of them by chance. It takes no
-/// lock and no allocation and shares nothing between threads.
+/// The share of allowed requests that become events: none, all, or a random part. It takes no lock,
+/// allocates nothing, and shares no state between threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    // The part of 2^32 that is told.
+    // The share, as a part of 2^32.
     part: u64,
 }
 
 impl Sample {
-    /// None: the default.
+    /// No request; the default.
     pub const OFF: Self = Self { part: 0 };
-    /// Every one.
+    /// Every request.
     pub const ALL: Self = Self { part: 1 << 32 };
 
-    /// That part of them, from 0 to 1; what lies outside is brought to the nearer end, and what is
-    /// not a number to 0.
+    /// A share from 0 to 1. Other values are clamped, and NaN counts as 0.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -313,7 +312,7 @@ impl Sample {
         }
     }
 
-    /// Whether this one is told.
+    /// Returns `true` if this request is in the sample.
     pub fn hit(self) -> bool {
         match self.part {
             0 => false,
@@ -325,17 +324,17 @@ impl Sample {
     const ALL_PARTS: u64 = Self::ALL.part;
 }
 
-/// A [`Sample`] that a reload may change.
+/// A [`Sample`] that a reload can change.
 #[derive(Debug, Default)]
 pub struct RunningSample(AtomicU64);
 
 impl RunningSample {
-    /// What it is from now on.
+    /// Replaces the sample.
     pub fn set(&self, sample: Sample) {
         self.0.store(sample.part, Ordering::Relaxed);
     }
 
-    /// Whether this one is told.
+    /// Returns `true` if this request is in the sample.
     pub fn hit(&self) -> bool {
         Sample {
             part: self.0.load(Ordering::Relaxed),
@@ -344,8 +343,8 @@ impl RunningSample {
     }
 }
 
-/// xorshift64* with one state for each thread. It spreads events evenly; nothing is to be kept from
-/// anybody.
+/// Returns a random number by xorshift64*, with a state for each thread. It only has to be evenly
+/// distributed, not unpredictable.
 fn chance() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0) };
@@ -363,11 +362,10 @@ fn chance() -> u64 {
     x.wrapping_mul(0x2545_F491_4F6C_DD1D)
 }
 
-/// Text that cannot be taken for anything but text, wherever it is shown: at most `most`
-/// characters, with what moves a cursor, ends a line or turns the direction of writing escaped.
-/// Borrowed where it was so already.
+/// Makes text safe to display anywhere: at most `most` characters, with escapes for characters that
+/// move a cursor, end a line or change the writing direction. Borrows text that is already safe.
 fn plain(text: &[u8], most: usize) -> Cow<'_, str> {
-    // No character has more than four bytes; what lies beyond is never looked at.
+    // A character has at most four bytes, so bytes beyond this are never needed.
     let limit = most.saturating_add(1).saturating_mul(4);
     let text = String::from_utf8_lossy(text.get(..limit).unwrap_or(text));
     let cut = text.char_indices().nth(most).map(|(at, _)| at);
@@ -397,7 +395,7 @@ const MOST_USER_AGENT: usize = 200;
 const MOST_PATH: usize = 1_024;
 const MOST_HOST: usize = 255;
 const MOST_NAME: usize = 200;
-/// Of one fact, in bytes: more than a thousand groups.
+/// The maximum length of one fact, in bytes; room for more than a thousand groups.
 const MOST_FACTS: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What is counted, in the registry that Pingora's own metrics are in.
+//! Metrics, in the same registry as Pingora's own.
 //!
-//! Decides names and labels. Trusts its callers to count once. Never takes a lock or looks a label
-//! up for a request that is served: every counter of the hot path is found by its place in a table.
-//! Never panics over a name that is taken already: such a metric counts and is not shown.
+//! Decides names and labels. Relies on callers to count once. Never takes a lock or looks up a
+//! label for an allowed request: each counter of the hot path has a fixed index in a table. Never
+//! panics if a name is already registered: such a metric counts but is not exported.
 
 use std::sync::OnceLock;
 
@@ -37,7 +37,7 @@ pub struct Metrics {
     in_flight: IntGauge,
 }
 
-/// A request that is under way, for as long as this lives.
+/// Counts a request in progress as long as this value exists.
 #[derive(Debug)]
 pub struct InFlight(&'static IntGauge);
 
@@ -55,14 +55,14 @@ impl Drop for InFlight {
     }
 }
 
-/// The metrics of one issuer's keys, found once when the issuer is configured.
+/// The metrics of one issuer's keys, looked up once when the issuer is configured.
 #[derive(Clone, Debug)]
 pub struct JwksMetrics {
     fetched: IntGauge,
     outcomes: [IntCounter; Fetch::ALL.len()],
 }
 
-/// Every label value as a word and a place.
+/// Defines an enum of label values, each with a word and an index.
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -70,10 +70,10 @@ macro_rules! labels {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// All of them, in order.
+            /// All values, in order.
             pub const ALL: [Self; [$(Self::$variant,)+].len()] = [$(Self::$variant,)+];
 
-            /// The label value.
+            /// Returns the label value.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
@@ -82,31 +82,31 @@ macro_rules! labels {
 }
 
 labels! {
-    /// What became of a request.
+    /// The decision about a request.
     Decision {
-        /// Let through to the origin.
+        /// Forwarded to the origin.
         Allow = "allow",
-        /// Sent to the login, or told to.
+        /// Redirected to the login, or told to log in.
         Login = "login",
-        /// Refused.
+        /// Denied.
         Deny = "deny",
-        /// It could not be decided.
+        /// No decision was possible.
         Unavailable = "unavailable",
-        /// One of the product's own endpoints.
+        /// Answered by one of our own endpoints.
         Endpoint = "endpoint",
     }
 }
 
 labels! {
-    /// How a login ended.
+    /// The outcome of a login.
     Login {
-        /// With a session.
+        /// A session was created.
         Success = "success",
-        /// The provider or a policy said no.
+        /// The provider or a policy denied it.
         Refused = "refused",
-        /// What came back was not what was sent out: state, nonce, code, token.
+        /// The response did not match the request: state, nonce, code or token.
         Invalid = "invalid",
-        /// The provider or the store did not answer.
+        /// The provider or the store did not respond.
         Unavailable = "unavailable",
     }
 }
@@ -114,83 +114,84 @@ labels! {
 labels! {
     /// The outcome of a logout.
     Logout {
-        /// Everything that it ends has ended.
+        /// All sessions in question have ended.
         Success = "success",
-        /// The store did not answer.
+        /// The store did not respond.
         Unavailable = "unavailable",
-        /// More tokens came than are verified.
+        /// The request had more tokens than are verified.
         Invalid = "invalid",
     }
 }
 
 labels! {
-    /// How a JWKS fetch ended.
+    /// The outcome of a JWKS fetch.
     Fetch {
-        /// With keys.
+        /// The response contained keys.
         Success = "success",
-        /// Without an answer, or with a status other than 200.
+        /// There was no response, or its status was not 200.
         Unreachable = "unreachable",
-        /// With something that holds no keys.
+        /// The response contained no usable keys.
         Unusable = "unusable",
     }
 }
 
 labels! {
-    /// What a service of one's own said of a person.
+    /// The answer of an external evaluation about a user.
     Evaluation {
-        /// The rule holds.
+        /// The rule matches.
         Yes = "yes",
-        /// It does not.
+        /// The rule does not match.
         No = "no",
-        /// Nothing that counts.
+        /// There is no valid answer.
         Unknown = "unknown",
     }
 }
 
 labels! {
-    /// How a reload of the configuration ended.
+    /// The outcome of a configuration reload.
     Reload {
-        /// It runs.
+        /// The new configuration is in use.
         Applied = "applied",
-        /// The one before stays.
+        /// The previous configuration stays in use.
         Rejected = "rejected",
-        /// There was nothing new in it.
+        /// The configuration has not changed.
         Unchanged = "unchanged",
     }
 }
 
 labels! {
-    /// What went wrong with an origin.
+    /// The kind of an origin's failure.
     UpstreamError {
-        /// No connection.
+        /// There is no connection.
         Connect = "connect",
-        /// No TLS, or not with the name that was asked for.
+        /// TLS failed, or the certificate is for another name.
         Tls = "tls",
-        /// Too slow.
+        /// A time limit was exceeded.
         Timeout = "timeout",
-        /// It went away in the middle.
+        /// The connection was closed during the exchange.
         Closed = "closed",
-        /// It does not speak HTTP as it should.
+        /// The response violates HTTP.
         Protocol = "protocol",
         /// No origin of the application is healthy.
         NoPeer = "no_peer",
         /// The process has no file descriptors left.
         NoDescriptor = "no_descriptor",
-        /// Anything else.
+        /// Any other failure.
         Other = "other",
     }
 }
 
-/// The metrics of this process, registered on the first call.
+/// Returns the metrics of this process. The first call registers them.
 pub fn metrics() -> &'static Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     METRICS.get_or_init(Metrics::new)
 }
 
-/// Everything in the registry, Pingora's metrics too, in the text format 0.0.4.
+/// Returns the whole registry, including Pingora's metrics, in text format 0.0.4.
 pub fn text() -> String {
     let mut out = String::new();
-    // Only a family without samples or a name fails here, and what came before it has been written.
+    // Encoding fails only at a family without samples or a name; everything before it is already
+    // written.
     let _ = TextEncoder::new().encode_utf8(&prometheus::gather(), &mut out);
     out
 }
@@ -207,7 +208,7 @@ impl Metrics {
         );
         let evaluations = counters(
             "external_evaluations_total",
-            "Questions about people to services of one's own, by what came of them; with `unknown` nobody was helped.",
+            "External evaluations about users, by outcome; `unknown` never grants access.",
             &["outcome"],
         );
         let logouts = counters(
@@ -229,7 +230,7 @@ impl Metrics {
             ),
             cuts: counters(
                 "requests_cut_total",
-                "Running requests that were cut, by reason.",
+                "Requests terminated while in progress, by reason.",
                 &["reason"],
             ),
             shadows: counters(
@@ -251,14 +252,15 @@ impl Metrics {
             jwks_fetched: register(IntGaugeVec::new(
                 named(
                     "jwks_fetched_timestamp_seconds",
-                    "When the keys in use were fetched; `time()` less this is their age.",
+                    "Time at which the keys in use were fetched; `time()` minus this is their age.",
                 ),
                 &["issuer"],
             )),
             certificates: register(IntGaugeVec::new(
                 named(
                     "certificate_not_after_timestamp_seconds",
-                    "When the certificate of a listener expires; this less `time()` is how long it is still valid.",
+                    "Time at which the certificate of a listener expires; this minus `time()` is its remaining \
+                     validity.",
                 ),
                 &["certificate"],
             )),
@@ -269,7 +271,7 @@ impl Metrics {
             ),
             store_errors: counters(
                 "store_errors_total",
-                "Store calls without an answer by kind.",
+                "Store calls without a response by kind.",
                 &["kind"],
             ),
             store_writable: register(IntGauge::with_opts(named(
@@ -278,17 +280,17 @@ impl Metrics {
             ))),
             revocations_followed: register(IntGauge::with_opts(named(
                 "revocations_followed_timestamp_seconds",
-                "When the store's revocations were last read to their end; `time()` less this is their age.",
+                "Time at which the store's revocations were last read completely; `time()` minus this is their age.",
             ))),
             country_databases: counters(
                 "country_database_reads_total",
-                "New files of the database of countries by outcome; with `rejected` the one before stays.",
+                "New files of the country database by outcome; if `rejected`, the previous one stays in use.",
                 &["outcome"],
             ),
             reloads: Reload::ALL.map(|outcome| reloads.with_label_values(&[outcome.as_str()])),
             generation: register(IntGauge::with_opts(named(
                 "config_generation",
-                "The live configuration, counted from 1 since the start.",
+                "The number of the configuration in use, counted from 1 since the start.",
             ))),
             evaluations: Evaluation::ALL
                 .map(|outcome| evaluations.with_label_values(&[outcome.as_str()])),
@@ -299,7 +301,7 @@ impl Metrics {
             ))),
             in_flight: register(IntGauge::with_opts(named(
                 "requests_in_flight",
-                "Requests that are under way, from the end of their head; tunnels for as long as they stand.",
+                "Requests in progress, from the end of their head; tunnels until they are closed.",
             ))),
         };
         metrics
@@ -334,8 +336,8 @@ impl Metrics {
         }
     }
 
-    /// Counts a running request that was cut. Without a reason it could not be judged, or is
-    /// another application's by now.
+    /// Counts a request that was terminated while in progress. There is no reason if it could not
+    /// be evaluated, or if it now belongs to another application.
     pub fn cut(&self, reason: Option<Reason>) {
         self.cuts
             .with_label_values(&[reason.map_or(NO_REASON, Reason::id)])
@@ -349,23 +351,22 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts a request with the client id of a service token, whether it was good or not.
+    /// Counts a request with the client ID of a service token, valid or not.
     pub fn service_token(&self, id: &str, decision: Decision) {
         self.service_tokens
             .with_label_values(&[id, decision.as_str()])
             .inc();
     }
 
-    /// Counts an ended login; `reason` is the login's own reason id, one of a closed list. A
-    /// successful one has the reason `session` where the team's session sufficed, and none where
-    /// the provider was asked.
+    /// Counts a login; `reason` is its reason ID, one of a closed list. A successful login has the
+    /// reason `session` if the team's session sufficed, and none if it used the provider.
     pub fn login(&self, outcome: Login, reason: Option<&'static str>) {
         self.logins
             .with_label_values(&[outcome.as_str(), reason.unwrap_or(NO_REASON)])
             .inc();
     }
 
-    /// The metrics of that issuer's keys.
+    /// Returns the metrics of this issuer's keys.
     pub fn jwks(&self, issuer: &str) -> JwksMetrics {
         JwksMetrics {
             fetched: self.jwks_fetched.with_label_values(&[issuer]),
@@ -376,31 +377,31 @@ impl Metrics {
         }
     }
 
-    /// Sets the end of the validity of the certificate in that file.
+    /// Sets the expiry time of the certificate in this file.
     pub fn certificate_not_after(&self, file: &str, end: UnixTime) {
         self.certificates
             .with_label_values(&[file])
             .set(i64::try_from(end.0).unwrap_or(i64::MAX));
     }
 
-    /// Counts a store call that gave no answer.
+    /// Counts a store call without a response.
     pub fn store_error(&self, error: &StoreError) {
         self.store_errors.with_label_values(&[error.kind()]).inc();
     }
 
-    /// Counts an ended logout.
+    /// Counts a logout.
     pub fn logout(&self, outcome: Logout) {
         if let Some(counter) = self.logouts.get(outcome as usize) {
             counter.inc();
         }
     }
 
-    /// Sets the gauge of the store: `true` if the last write succeeded.
+    /// Records the result of the last write to the store: `true` if it succeeded.
     pub fn store_writable(&self, writable: bool) {
         self.store_writable.set(i64::from(writable));
     }
 
-    /// All revocations of the store up to that moment are known.
+    /// Records that all revocations in the store up to this time are known.
     pub fn revocations_followed(&self, now: UnixTime) {
         self.revocations_followed
             .set(i64::try_from(now.0).unwrap_or(i64::MAX));
@@ -413,21 +414,21 @@ impl Metrics {
         }
     }
 
-    /// Counts a new file of the database of countries.
+    /// Counts a new file of the country database.
     pub fn country_database(&self, outcome: Reload) {
         self.country_databases
             .with_label_values(&[outcome.as_str()])
             .inc();
     }
 
-    /// Counts a question about a person to a service of one's own.
+    /// Counts an external evaluation about a user.
     pub fn evaluation(&self, outcome: Evaluation) {
         if let Some(counter) = self.evaluations.get(outcome as usize) {
             counter.inc();
         }
     }
 
-    /// Which configuration is live.
+    /// Sets the number of the configuration in use.
     pub fn generation(&self, generation: u64) {
         self.generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
@@ -440,19 +441,19 @@ impl Metrics {
         }
     }
 
-    /// How many requests are under way.
+    /// Returns the number of requests in progress.
     pub fn in_flight(&self) -> i64 {
         self.in_flight.get()
     }
 
-    /// Counts a log line that was dropped.
+    /// Counts a dropped log line.
     pub fn log_line_dropped(&self) {
         self.log_lines_dropped.inc();
     }
 }
 
 impl JwksMetrics {
-    /// Counts a fetch; a successful one sets the age of the keys to nothing.
+    /// Counts a fetch. A successful one resets the age of the keys.
     pub fn fetch(&self, outcome: Fetch, now: UnixTime) {
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.inc();
@@ -478,14 +479,15 @@ fn named(name: &str, help: &str) -> Opts {
 fn register<M: Collector + Clone + 'static>(made: prometheus::Result<M>) -> M {
     let metric = made.expect("the names and labels are valid");
     if let Err(error) = prometheus::default_registry().register(Box::new(metric.clone())) {
-        tracing::warn!(%error, "a metric is not shown");
+        tracing::warn!(%error, "a metric could not be registered and is not exported");
     }
     metric
 }
 
 const NO_REASON: &str = "none";
 
-/// One place for no reason, one for each that there is, and some to grow: checked by a test.
+/// The number of reasons with a fixed counter: one for no reason, one for each reason, and some to
+/// spare. A test checks it.
 const PLACES: usize = 32;
 
 #[cfg(test)]
@@ -592,7 +594,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_place_of_its_own() {
-        // The last of the enum.
+        // The last variant of the enum.
         assert!(Reason::Internal as usize + 1 < PLACES);
     }
 }

@@ -2,8 +2,8 @@ use thiserror::Error;
 
 use crate::model::Secret;
 
-/// What the browser brought back from the provider (RFC 6749 §4.1.2). Nothing in it is to be
-/// believed before [`Callback::code`] has looked at it.
+/// The query of the provider's redirect to the callback (RFC 6749 4.1.2). Nothing in it is trusted
+/// until [`Callback::code`] has verified it.
 #[derive(Clone, Debug)]
 pub struct Callback {
     state: Secret,
@@ -20,36 +20,36 @@ enum Answer {
     },
 }
 
-/// Why a callback is refused.
+/// The reason why a callback is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallbackError {
-    /// Longer than any provider's answer.
+    /// Longer than any provider's response.
     #[error("the callback is too long")]
     TooLong,
-    /// A parameter is missing or is there twice.
-    #[error("the callback has not exactly one `{0}`")]
+    /// A parameter is missing or duplicated.
+    #[error("the callback does not have exactly one `{0}`")]
     Parameter(&'static str),
-    /// It belongs to another login, or to another browser's.
+    /// The callback belongs to another login or another browser.
     #[error("the callback belongs to another login")]
     State,
-    /// RFC 9207: it comes from another provider than the login went to, or from one that should say
-    /// and did not.
+    /// The callback comes from another issuer, or does not name its issuer although the metadata
+    /// promises that (RFC 9207).
     #[error("the callback comes from another issuer")]
     Issuer,
-    /// The provider refused (RFC 6749 §4.1.2.1). Cut, and without control characters; still to be
-    /// escaped in a page.
+    /// The provider reported an error (RFC 6749 4.1.2.1). Both texts are cut and free of control
+    /// characters, but not escaped for HTML.
     #[error("the provider answered `{error}`")]
     Provider {
-        /// Its error code.
+        /// The provider's error code.
         error: String,
-        /// Its explanation.
+        /// The provider's description of the error.
         description: Option<String>,
     },
 }
 
 impl CallbackError {
-    /// Returns the error code of the provider if it is a registered one: those are safe to show,
-    /// whoever sent them.
+    /// Returns the provider's error code if it is a registered one. Only those are safe to show,
+    /// because anyone can send a callback.
     pub fn registered_code(&self) -> Option<&'static str> {
         let Self::Provider { error, .. } = self else {
             return None;
@@ -59,7 +59,7 @@ impl CallbackError {
 }
 
 impl Callback {
-    /// Returns the error in a query string, whether or not it is the answer to a login. It is not
+    /// Returns the error in a query string, even if it does not answer a login of ours. It is not
     /// verified.
     pub fn reported_error(query: &str) -> Option<CallbackError> {
         let query = query.get(..MAX_QUERY).unwrap_or(query);
@@ -76,7 +76,7 @@ impl Callback {
         Some(CallbackError::Provider { error, description })
     }
 
-    /// Reads a query string, without its `?`. Parameters that nobody asked for are passed over.
+    /// Parses a query string, without its `?`. Unknown parameters are ignored.
     ///
     /// # Errors
     /// [`CallbackError::TooLong`], [`CallbackError::Parameter`].
@@ -89,11 +89,11 @@ impl Callback {
                 url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
             match (found.next(), found.next()) {
                 (None, _) => Ok(None),
-                // RFC 6749 3.1: a parameter without a value counts as omitted.
+                // A parameter without a value counts as omitted (RFC 6749 3.1).
                 (Some((_, value)), None) => {
                     Ok(Some(value.into_owned()).filter(|value| !value.is_empty()))
                 }
-                // RFC 6749 §3.1: parameters must not stand more than once.
+                // A parameter must not occur more than once (RFC 6749 3.1).
                 _ => Err(CallbackError::Parameter(name)),
             }
         };
@@ -113,8 +113,10 @@ impl Callback {
         })
     }
 
-    /// The code, where this is the answer to the login that `state` and `issuer` are of.
-    /// `iss_promised`: the provider's metadata says that it names itself in every answer.
+    /// Returns the authorization code if this callback answers the login with this `state` and
+    /// `issuer`.
+    ///
+    /// `iss_promised`: the provider's metadata promises that every response names its issuer.
     ///
     /// # Errors
     /// [`CallbackError::State`], [`CallbackError::Issuer`], [`CallbackError::Provider`].
@@ -127,7 +129,7 @@ impl Callback {
         if self.state != *state {
             return Err(CallbackError::State);
         }
-        // RFC 9207 §2.4: simple string comparison; errors are looked at only afterwards.
+        // RFC 9207 2.4: simple string comparison, also before an error is read.
         match self.iss.as_deref() {
             Some(iss) if iss != issuer => return Err(CallbackError::Issuer),
             None if iss_promised => return Err(CallbackError::Issuer),
@@ -143,7 +145,7 @@ impl Callback {
     }
 }
 
-/// Text of the provider's for logs and pages: one line, of bounded length.
+/// Limits text from the provider to one line of bounded length, for logs and pages.
 pub(crate) fn tame(text: &str, length: usize) -> String {
     let plain = |c: char| {
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
@@ -155,7 +157,7 @@ pub(crate) fn tame(text: &str, length: usize) -> String {
     text.chars().take(length).map(plain).collect()
 }
 
-/// RFC 6749 4.1.2.1 and OpenID Connect Core 3.1.2.6.
+/// The error codes of RFC 6749 4.1.2.1 and OpenID Connect Core 3.1.2.6.
 const REGISTERED_ERRORS: [&str; 16] = [
     "access_denied",
     "account_selection_required",

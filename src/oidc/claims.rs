@@ -9,61 +9,61 @@ use super::lenient::{shape, strings, truth};
 use super::{GroupsClaim, NamedGroups, VerifiedIdToken};
 use crate::model::{GroupsSource, UnixTime, is_groups, is_nearly, json};
 
-/// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
+/// The claims of an ID token or of a userinfo response, as received. No claim name occurs twice.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserClaims(Map<String, Value>);
 
-/// What both together say of a person.
+/// The claims of the ID token and the userinfo response, combined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Who, at this provider.
+    /// The user's identifier at this provider.
     pub subject: String,
-    /// The address, not looked at yet.
+    /// The email address, not yet parsed.
     pub email: ClaimedEmail,
-    /// The provider's word for exactly that address (`email_verified`); `None` if it gives none. A
-    /// value that cannot be read is `Some(false)`.
+    /// The provider's statement about exactly that address (`email_verified`); `None` without one.
+    /// An unreadable value counts as `Some(false)`.
     pub email_verified: Option<bool>,
-    /// Display name.
+    /// The display name.
     pub name: Option<String>,
-    /// The groups, as far as the claims have them.
+    /// The groups, as far as the claims contain them.
     pub groups: ClaimedGroups,
-    /// Which of the two told them.
+    /// The document that the groups come from.
     pub groups_source: GroupsSource,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
-    /// The claims that were asked for by name. One that the user does not have is null, and one
-    /// that is unknown is not in it.
+    /// The configured claims. A claim that the user does not have is null; an unknown claim is left
+    /// out.
     pub claims: Map<String, Value>,
-    /// The claims that were asked for and are unknown because their absence is not proven.
+    /// The configured claims that are unknown because their absence is not proven.
     pub unproven: Vec<String>,
-    /// The claims that are present and cannot be read, for the log: name, source and JSON type,
-    /// without the value.
+    /// The claims that are present but unreadable, for the log: name, source and JSON type, never
+    /// the value.
     pub unreadable: Vec<String>,
 }
 
-/// The meaning of a claim that was asked for and that neither document has.
+/// The meaning of a configured claim that neither document contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
-    /// The user does not have it: both documents were read, and every scope was granted.
+    /// The user does not have the claim: both documents were read, and every scope was granted.
     Proven,
-    /// It is unknown.
+    /// The claim is unknown.
     Unproven,
 }
 
 /// The evidence that a login requires for its email address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmailVerification {
-    /// An address counts unless `email_verified` is present and not true.
+    /// The address is accepted unless `email_verified` is present and not true.
     #[default]
     Optional,
-    /// An address counts only if `email_verified` is true.
+    /// The address is accepted only if `email_verified` is true.
     Required,
 }
 
-/// The claim that holds the email address.
+/// The value of the claim with the email address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimedEmail {
-    /// A string, which need not be an address.
+    /// A string, not yet known to be an email address.
     Claimed(String),
     /// Neither document has the claim.
     Absent,
@@ -71,44 +71,44 @@ pub enum ClaimedEmail {
     Unreadable,
 }
 
-/// What the claims say of groups. None of it is yet what a person's groups are.
+/// The groups as claimed. They still need interpretation: see the variants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimedGroups {
-    /// These; perhaps not all of them.
+    /// A list of groups, possibly incomplete.
     Claimed(Vec<String>),
-    /// Nothing.
+    /// Neither document has the claim.
     Absent,
-    /// A reference to another place (OpenID Connect Core 5.6.2, "distributed claims"). A list
-    /// beside it may be a part of them.
+    /// A reference to another source (OpenID Connect Core 5.6.2, "distributed claims"). A list
+    /// beside it may be incomplete.
     Elsewhere,
-    /// A value that is not a list of strings. It may hold any group, so the groups are unknown and
-    /// not empty.
+    /// A value that is not a list of strings. It may contain any group, so the groups are unknown
+    /// rather than empty.
     Unreadable,
 }
 
-/// Why claims are refused.
+/// The reason why claims are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ClaimsError {
-    /// Not a JSON object, or a claim that stands twice.
+    /// Not a JSON object, or a claim occurs twice.
     #[error("the claims are malformed")]
     Malformed,
-    /// An encrypted userinfo answer, one that is signed in a way that is not accepted, or no JSON
-    /// at all.
-    #[error("the userinfo endpoint did not answer with JSON")]
+    /// An encrypted userinfo response, one with an unsupported signature, or not JSON at all.
+    #[error("the userinfo endpoint did not return JSON")]
     NotJson,
-    /// A signed userinfo answer by a key that is not in the JWKS, or whose signature does not fit.
-    #[error("the userinfo answer is not signed by a key that the provider publishes")]
+    /// A signed userinfo response whose key is not in the JWKS or whose signature is invalid.
+    #[error("the userinfo response is not signed with a key that the provider publishes")]
     Signature,
-    /// A signed userinfo answer of another issuer, for another client, or whose time is over.
-    #[error("the signed userinfo answer is from another issuer, for another client, or expired")]
+    /// A signed userinfo response from another issuer, for another client, or expired.
+    #[error("the signed userinfo response is from another issuer, for another client, or expired")]
     Foreign,
-    /// Core 5.3.2: the userinfo answer is about somebody else, or does not say about whom.
-    #[error("the userinfo answer is about somebody else than the ID token")]
+    /// The userinfo response has another `sub` than the ID token, or none (OpenID Connect Core
+    /// 5.3.2).
+    #[error("the userinfo response is about another user than the ID token")]
     Subject,
 }
 
 impl UserClaims {
-    /// Reads a JSON object.
+    /// Parses a JSON object.
     ///
     /// # Errors
     /// [`ClaimsError::Malformed`]
@@ -116,17 +116,18 @@ impl UserClaims {
         serde_json::from_str(&json::mended(json)).map_err(|_| ClaimsError::Malformed)
     }
 
-    /// The claim, where it has a value: `null` says nothing (Core 5.3.2).
+    /// Returns the claim. `null` counts as absent (OpenID Connect Core 5.3.2).
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// The claim of that whole name, or the nested one at the end of the path; see [`GroupsClaim`].
+    /// Finds the claim with this whole name, or the nested claim at the end of the path; see
+    /// [`GroupsClaim`].
     fn find(&self, name: &str) -> Found<'_> {
         groups_claim::find(&self.0, name)
     }
 
-    /// The names of the claims that are replaced by a reference (OpenID Connect Core 5.6.2).
+    /// Returns the names of claims that are replaced by a reference (OpenID Connect Core 5.6.2).
     pub(super) fn references(&self) -> impl Iterator<Item = &str> {
         self.get(CLAIM_NAMES)
             .and_then(Value::as_object)
@@ -135,7 +136,7 @@ impl UserClaims {
             .map(String::as_str)
     }
 
-    /// Returns `true` if there is a reference to the claim, or to one that it is nested in.
+    /// Returns `true` if the claim, or one that it is nested in, is replaced by a reference.
     pub(super) fn refer_to(&self, name: &str) -> bool {
         let leads_to = |claim: &str| {
             name.strip_prefix(claim)
@@ -144,7 +145,7 @@ impl UserClaims {
         self.references().any(leads_to)
     }
 
-    /// Returns `true` if a claim, or a reference to one, has nearly that name.
+    /// Returns `true` if a claim, or a reference to one, has a similar name.
     pub(super) fn has_nearly(&self, name: &str) -> bool {
         groups_claim::has_nearly(&self.0, name)
             || self
@@ -184,7 +185,7 @@ impl<'de> Deserialize<'de> for UserClaims {
                 let mut claims = Map::new();
                 while let Some((name, value)) = entries.next_entry::<String, Value>()? {
                     if claims.insert(name, value).is_some() {
-                        return Err(de::Error::custom("a claim stands twice"));
+                        return Err(de::Error::custom("a claim occurs twice"));
                     }
                 }
                 Ok(UserClaims(claims))
@@ -194,8 +195,8 @@ impl<'de> Deserialize<'de> for UserClaims {
     }
 }
 
-/// Reads a userinfo answer about `subject` (Core 5.3.2). A JSON object is accepted under any
-/// content type.
+/// Parses a userinfo response about `subject` (OpenID Connect Core 5.3.2). A JSON object is
+/// accepted under any content type.
 ///
 /// # Errors
 /// See [`ClaimsError`].
@@ -208,12 +209,12 @@ pub fn userinfo(is_json: bool, body: &[u8], subject: &str) -> Result<UserClaims,
     Ok(claims)
 }
 
-/// One picture of both: the ID token's word stands, and the userinfo answer fills in what a thin
-/// token leaves out.
+/// Combines both documents: a claim in the ID token takes precedence, and the userinfo response
+/// adds the missing ones.
 ///
-/// `email_claim` and `groups_claim` name the claims that hold the address and the groups, `wanted`
-/// the claims to be kept for policies and origins. No other claim is read. Doubt about an address
-/// counts in either document.
+/// `email_claim` and `groups_claim` name the claims with the email address and the groups, and
+/// `wanted` the claims to keep for policies and origins. Other claims are not read. If either
+/// document denies that the address is verified, it is not.
 pub fn merge(
     id_token: &VerifiedIdToken,
     userinfo: Option<&UserClaims>,
@@ -237,7 +238,7 @@ pub fn merge(
         ));
     };
 
-    // An empty one is absent, as null is.
+    // An empty address counts as absent, like null.
     let stated = |claims| {
         Some(UserClaims::get(claims, email_claim)?).filter(|value| value.as_str() != Some(""))
     };
@@ -260,7 +261,8 @@ pub fn merge(
             unread("email_verified", source, shape(value));
             false
         });
-        // One source vouches for its own address, and not for another address of the other source.
+        // A document can vouch for its own address only, not for a different address in the other
+        // document.
         let other = claims
             .get(email_claim)
             .is_some_and(|own| one_address(own).as_deref() != email.as_str());
@@ -268,7 +270,7 @@ pub fn merge(
             email_verified = Some(email_verified.unwrap_or(true) && verified);
         }
     }
-    // The value behind a reference is unknown, and may be false.
+    // A reference replaces the value, which is therefore unknown and may be false.
     if find("email_verified").is_none()
         && sources().any(|(_, claims)| claims.refer_to("email_verified"))
     {
@@ -293,7 +295,7 @@ pub fn merge(
                 (ClaimedGroups::Unreadable, source)
             }
         };
-    // References that cannot be read may be to any claim.
+    // An unreadable list of references may refer to any claim.
     let mut lost = false;
     for (source, claims) in sources() {
         if let Some(names) = claims.get(CLAIM_NAMES).filter(|names| !names.is_object()) {
@@ -325,7 +327,7 @@ pub fn merge(
             unread(name, source, "a reference in `_claim_names`");
         }
     }
-    // A value beside a reference may be a part.
+    // A value beside a reference may be incomplete.
     let (mut kept, mut unproven) = (Map::new(), Vec::new());
     for name in wanted {
         if let Some((source, _)) = sources().find(|(_, claims)| claims.refer_to(name)) {
@@ -339,7 +341,7 @@ pub fn merge(
         match found.find(|(_, found)| *found != Found::Absent) {
             Some((_, Found::Value(value))) => drop(kept.insert(name.clone(), value.clone())),
             Some((source, Found::Unreadable)) => unread(name, source, NOT_AN_OBJECT),
-            // The groups take its place once they are known.
+            // The groups replace the null once they are known.
             _ if is_groups(name) => drop(kept.insert(name.clone(), Value::Null)),
             _ if lost => {}
             _ => match near() {
@@ -363,8 +365,8 @@ pub fn merge(
     }
 }
 
-/// Reads the claim `groups`, in any letters. A reference to it counts before a list, in whichever
-/// document it is.
+/// Reads the claim `groups`, in upper or lower case. A reference in either document takes
+/// precedence over a list.
 fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> NamedGroups {
     let sources = || GroupsClaim::sources(id_token, userinfo);
     if let Some((_, source)) = sources().find(|(claims, _)| claims.references().any(is_groups)) {
@@ -381,14 +383,15 @@ fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Named
     }
 }
 
-/// The address in a string, or in a list that holds nothing else: Azure AD B2C sends `emails`.
+/// Returns the email address from a string, or from a list with one entry: Azure AD B2C sends a
+/// list in `emails`.
 fn one_address(value: &Value) -> Option<String> {
     strings(value)
         .filter(|all| all.len() == 1)
         .and_then(|all| all.into_iter().next())
 }
 
-/// What the claim is called here: `groups`, by whatever letters.
+/// Returns the actual name of the claim `groups` in this document; the case may differ.
 fn groups_name(claims: &UserClaims) -> &str {
     let named = |name: &&String| is_groups(name);
     match claims.get("groups") {
@@ -409,7 +412,7 @@ const fn document(source: GroupsSource) -> &'static str {
     }
 }
 
-/// A NumericDate (RFC 7519 §2), which may have a fraction.
+/// Reads a NumericDate (RFC 7519 2), which may have a fraction.
 pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
     if let Some(seconds) = value.as_u64() {
         return Some(UnixTime(seconds));
@@ -417,12 +420,12 @@ pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
     value.as_f64().and_then(UnixTime::from_fraction)
 }
 
-/// The sources of claims, for messages.
+// The names of the documents, for messages.
 const ID_TOKEN: &str = "ID token";
-const USERINFO: &str = "userinfo answer";
+const USERINFO: &str = "userinfo response";
 
-/// The fault of a claim in other letters than those of the configuration.
-pub(super) const NEARLY: &str = "a claim of nearly this name";
+/// The fault of a claim with a name that differs from the configured one only in case or spaces.
+pub(super) const NEARLY: &str = "a claim with a similar name";
 
-/// Holds the references to claims that are elsewhere.
+/// The claim that lists the references to other sources.
 pub(super) const CLAIM_NAMES: &str = "_claim_names";

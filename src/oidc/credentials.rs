@@ -8,25 +8,24 @@ use thiserror::Error;
 
 use crate::model::{Secret, UnixTime, fill_random, hex};
 
-/// How a client proves to its provider that it is itself (OpenID Connect Core 9).
+/// The credentials of a client at its provider (OpenID Connect Core 9).
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// `client_secret_basic`, or `client_secret_post` where the provider takes nothing else or the
-    /// configuration says so.
+    /// A client secret, sent with `client_secret_basic`; with `client_secret_post` if the provider
+    /// supports only that or the configuration demands it.
     Secret(Secret),
-    /// `private_key_jwt`: nothing that is worth stealing ever leaves this machine.
+    /// A key for `private_key_jwt`. The key itself never leaves this machine.
     Key(Arc<ClientKey>),
 }
 
-/// The authentication method of a client at its provider (`token_endpoint_auth_method`, RFC 7591
-/// 2).
+/// The client authentication method (`token_endpoint_auth_method`, RFC 7591 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     /// The secret in the `Authorization` header (RFC 6749 2.3.1).
     ClientSecretBasic,
     /// The secret in the form.
     ClientSecretPost,
-    /// An assertion signed by the key (RFC 7523 2.2).
+    /// An assertion signed with the key (RFC 7523 2.2).
     PrivateKeyJwt,
 }
 
@@ -37,20 +36,20 @@ pub struct ClientKey {
     kid: Option<String>,
 }
 
-/// Why a key is none that a client can use.
+/// The reason why a client key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ClientKeyError {
-    /// Neither of the two kinds, or not in PEM form.
+    /// Not an RSA or P-256 key, or not in PEM form.
     #[error("the key is neither an RSA nor a P-256 private key in PEM form (`BEGIN PRIVATE KEY`)")]
     Unusable,
-    /// A key that nothing can be signed with, such as RSA below 2048 bits or another curve.
+    /// A key that cannot sign, such as RSA below 2048 bits or another curve.
     #[error("the key cannot sign: it must be RSA with 2048 bits or more, or P-256")]
     Weak,
 }
 
 impl ClientKey {
-    /// Reads a key in PEM form. `kid` is what the provider calls its public half; without one the
-    /// provider has to guess.
+    /// Reads a key in PEM form. `kid` is the provider's name for the public key; without one, the
+    /// provider has to try its keys.
     ///
     /// # Errors
     /// See [`ClientKeyError`].
@@ -69,12 +68,12 @@ impl ClientKey {
             algorithm,
             kid,
         };
-        // Sizes and curves show only when it signs.
+        // An unsupported size or curve fails only when the key signs.
         key.assertion("", "", UnixTime(0))?;
         Ok(key)
     }
 
-    /// An assertion by the client about itself (RFC 7523 §3), for one request and a short time.
+    /// Creates a client assertion (RFC 7523 3) for one request, valid for a short time.
     ///
     /// # Errors
     /// [`ClientKeyError::Weak`]
@@ -122,8 +121,8 @@ impl fmt::Debug for ClientKey {
     }
 }
 
-/// RFC 7523 §2.2
+/// RFC 7523 2.2
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Enough for clocks that differ by a minute; providers refuse what lasts for more than an hour.
+/// Tolerates clocks that differ by a minute; providers reject lifetimes above an hour.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(300);

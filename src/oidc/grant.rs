@@ -2,19 +2,19 @@ use super::AnsweredScopes;
 
 /// The scopes that a login requested, and those that the provider is known to have granted.
 ///
-/// A user can change `scope` in the address of an authorization request: `state`, `nonce` and PKCE
-/// match nevertheless. A claim that is tied to a scope is then absent at the user's will. So its
-/// absence counts only if every scope is known to be granted.
+/// A user can change `scope` in the URL of an authorization request: `state`, `nonce` and PKCE
+/// still match. The user can thus suppress a claim that depends on a scope. The absence of a claim
+/// therefore counts only if every scope is known to be granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     requested: Vec<String>,
-    /// `None` if nothing is known of them.
+    /// `None` if the granted scopes are unknown.
     granted: Option<Vec<String>>,
 }
 
 impl Grant {
-    /// The grant of a token answer, and of a request whose scopes `pushed` were sent past the
-    /// browser (RFC 9126), separated by spaces.
+    /// Determines the grant from a token response and from `pushed`: the space-separated scopes of
+    /// a request that was pushed past the browser (RFC 9126).
     pub fn new(requested: &[String], answered: &AnsweredScopes, pushed: Option<&str>) -> Self {
         let granted = match answered {
             AnsweredScopes::These(scopes) => Some(scopes.clone()),
@@ -29,7 +29,7 @@ impl Grant {
         }
     }
 
-    /// Returns `true` if every requested scope that claims may be tied to is known to be granted.
+    /// Returns `true` if every requested scope that claims may depend on is known to be granted.
     pub fn is_complete(&self) -> bool {
         let mut tied = self
             .requested
@@ -38,21 +38,21 @@ impl Grant {
         tied.all(|scope| self.grants(scope).unwrap_or(false))
     }
 
-    /// Returns `true` if the scope was requested and is known not to be granted.
+    /// Returns `true` if the scope was requested and is known to be missing from the grant.
     pub fn lacks(&self, scope: &str) -> bool {
         self.requested.iter().any(|requested| requested == scope)
             && self.grants(scope) == Some(false)
     }
 
     fn grants(&self, scope: &str) -> Option<bool> {
-        // Google answers with addresses in place of the two names.
+        // Google returns URLs in place of these two names.
         let alias = matches!(scope, "email" | "profile").then(|| format!("{GOOGLE}{scope}"));
         let matches = |granted: &String| granted == scope || Some(granted) == alias.as_ref();
         self.granted.as_ref().map(|all| all.iter().any(matches))
     }
 }
 
-/// OpenID Connect Core 3.1.2.1 and 11: without the first there is no ID token, and the other is for
-/// refresh tokens.
+/// Scopes without claims (OpenID Connect Core 3.1.2.1 and 11): `openid` requests the ID token
+/// itself, `offline_access` a refresh token.
 const WITHOUT_CLAIMS: [&str; 2] = ["openid", "offline_access"];
 const GOOGLE: &str = "https://www.googleapis.com/auth/userinfo.";

@@ -5,45 +5,45 @@ use super::claims::{CLAIM_NAMES, NEARLY};
 use super::lenient::strings;
 use crate::model::{GroupsSource, is_nearly};
 
-/// The claim that lists the groups of a user: `groups` in any letters, or the one that the
-/// configuration names.
+/// The claim with the user's groups: the configured one, or `groups` in upper or lower case.
 ///
-/// A configured name is the name of a claim, or else a path into nested claims whose steps are
-/// separated by `.`, such as `realm_access.roles`. The whole name is tried first, because names of
-/// claims may contain dots (`https://ns.example/groups`).
+/// A configured name is a claim name, or else a path into nested claims with `.` between the steps,
+/// such as `realm_access.roles`. The whole name is tried first, because claim names may contain
+/// dots (`https://ns.example/groups`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupsClaim(Option<String>);
 
-/// The groups as one claim states them.
+/// The groups in one claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NamedGroups {
-    /// All the names, and the document that they are in.
+    /// The complete list of names, and the document that contains it.
     Names(Vec<String>, GroupsSource),
     /// Neither document has the claim.
     Absent,
-    /// A reference to another place (OpenID Connect Core 5.6.2), and the document that it is in.
+    /// A reference to another source (OpenID Connect Core 5.6.2), and the document that contains
+    /// it.
     Elsewhere(GroupsSource),
-    /// The claim is there and is not a list of names: the document that it is in, and what was
-    /// found. Nothing is known of the groups then.
+    /// The claim is present but not a list of names: the document that contains it, and the fault.
+    /// The groups are then unknown.
     Unreadable(GroupsSource, &'static str),
 }
 
 impl GroupsClaim {
-    /// The claim of this name; `None` is `groups` in any letters.
+    /// The claim of this name; `None` selects `groups` in upper or lower case.
     pub const fn new(name: Option<String>) -> Self {
         Self(name)
     }
 
-    /// The name for messages.
+    /// Returns the claim name for messages.
     pub fn name(&self) -> &str {
         self.0.as_deref().unwrap_or("groups")
     }
 
-    /// Reads the groups if the configuration names their claim; `None` if it does not.
+    /// Reads the groups from the configured claim; `None` if none is configured.
     ///
-    /// A reference in either document counts before a list, which may be a part. Then the ID token
-    /// is read first. The names are a string, an array of strings, or the keys of an object whose
-    /// values are objects, as in `{"admin": {"orgid": "org.example"}}`.
+    /// A reference in either document takes precedence over a list, which may be incomplete.
+    /// Otherwise the ID token is read first. Accepted are a string, an array of strings, or the
+    /// keys of an object whose values are objects, as in `{"admin": {"orgid": "org.example"}}`.
     pub(super) fn named(
         &self,
         id_token: &UserClaims,
@@ -69,14 +69,15 @@ impl GroupsClaim {
                 Found::Absent => {}
             }
         }
-        // The configuration may have misspelt a claim that is there, so its groups are not none.
+        // A similar name suggests a spelling mistake in the configuration. The groups are then
+        // unknown rather than empty.
         let near = Self::sources(id_token, userinfo).find(|(claims, _)| claims.has_nearly(name));
         Some(near.map_or(NamedGroups::Absent, |(_, source)| {
             NamedGroups::Unreadable(source, NEARLY)
         }))
     }
 
-    /// The documents in the order in which they are read.
+    /// Returns the documents in the order in which they are read.
     pub(super) fn sources<'a>(
         id_token: &'a UserClaims,
         userinfo: Option<&'a UserClaims>,
@@ -85,7 +86,7 @@ impl GroupsClaim {
         std::iter::once((id_token, GroupsSource::IdToken)).chain(userinfo)
     }
 
-    /// Returns `true` if the document says that claims are left out of it: `_claim_names` and
+    /// Returns `true` if the document states that it leaves claims out: `_claim_names` and
     /// `_claim_sources` (OpenID Connect Core 5.6.2), or `hasgroups` of Microsoft Entra ID.
     pub fn are_left_out_of(claims: &UserClaims) -> bool {
         [CLAIM_NAMES, "_claim_sources", "hasgroups"]
@@ -99,12 +100,12 @@ impl GroupsClaim {
 pub(super) enum Found<'a> {
     Value(&'a Value),
     Absent,
-    /// A step of the path leads into something that is not an object.
+    /// A step of the path leads into a value that is not an object.
     Unreadable,
 }
 
-/// The member of that whole name, or else the one at the end of the path. `null` is absent (OpenID
-/// Connect Core 5.3.2).
+/// Finds the member with this whole name, or else the one at the end of the path. `null` counts as
+/// absent (OpenID Connect Core 5.3.2).
 pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> {
     if let Some(value) = object.get(name).filter(|value| !value.is_null()) {
         return Found::Value(value);
@@ -126,8 +127,10 @@ pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> 
     outcome
 }
 
-/// `None` unless every entry is a name. The value of a key is a detail of the membership, such as
-/// the organisations that a role was granted in; without any there may be no membership.
+/// Returns the names, or `None` unless every entry is a name.
+///
+/// The value of a key in an object is a detail of the membership, such as the organisations in
+/// which a role was granted. A key without any may be no membership.
 fn names(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Object(all) => {
@@ -141,7 +144,7 @@ fn names(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Returns `true` if a member has nearly that name, or each step of the path to it does.
+/// Returns `true` if a member, or every step of the path to one, has a similar name.
 pub(super) fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
     let mut members = object.iter().filter(|(_, value)| !value.is_null());
     members.any(|(member, value)| {
@@ -179,7 +182,7 @@ mod tests {
     }
 
     fn near() -> NamedGroups {
-        NamedGroups::Unreadable(GroupsSource::IdToken, "a claim of nearly this name")
+        NamedGroups::Unreadable(GroupsSource::IdToken, "a claim with a similar name")
     }
 
     fn no_list() -> NamedGroups {

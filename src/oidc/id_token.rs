@@ -14,70 +14,70 @@ use super::claims::{ClaimsError, UserClaims, whole_seconds};
 use super::keys::{Algorithm, Verification};
 use crate::model::{Secret, UnixTime, json};
 
-/// What an ID token must be for, to be the answer to a login.
+/// The facts that an ID token must match to complete a login.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
-    /// The provider, byte for byte.
+    /// The provider's issuer, byte for byte.
     pub issuer: &'a str,
-    /// Us.
+    /// Our client ID.
     pub client_id: &'a str,
-    /// The other clients that a token may be for as well; `None` allows any of them.
+    /// The other clients that a token may also be issued for; `None` allows any client.
     pub trusted_audiences: Option<&'a [String]>,
-    /// What the login sent along.
+    /// The nonce of the login request.
     pub nonce: &'a Secret,
-    /// The access token that came beside it.
+    /// The access token of the same token response.
     pub access_token: &'a str,
-    /// The moment.
+    /// The current time.
     pub now: UnixTime,
-    /// How long ago the person may have shown their credentials, where the login asked for that.
+    /// The maximum age of the user's authentication, if the login requested one.
     pub max_age: Option<Duration>,
-    /// How much the clocks may differ, whichever is ahead. What is above 300 s is not granted.
+    /// The accepted clock difference in either direction, at most 300 s.
     pub leeway: Duration,
 }
 
-/// An ID token that was checked.
+/// A verified ID token.
 #[derive(Clone, Debug)]
 pub struct VerifiedIdToken {
-    /// `sub`: who, at this provider.
+    /// The user's identifier at this provider (`sub`).
     pub subject: String,
-    /// All that it says.
+    /// All claims of the token.
     pub claims: UserClaims,
 }
 
-/// Why an ID token is refused.
+/// The reason why an ID token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum IdTokenError {
     /// Longer than 128 KiB.
     #[error("the ID token is too long")]
     TooLong,
-    /// Not three base64url parts around JSON objects, or a claim that stands twice.
+    /// Not three base64url parts with JSON objects, or a claim occurs twice.
     #[error("the ID token is malformed")]
     Malformed,
-    /// Unsigned, encrypted, of an algorithm that is not among [`ALGORITHMS`](super::ALGORITHMS), or
-    /// of another kind.
-    #[error("the ID token's header is not one of a signed ID token")]
+    /// Unsigned, encrypted, of another kind, or signed with an algorithm that is not among
+    /// [`ALGORITHMS`](super::ALGORITHMS).
+    #[error("the header is not that of a signed ID token")]
     Header,
-    /// Signed with a key that is not in the JWKS. The keys may have been rotated.
+    /// Signed with a key that is not in the JWKS. The provider may have rotated its keys.
     #[error("the ID token was signed with a key that the provider does not publish")]
     UnknownKey,
-    /// The signature does not fit. The provider may have given a new key the old name.
-    #[error("the signature of the ID token does not fit")]
+    /// The signature is invalid. The provider may have reused the name of an old key.
+    #[error("the signature of the ID token is invalid")]
     Signature,
     /// The token names no key, and several could have signed it (OpenID Connect Core 10.1).
     #[error(
         "the ID token names no key (`kid`), and the provider publishes several that may have signed it"
     )]
     AmbiguousKey,
-    /// A claim that must be there is not, or has the wrong type.
-    #[error("the ID token has no proper `{0}`")]
+    /// A required claim is missing or has the wrong type.
+    #[error("the ID token has no valid `{0}`")]
     Claim(&'static str),
-    /// From another issuer.
+    /// The token is from another issuer.
     #[error("the ID token is from another issuer")]
     Issuer,
     /// `aud` does not contain this client.
     #[error("the ID token is for another client")]
     Audience,
-    /// `azp` names another client, or is absent though `aud` contains several.
+    /// `azp` names another client, or is absent although `aud` contains several.
     #[error("the ID token {}", if *.absent { "is for several clients, and has no `azp`" } else { "was issued to another client (`azp`)" })]
     AuthorizedParty {
         /// `true` if the token has no `azp`.
@@ -86,21 +86,20 @@ pub enum IdTokenError {
     /// `aud` contains a client that is not among the trusted audiences.
     #[error("the ID token is also for a client that `trusted_audiences` does not name")]
     UntrustedAudience,
-    /// Its time is over, or has not begun.
-    #[error("the ID token is not good at this time: this machine's clock is about {} s {}", .seconds.unsigned_abs(), side(.seconds))]
+    /// The token has expired or is not yet valid.
+    #[error("the ID token has expired or is not yet valid: this machine's clock is about {} s {}", .seconds.unsigned_abs(), side(.seconds))]
     Time {
-        /// How far the clocks are apart, if the token is as new as it should be. Negative where
-        /// ours is behind.
+        /// The clock difference, if the token was issued just now. Negative if our clock is behind.
         seconds: i64,
     },
-    /// The provider did not ask the person again, though their last login there is longer ago than
-    /// `max_age`.
-    #[error("the person's login at the provider is longer ago than `max_age`")]
+    /// The provider did not ask for credentials, although the user's last authentication is older
+    /// than `max_age`.
+    #[error("the user's authentication at the provider is older than `max_age`")]
     LoginTooOld,
-    /// The answer to another login.
+    /// The token belongs to another login.
     #[error("the ID token belongs to another login")]
     Nonce,
-    /// The access token beside it is not the one that it came with.
+    /// The access token is not the one that the ID token was issued with.
     #[error("the access token does not belong to the ID token")]
     AccessToken,
 }
@@ -114,16 +113,16 @@ const fn side(seconds: &i64) -> &'static str {
 }
 
 impl IdTokenError {
-    /// Whether fetching the keys again may mend it.
+    /// Returns `true` if fetching the keys again may help.
     pub const fn may_be_rotation(self) -> bool {
         matches!(self, Self::UnknownKey | Self::Signature)
     }
 
-    /// What an operator can do about it, where there is something.
+    /// Returns a remedy for the operator, if there is one.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Self::TooLong => {
-                "let the provider put fewer claims into the ID token, most of all fewer groups"
+                "have the provider put fewer claims, especially groups, into the ID token"
             }
             Self::Header => {
                 "have the provider sign ID tokens, without encryption, with RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
@@ -138,25 +137,25 @@ impl IdTokenError {
             }
             Self::Issuer => "configure the issuer that the provider's tokens name, byte for byte",
             Self::Audience => {
-                "`client_id` must be that of the application which the tokens are for"
+                "`client_id` must be that of the application that the tokens are issued for"
             }
             Self::AuthorizedParty { absent: true } => {
                 "have the provider put only `client_id` into `aud`, or send `azp` with the value of `client_id`; \
                  `trusted_audiences` does not replace `azp`"
             }
             Self::AuthorizedParty { absent: false } => {
-                "`client_id` must be that of the application which the tokens are issued to: compare it with `azp`"
+                "`client_id` must be that of the application that the tokens are issued to: compare it with `azp`"
             }
             Self::UntrustedAudience => {
                 "add the other audience of the provider's tokens to `trusted_audiences`, or remove that setting to accept any"
             }
             Self::Claim("auth_time") => {
-                "with `max_age` the provider must tell when people logged in (`auth_time`)"
+                "with `max_age`, the provider must send the time of the user's authentication (`auth_time`)"
             }
             Self::LoginTooOld => {
-                "the provider did not ask again: make its own session shorter than `max_age`"
+                "the provider did not ask for credentials again: make its own session shorter than `max_age`"
             }
-            Self::Time { .. } => "let both clocks be set by NTP",
+            Self::Time { .. } => "synchronise both clocks with NTP",
             Self::Malformed | Self::Claim(_) | Self::Nonce | Self::AccessToken => return None,
         })
     }
@@ -174,8 +173,7 @@ struct Header {
     enc: Option<IgnoredAny>,
 }
 
-/// Verifies the signature of a token and returns its payload, and the algorithm that it was signed
-/// with.
+/// Verifies the signature of a token. Returns its payload and the signature algorithm.
 fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenError> {
     if token.len() > MAX_ID_TOKEN {
         return Err(IdTokenError::TooLong);
@@ -186,8 +184,7 @@ fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenErr
         return Err(IdTokenError::Malformed);
     }
     let header: Header = json::object(&decode(header)?).map_err(|_| IdTokenError::Malformed)?;
-    // (1) An encrypted token is not decrypted but refused; neither is any other extension of JWS
-    // taken.
+    // (1) Encrypted tokens are rejected, and so is every other extension of JWS.
     let extended = [
         &header.crit,
         &header.b64,
@@ -203,7 +200,7 @@ fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenErr
     if extended || foreign {
         return Err(IdTokenError::Header);
     }
-    // (7) (8) Asymmetric algorithms only: a client secret is no key.
+    // (7) (8) Only asymmetric algorithms are accepted: a client secret is not a key.
     let algorithm = Algorithm::parse(&header.alg).ok_or(IdTokenError::Header)?;
     // (6)
     match keys.verify(
@@ -219,11 +216,11 @@ fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenErr
     }
 }
 
-/// Reads a userinfo answer that is a signed token (OpenID Connect Core 5.3.2): signed by the
-/// provider, and for this client.
+/// Verifies a userinfo response that is a signed token (OpenID Connect Core 5.3.2). It must be
+/// signed by the provider and issued for this client.
 ///
 /// # Errors
-/// [`ClaimsError::Signature`] if the keys may be old; see [`ClaimsError`] for the others.
+/// [`ClaimsError::Signature`] if the keys may be out of date; see [`ClaimsError`] for the others.
 pub fn signed_userinfo(
     token: &str,
     keys: &KeySet,
@@ -241,7 +238,7 @@ pub fn signed_userinfo(
         Value::Array(all) => all.iter().any(|one| one == expected.client_id),
         _ => false,
     };
-    // The two should be there; a provider that leaves them out signs a bare answer.
+    // `iss` and `aud` should be present, but some providers sign a response without them.
     let is_foreign = claims
         .get("iss")
         .is_some_and(|iss| iss.as_str() != Some(expected.issuer))
@@ -257,7 +254,8 @@ pub fn signed_userinfo(
     }
 }
 
-/// OpenID Connect Core 3.1.3.7, with the signature first: no claim of an unsigned token is read.
+/// Verifies an ID token (OpenID Connect Core 3.1.3.7). The signature is verified first, so no claim
+/// of an unsigned token is read.
 ///
 /// # Errors
 /// See [`IdTokenError`].
@@ -281,7 +279,8 @@ pub fn verify(
     ) {
         return Err(IdTokenError::Nonce);
     }
-    // (12) `acr` is not asked for. (13) Without `auth_time` nobody can tell.
+    // (12) No `acr` is requested. (13) Without `auth_time`, the age of the authentication is
+    // unknown.
     if let Some(max_age) = expected.max_age {
         let login = claims
             .get("auth_time")
@@ -291,7 +290,7 @@ pub fn verify(
             return Err(IdTokenError::LoginTooOld);
         }
     }
-    // 3.1.3.8: where there is an `at_hash`, it must fit.
+    // 3.1.3.8: `at_hash` is optional, but must match if present.
     if claims
         .get("at_hash")
         .is_some_and(|hash| hash.as_str() != Some(""))
@@ -305,7 +304,7 @@ pub fn verify(
             return Err(IdTokenError::AccessToken);
         }
     }
-    // 2: never longer than 255 ASCII characters.
+    // OpenID Connect Core 2: at most 255 ASCII characters.
     let subject = text(&claims, "sub")?;
     if subject.is_empty()
         || subject.len() > 255
@@ -319,8 +318,8 @@ pub fn verify(
     })
 }
 
-/// OpenID Connect Core 3.1.3.7 (3) to (5). A token for several clients is accepted if `azp` says
-/// that it was issued to this one.
+/// Checks the audience (OpenID Connect Core 3.1.3.7, steps 3 to 5). A token for several clients is
+/// accepted if `azp` names this one.
 fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
     let audiences = match claims.get("aud") {
         Some(Value::Array(all)) => all.as_slice(),
@@ -352,7 +351,8 @@ fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenE
     }
 }
 
-/// (9) (10). The token comes straight from the provider, so `iat` tells what its clock says now.
+/// Checks the times (OpenID Connect Core 3.1.3.7, steps 9 and 10). The token comes directly from
+/// the provider, so `iat` is the current time of its clock.
 fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
     let time = |name| match claims.get(name) {
         None => Ok(None),
@@ -365,7 +365,7 @@ fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenErro
     let nbf = time("nbf")?.unwrap_or(iat);
     let leeway = expected.leeway.min(MAX_LEEWAY);
     let latest = expected.now.after(leeway);
-    // Over from the beginning: no clock is wrong then.
+    // The token expired before it was issued, so neither clock is at fault.
     if exp <= iat && exp.after(leeway) <= expected.now && iat.after(leeway) > expected.now {
         return Err(IdTokenError::Claim("exp"));
     }
@@ -396,8 +396,8 @@ fn decode(part: &str) -> Result<Vec<u8>, IdTokenError> {
         .map_err(|_| IdTokenError::Malformed)
 }
 
-/// Hundreds of groups fit.
+/// Leaves room for hundreds of groups.
 pub(crate) const MAX_ID_TOKEN: usize = 128 * 1024;
 
-/// RFC 7519 §4.1.4: no more than a few minutes.
+/// RFC 7519 4.1.4 allows a leeway of "no more than a few minutes".
 pub(crate) const MAX_LEEWAY: Duration = Duration::from_secs(300);

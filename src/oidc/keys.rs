@@ -11,20 +11,20 @@ use super::callback::tame;
 use crate::token::UnusableKey;
 use crate::token::jwk::{self, Jwk, Rsa};
 
-/// The keys that a provider signs ID tokens with. Symmetric ones are never among them.
+/// The keys that a provider signs ID tokens with. It never contains symmetric keys.
 #[derive(Clone)]
 pub struct KeySet {
     keys: Vec<Key>,
     unreadable: Vec<String>,
 }
 
-/// Why a JWKS document gives no keys.
+/// The reason why a JWKS document provides no keys.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeysError {
-    /// Not a JWKS at all (RFC 7517 §5).
+    /// Not a JWKS (RFC 7517 5).
     #[error("the document is not a JWKS")]
     Malformed,
-    /// None of its keys verifies a signature of an algorithm that we take. Holds the first reasons.
+    /// No key can verify a signature of an accepted algorithm. Holds the first reasons.
     #[error("the JWKS holds no key that ID tokens may be signed with{}", because(.0))]
     NoUsableKey(Vec<String>),
 }
@@ -37,7 +37,7 @@ fn because(reasons: &[String]) -> String {
     }
 }
 
-/// The algorithms that an ID token may be signed with (RFC 7518 3.1, RFC 8037, RFC 9864).
+/// The accepted signature algorithms for ID tokens (RFC 7518 3.1, RFC 8037, RFC 9864).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Rs256,
@@ -52,15 +52,14 @@ pub(super) enum Algorithm {
     Ed25519,
 }
 
-/// The names of all accepted algorithms, for messages. `EdDSA` is accepted with keys of the curve
-/// Ed25519.
+/// The names of all accepted algorithms, for messages. `EdDSA` is accepted with Ed25519 keys.
 pub const ALGORITHMS: &str =
     "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA";
 
 #[derive(Clone)]
 struct Key {
     kid: Option<Box<str>>,
-    /// Where the key says it, a signature of another algorithm is not tried.
+    /// The key's own algorithm. If it is stated, the key verifies no other.
     algorithm: Option<Algorithm>,
     material: Material,
 }
@@ -68,27 +67,27 @@ struct Key {
 #[derive(Clone)]
 enum Material {
     Rsa(RsaPublicKeyComponents<Box<[u8]>>),
-    /// One curve has one algorithm.
+    /// The curve determines the algorithm.
     Curve(Algorithm, ParsedPublicKey),
 }
 
-/// How a search for the key went.
+/// The result of a signature check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verification {
     Good,
     Bad,
-    /// No key has the name, or none fits the algorithm. The set may be old.
+    /// No key has this name or supports the algorithm. The set may be out of date.
     UnknownKey,
-    /// No key is named, and more than one fits the algorithm.
+    /// The token names no key, and more than one supports the algorithm.
     Ambiguous,
 }
 
 impl KeySet {
-    /// Reads a JWKS, each key by itself. Keys for other purposes, weak ones and broken ones are
-    /// passed over: one of them does not take the others with it.
+    /// Reads a JWKS, each key on its own. Weak, malformed and unrelated keys are skipped without
+    /// affecting the others.
     ///
     /// # Errors
-    /// Where it is not a JWKS, or where nothing is left.
+    /// If the document is not a JWKS, or contains no usable key.
     pub fn from_jwks(document: &[u8]) -> Result<Self, KeysError> {
         let elements = jwk::elements(document).map_err(|_| KeysError::Malformed)?;
         let (mut keys, mut unreadable, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
@@ -123,13 +122,13 @@ impl KeySet {
         Ok(Self { keys, unreadable })
     }
 
-    /// The keys that are not for another purpose and still cannot be used, for the log: which, and
-    /// why. The first few.
+    /// Returns the unusable keys and the reasons, for the log. Keys for other purposes are not
+    /// listed. At most the first few.
     pub fn unreadable(&self) -> &[String] {
         &self.unreadable
     }
 
-    /// What each key is for: an algorithm, or `RSA` where that is open.
+    /// Returns the algorithm of each key, or `RSA` if the key does not restrict it.
     pub fn algorithms(&self) -> Vec<&'static str> {
         let name = |key: &Key| match (&key.material, key.algorithm) {
             (Material::Curve(own, _), _) => own.as_str(),
@@ -139,9 +138,11 @@ impl KeySet {
         self.keys.iter().map(name).collect()
     }
 
-    /// Without a `kid`, exactly one key may fit the algorithm (OpenID Connect Core 10.1); one that
-    /// is listed twice is one key. Of one name, at most [`MAX_TRIED`] keys that fit the algorithm
-    /// are tried. If no key has the name, those without any are.
+    /// Verifies a signature.
+    ///
+    /// Without a `kid`, exactly one key may support the algorithm (OpenID Connect Core 10.1);
+    /// duplicates of a key count once. Among keys with the same name, at most [`MAX_TRIED`] are
+    /// tried. If no key has the name, keys without a name are tried.
     pub(super) fn verify(
         &self,
         algorithm: Algorithm,
@@ -171,7 +172,7 @@ impl KeySet {
 }
 
 impl KeySet {
-    /// The keys that may have signed by this algorithm, each once.
+    /// Returns the distinct keys that support the algorithm.
     fn fitting(&self, algorithm: Algorithm, is_wanted: impl Fn(&Key) -> bool) -> Vec<&Key> {
         let mut fitting: Vec<&Key> = Vec::new();
         for key in self
@@ -231,7 +232,7 @@ impl Key {
 }
 
 impl Algorithm {
-    /// The names are case-sensitive, and `none` and the HMACs are not among them.
+    /// Parses an algorithm name. Names are case-sensitive; `none` and HMAC are not accepted.
     pub(super) fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "RS256" => Self::Rs256,
@@ -243,7 +244,7 @@ impl Algorithm {
             "ES256" => Self::Es256,
             "ES384" => Self::Es384,
             "ES512" => Self::Es512,
-            // RFC 9864 2.2 gives the one curve that is in use a name of its own.
+            // RFC 9864 2.2 gives Ed25519, the only curve in use, a name of its own.
             "EdDSA" | "Ed25519" => Self::Ed25519,
             _ => return None,
         })
@@ -264,8 +265,8 @@ impl Algorithm {
         }
     }
 
-    /// The hash that `at_hash` is made with (OpenID Connect Core 3.1.3.6); for Ed25519 the one that
-    /// it signs with.
+    /// Returns the hash for `at_hash` (OpenID Connect Core 3.1.3.6). For Ed25519, it is the hash
+    /// inside the signature algorithm.
     pub(super) fn digest(self) -> &'static aws_lc_rs::digest::Algorithm {
         match self {
             Self::Rs256 | Self::Ps256 | Self::Es256 => &aws_lc_rs::digest::SHA256,
@@ -307,8 +308,8 @@ fn usable(key: &Value) -> Result<Key, UnusableKey> {
     })
 }
 
-/// The signature algorithm looks at the size of the modulus again; a key that could never verify
-/// should not be held.
+/// Reads an RSA key. Verification checks the size of the modulus too, but an unusable key should
+/// not be stored at all.
 fn rsa(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
     let Rsa { n, e } = jwk.rsa()?;
     Ok(Material::Rsa(RsaPublicKeyComponents {
@@ -317,7 +318,7 @@ fn rsa(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
     }))
 }
 
-/// A point that must lie on its curve.
+/// Reads a point, which must lie on its curve.
 fn ec(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
     let (algorithm, parameters, width): (_, &'static EcdsaVerificationAlgorithm, _) =
         match curve(jwk)? {
@@ -331,12 +332,13 @@ fn ec(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
     Ok(Material::Curve(algorithm, key))
 }
 
-/// RFC 8037 2. Ed448 is in no library here, and X25519 signs nothing.
+/// Reads an Ed25519 key (RFC 8037 2). Ed448 is not supported by our library, and X25519 does not
+/// sign.
 fn okp(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
     if curve(jwk)? != "Ed25519" {
         return Err(UnusableKey::Purpose("crv"));
     }
-    // Little-endian, so a shorter one is not one that lost its leading zeros.
+    // The value is little-endian, so a shorter one has not merely lost leading zeros.
     let x = jwk.bytes("x").and_then(|x| {
         if x.len() == 32 {
             Ok(x)
@@ -352,11 +354,11 @@ fn curve(jwk: Jwk<'_>) -> Result<&str, UnusableKey> {
     jwk.text("crv")?.ok_or(UnusableKey::Member("crv"))
 }
 
-/// Enough for any rotation, and a bound on what a hostile document can make us hold.
+/// Ample for any rotation; bounds the memory that a hostile document can occupy.
 const MAX_KEYS: usize = 1024;
 
-/// How many keys one ID token may be tried with.
+/// The maximum number of keys tried for one ID token.
 const MAX_TRIED: usize = 4;
 
-/// The number of keys that the log and an error name.
+/// The maximum number of keys named in the log and in an error.
 const MAX_REASONS: usize = 3;

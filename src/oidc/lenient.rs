@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// Reads a boolean, also as the string that some providers make of it, in any case. `None` if it is
-/// neither.
+/// Reads a boolean, or a string with its name in upper or lower case, which some providers send.
+/// `None` for anything else.
 pub(super) fn truth(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),
@@ -13,7 +13,7 @@ pub(super) fn truth(value: &Value) -> Option<bool> {
     }
 }
 
-/// Reads an array of strings, or the string that it would have held alone.
+/// Reads an array of strings, or a single string in place of an array with one entry.
 pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(one) => Some(vec![one.clone()]),
@@ -25,10 +25,10 @@ pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Reads a list of names in a discovery document, as [`strings`] does. A string may hold several,
-/// separated by spaces.
+/// Reads a list of names in a discovery document, like [`strings`]. A string may hold several
+/// names, separated by spaces.
 ///
-/// `Some(None)` is a list without elements, which means the same as no list (RFC 8414 2).
+/// `Some(None)` is an empty list, which means the same as no list (RFC 8414 2).
 pub(super) fn names(value: &Value) -> Option<Option<Vec<String>>> {
     let all = match value {
         Value::String(text) => text.split_ascii_whitespace().map(str::to_owned).collect(),
@@ -38,8 +38,8 @@ pub(super) fn names(value: &Value) -> Option<Option<Vec<String>>> {
     Some(Some(all).filter(|all| !all.is_empty()))
 }
 
-/// Names the type of a value, and for a list the first element that is not a string. Holds nothing
-/// of the value.
+/// Describes the type of a value and, for a list, its first element that is not a string. Never
+/// contains the value itself.
 pub(super) fn shape(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -10,7 +10,7 @@ use super::Credentials;
 use super::lenient::{names, shape, strings, truth};
 use crate::model::json;
 
-/// The discovery document of a provider (OpenID Connect Discovery 1.0 3), as far as logins need it.
+/// A provider's discovery document (OpenID Connect Discovery 1.0 3), as far as logins need it.
 #[derive(Clone, Debug)]
 pub struct Metadata {
     pub(super) issuer: IssuerUrl,
@@ -27,7 +27,7 @@ pub struct Metadata {
     unreadable: Vec<String>,
 }
 
-/// Endpoints that stand in the configuration, of a provider that publishes no discovery document.
+/// Configured endpoints, for a provider that publishes no discovery document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
     /// The authorization endpoint.
@@ -40,82 +40,82 @@ pub struct Endpoints {
     pub userinfo: Option<Url>,
 }
 
-/// The endpoints that a configuration uses beside those that every login does.
+/// The optional endpoints that a configuration uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {
-    /// The one for pushed authorization requests. It is used as well if the provider requires that.
+    /// The endpoint for pushed authorization requests. It is also used if the provider requires it.
     pub pushed_requests: bool,
-    /// The one for logouts.
+    /// The endpoint for logout.
     pub provider_logout: bool,
 }
 
-/// Why a discovery document is refused.
+/// The reason why a discovery document is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MetadataError {
-    /// Not JSON, or without what must be in it.
+    /// Not JSON, or without a required member.
     #[error("the discovery document is malformed: {0}")]
     Malformed(String),
-    /// From another issuer than the configured one, be it by a slash.
+    /// From another issuer than the configured one; even a trailing slash makes a difference.
     #[error("the discovery document is from the issuer `{found}`, not `{expected}`")]
     Issuer {
-        /// As configured.
+        /// The configured issuer.
         expected: String,
-        /// As found.
+        /// The issuer in the document.
         found: String,
     },
-    /// An endpoint without TLS, though the issuer has it.
-    #[error("the provider's `{0}` is not an https address")]
+    /// An endpoint without TLS, although the issuer has an `https` URL.
+    #[error("the provider's `{0}` is not an https URL")]
     Insecure(&'static str),
-    /// Something that this relying party does not do without.
+    /// The provider lacks a feature that this relying party requires.
     #[error("the provider does not support {0}")]
     Unsupported(&'static str),
 }
 
 impl MetadataError {
-    /// The remedy, for the operator.
+    /// Returns a remedy for the operator.
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::Malformed(_) => {
-                "is it the provider's address? What is there is not a discovery document of OpenID Connect; a page to log in at, \
-                 or a proxy's, is none"
+                "check the provider's URL: the response is not an OpenID Connect discovery document, but perhaps a \
+                 login page or a page of a proxy"
             }
             Self::Issuer { .. } => {
                 "configure the issuer that the discovery document names, byte for byte"
             }
             Self::Insecure(_) => {
-                "all endpoints must be https addresses where the issuer is; correct them at the provider"
+                "all endpoints must be https URLs if the issuer is one; correct them at the provider"
             }
             Self::Unsupported(_) => {
-                "allow it in the provider's settings, or configure what the provider does support: `client_secret` or \
-                 `private_key`, with or without `pushed_requests`"
+                "enable it in the provider's settings, or configure a method that the provider supports: \
+                 `client_secret` or `private_key`, with or without `pushed_requests`"
             }
         }
     }
 }
 
-/// The members of a discovery document. Each is read when it is needed, so that the others cannot
-/// stop a login.
+/// The members of a discovery document. Each is read only when it is needed, so that an unused one
+/// cannot prevent a login.
 struct Members {
     all: Map<String, Value>,
     unreadable: Vec<String>,
 }
 
 impl Members {
-    /// The value; `None` if it is absent, null or an empty string.
+    /// Returns the value; `None` if it is absent, null or an empty string.
     fn get(&self, name: &str) -> Option<&Value> {
         self.all
             .get(name)
             .filter(|value| !value.is_null() && value.as_str() != Some(""))
     }
 
-    /// An endpoint that every login uses.
+    /// Reads an endpoint that every login uses.
     fn endpoint(&self, name: &'static str) -> Result<Option<Url>, MetadataError> {
         let Some(value) = self.get(name) else {
             return Ok(None);
         };
         let url = value.as_str().and_then(|text| Url::parse(text).ok());
         let wrong =
-            || MetadataError::Malformed(format!("`{name}` is not an address but {}", shape(value)));
+            || MetadataError::Malformed(format!("`{name}` is not a URL but {}", shape(value)));
         url.ok_or_else(wrong).map(Some)
     }
 
@@ -124,8 +124,7 @@ impl Members {
             .ok_or_else(|| MetadataError::Malformed(format!("`{name}` is missing")))
     }
 
-    /// A member that not every login uses. One that cannot be read is as good as none, and is
-    /// noted.
+    /// Reads a member that not every login uses. An unreadable one counts as absent and is noted.
     fn optional<T>(&mut self, name: &'static str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
         let value = self.get(name)?;
         let found = read(value);
@@ -138,8 +137,8 @@ impl Members {
 }
 
 impl Metadata {
-    /// The URL of the document of `issuer` (OpenID Connect Discovery 1.0 4.1). `None` if the issuer
-    /// is not a URL.
+    /// Returns the URL of the discovery document of `issuer` (OpenID Connect Discovery 1.0 4.1).
+    /// `None` if the issuer is not a URL.
     pub fn location(issuer: &str) -> Option<Url> {
         Url::parse(&format!(
             "{}/.well-known/openid-configuration",
@@ -148,7 +147,7 @@ impl Metadata {
         .ok()
     }
 
-    /// Reads the document that was found there.
+    /// Reads a discovery document.
     ///
     /// # Errors
     /// See [`MetadataError`].
@@ -159,7 +158,7 @@ impl Metadata {
             all,
             unreadable: Vec::new(),
         };
-        // Discovery 1.0 §4.3: exactly, byte for byte.
+        // OpenID Connect Discovery 1.0 4.3: the issuer must be identical.
         let found = members.get("issuer").and_then(Value::as_str);
         let found =
             found.ok_or_else(|| MetadataError::Malformed("`issuer` is missing".to_owned()))?;
@@ -170,8 +169,8 @@ impl Metadata {
                 found,
             });
         }
-        // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check
-        // our challenge.
+        // RFC 9700 2.1.1: a provider that lists its methods without S256 would not verify our
+        // challenge.
         if members
             .optional("code_challenge_methods_supported", lists_s256)
             .flatten()
@@ -185,8 +184,8 @@ impl Metadata {
                 .ok()
                 .filter(|url| is_secure(url, plain))
         };
-        // A promise that cannot be read is taken for one: without it a callback that names no
-        // issuer would pass.
+        // An unreadable promise counts as a promise. Otherwise a callback without an issuer would
+        // be accepted.
         let iss_promised = members.get(ISS_PROMISE).is_some()
             && members.optional(ISS_PROMISE, truth).unwrap_or(true);
         let metadata = Self {
@@ -203,12 +202,12 @@ impl Metadata {
                 .flatten(),
             userinfo: members.endpoint("userinfo_endpoint")?,
             jwks: members.needed("jwks_uri")?,
-            // RFC 9126 §5
+            // RFC 9126 5
             pushed: members.optional("pushed_authorization_request_endpoint", secure),
             pushed_required: members
                 .optional("require_pushed_authorization_requests", truth)
                 .unwrap_or(false),
-            // OpenID Connect RP-Initiated Logout 1.0 §2.1
+            // OpenID Connect RP-Initiated Logout 1.0 2.1
             end_session: members.optional("end_session_endpoint", secure),
             // Initiating User Registration via OpenID Connect 1.0, 3
             prompts: members.optional("prompt_values_supported", strings),
@@ -218,11 +217,10 @@ impl Metadata {
         metadata.secured()
     }
 
-    /// The metadata of a provider whose endpoints are configured.
+    /// Builds the metadata of a provider with configured endpoints.
     ///
     /// # Errors
-    /// [`MetadataError::Malformed`] where the issuer is not an address,
-    /// [`MetadataError::Insecure`].
+    /// [`MetadataError::Malformed`] if the issuer is not a URL, [`MetadataError::Insecure`].
     pub fn fixed(issuer: &str, endpoints: Endpoints) -> Result<Self, MetadataError> {
         let Endpoints {
             authorization,
@@ -259,15 +257,15 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// The issuer.
+    /// Returns the issuer.
     pub fn issuer(&self) -> &str {
         self.issuer.as_str()
     }
 
-    /// The authentication method of the client.
+    /// Chooses the client authentication method.
     ///
     /// # Errors
-    /// [`MetadataError::Unsupported`] where the provider takes none of this kind.
+    /// [`MetadataError::Unsupported`] if the provider supports no method for these credentials.
     pub(super) fn auth_type(&self, credentials: &Credentials) -> Result<AuthType, MetadataError> {
         let takes = |method| {
             self.methods
@@ -287,15 +285,16 @@ impl Metadata {
         }
     }
 
-    /// The token endpoint.
+    /// Returns the token endpoint.
     pub fn token(&self) -> &Url {
         self.token.url()
     }
 
-    /// The endpoint for pushed requests (RFC 9126), if `wanted` or the provider requires them.
+    /// Returns the endpoint for pushed requests (RFC 9126), if `wanted` or required by the
+    /// provider.
     ///
     /// # Errors
-    /// [`MetadataError::Unsupported`] where it is wanted and the provider has no such endpoint.
+    /// [`MetadataError::Unsupported`] if it is needed and the provider has none.
     pub fn pushed(&self, wanted: bool) -> Result<Option<&Url>, MetadataError> {
         match &self.pushed {
             _ if !wanted && !self.pushed_required => Ok(None),
@@ -304,8 +303,8 @@ impl Metadata {
         }
     }
 
-    /// Returns the prompt that leads to another account: `select_account` if the provider supports
-    /// it and not `login`.
+    /// Returns the prompt for switching accounts: `select_account` if the provider supports it but
+    /// not `login`.
     pub fn account_prompt(&self) -> CoreAuthPrompt {
         let supports = |prompt: &str| {
             self.prompts
@@ -319,34 +318,35 @@ impl Metadata {
         }
     }
 
-    /// The endpoint that ends the provider's session (OpenID Connect RP-Initiated Logout 1.0).
+    /// Returns the endpoint that ends the provider's session (OpenID Connect RP-Initiated Logout
+    /// 1.0).
     pub const fn end_session(&self) -> Option<&Url> {
         self.end_session.as_ref()
     }
 
-    /// The userinfo endpoint.
+    /// Returns the userinfo endpoint.
     pub const fn userinfo(&self) -> Option<&Url> {
         self.userinfo.as_ref()
     }
 
-    /// The URL of the JWKS.
+    /// Returns the URL of the JWKS.
     pub const fn jwks(&self) -> &Url {
         &self.jwks
     }
 
-    /// Returns `true` if the provider names itself in every authorization response (RFC 9207).
+    /// Returns `true` if the provider names its issuer in every authorization response (RFC 9207).
     pub const fn iss_promised(&self) -> bool {
         self.iss_promised
     }
 
-    /// The members that are present and cannot be read, for the log: each with the type that was
-    /// found.
+    /// Returns the members that are present but unreadable, for the log, each with the type that
+    /// was found.
     pub fn unreadable(&self) -> &[String] {
         &self.unreadable
     }
 
-    /// Scheme, host and port of each endpoint that is used. They must not change under a constant
-    /// issuer.
+    /// Returns scheme, host and port of each endpoint in use. They must not change as long as the
+    /// issuer stays the same.
     pub fn origins(&self, used: Used) -> BTreeSet<String> {
         let pushed = self
             .pushed
@@ -386,8 +386,10 @@ impl Metadata {
     }
 }
 
-/// Returns `Some(Some(true))` if the list contains S256. `Some(None)` is a list without elements,
-/// which means the same as no list (RFC 8414 2), and `None` one of which no element can be read.
+/// Returns `Some(Some(true))` if the list contains S256.
+///
+/// `Some(None)` is an empty list, which means the same as no list (RFC 8414 2). `None` is a list
+/// without any readable element.
 fn lists_s256(methods: &Value) -> Option<Option<bool>> {
     let (names, is_whole): (Vec<&str>, bool) = match methods {
         Value::String(text) => (text.split_ascii_whitespace().collect(), true),

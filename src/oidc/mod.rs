@@ -1,16 +1,20 @@
-//! OpenID Connect, from the side of the relying party: the steps of a login as functions over bytes
-//! and typed messages.
+//! OpenID Connect for a relying party: the steps of a login as functions over bytes and typed
+//! messages.
 //!
-//! Decides what to ask a provider, and whether what came back proves who somebody is. Trusts the
-//! provider's discovery document and keys as far as they were fetched from the configured issuer,
-//! and nothing that a browser brought. Never does IO, never reads a clock, and never takes a token
-//! without its signature, though the code flow would allow it.
+//! Decides which request to send to a provider, and whether its responses prove a user's identity.
+//! Trusts the provider's discovery document and keys, fetched from the configured issuer, and
+//! nothing that a browser sends. Never does I/O, never reads a clock, and never accepts an unsigned
+//! token, although the code flow would allow it.
 //!
-//! The requests are `openidconnect`'s. What providers send is read here, member by member: one that
-//! is odd and not used must stop no login, and `openidconnect` reads documents whole. ID tokens are
-//! checked here too: `openidconnect` reads claims before the signature, by types so strict that a
-//! misspelt `locale` would refuse a login, gives up where `kid` is absent, knows neither `azp` nor
-//! ES512, and would panic at an access token that is no header value.
+//! The requests are those of `openidconnect`. Responses are read here, member by member: an odd
+//! member that is not used must not prevent a login, and `openidconnect` reads documents as a
+//! whole. ID tokens are verified here too, because `openidconnect`
+//!
+//! - reads claims before the signature, with types so strict that a misspelt `locale` would reject
+//!   a login,
+//! - gives up if `kid` is absent,
+//! - supports neither `azp` nor ES512,
+//! - panics at an access token that is not a valid header value.
 
 mod callback;
 mod claims;

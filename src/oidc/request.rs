@@ -19,7 +19,7 @@ use super::credentials::{ASSERTION_TYPE, ClientKeyError};
 use super::{ClientAuth, Credentials, ErrorAnswer, Metadata, MetadataError, TokenResponse};
 use crate::model::{Secret, UnixTime, fill_random};
 
-/// The client of one provider, as `openidconnect` knows it.
+/// The `openidconnect` client of one provider.
 pub type Client = openidconnect::Client<
     Unread,
     CoreAuthDisplay,
@@ -40,10 +40,10 @@ pub type Client = openidconnect::Client<
     EndpointNotSet,
 >;
 
-/// The exchange of a code, ready to be sent.
+/// A code exchange, ready to be sent.
 pub type CodeTokenRequest<'a> = openidconnect::CodeTokenRequest<'a, ErrorAnswer, TokenResponse>;
 
-/// Stands where `openidconnect` would want the types of claims that it is not asked to read.
+/// A placeholder for the claims types of `openidconnect`, which reads no claims here.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Unread {}
 
@@ -71,20 +71,20 @@ impl
     }
 }
 
-/// What a login leaves behind in the browser that began it, and in no other place.
+/// The secrets of a login, stored only in the browser that started it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowSecrets {
-    /// Ties the callback to the browser.
+    /// Binds the callback to the browser.
     pub state: Secret,
-    /// Ties the ID token to the login.
+    /// Binds the ID token to the login.
     pub nonce: Secret,
-    /// Ties the code to the login (RFC 7636).
+    /// Binds the code to the login (RFC 7636).
     pub pkce_verifier: Secret,
 }
 
 impl FlowSecrets {
-    /// New ones, of 256 bits each. `state` is the caller's: who can tell by it which login comes
-    /// back needs no other record.
+    /// Generates secrets of 256 bits each. The caller chooses `state`, so that it can identify the
+    /// login in the callback without storing anything.
     pub fn random(state: Secret) -> Self {
         let secret = || {
             let mut bytes = [0_u8; 32];
@@ -99,23 +99,24 @@ impl FlowSecrets {
     }
 }
 
-/// What a login may ask of the provider beside who somebody is.
+/// Optional parameters of a login request.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
-    /// Whether to ask for credentials again (OpenID Connect Core 3.1.2.1).
+    /// The prompt, such as a request for credentials (OpenID Connect Core 3.1.2.1).
     pub prompt: Option<CoreAuthPrompt>,
-    /// Whom the login is for, as far as it is known.
+    /// The expected user, if known.
     pub login_hint: Option<String>,
-    /// How long ago the person may have shown their credentials; checked when they come back.
+    /// The maximum age of the user's authentication; verified in the callback.
     pub max_age: Option<Duration>,
 }
 
-/// The client that speaks to the endpoints of `metadata`, and authenticates by `method`. Without
-/// one, or if it does not fit the credentials, `metadata` decides: providers that list their
-/// methods wrongly do exist, so a chosen one is not compared.
+/// Creates the client for the endpoints of `metadata`, which authenticates with `method`.
+///
+/// Without a method, or if it does not suit the credentials, `metadata` decides. A configured
+/// method is not compared with the metadata, because some providers list their methods wrongly.
 ///
 /// # Errors
-/// [`MetadataError::Unsupported`] where the provider does not take such credentials.
+/// [`MetadataError::Unsupported`] if the provider does not accept such credentials.
 pub fn client(
     metadata: &Metadata,
     client_id: &str,
@@ -147,8 +148,8 @@ pub fn client(
         .set_redirect_uri(RedirectUrl::from_url(redirect_uri.clone())))
 }
 
-/// Where to send the browser: the code flow, with PKCE by S256 always (RFC 9700 §2.1.1). `openid`
-/// is among the scopes anyway.
+/// Returns the authorization URL for the code flow, always with PKCE by S256 (RFC 9700 2.1.1). The
+/// scope `openid` is always included.
 pub fn authorization_url(
     client: &Client,
     secrets: &FlowSecrets,
@@ -186,10 +187,10 @@ pub fn authorization_url(
     request.url().0
 }
 
-/// The exchange of a code (RFC 6749 §4.1.3), by a client that shows who it is.
+/// Returns the code exchange (RFC 6749 4.1.3), with client authentication.
 ///
 /// # Errors
-/// [`ClientKeyError`] where its key does not sign.
+/// [`ClientKeyError`] if the client's key cannot sign.
 pub fn code_request<'a>(
     client: &'a Client,
     credentials: &Credentials,
@@ -208,11 +209,11 @@ pub fn code_request<'a>(
     })
 }
 
-/// A login's request, to be left at the provider instead of with the browser (RFC 9126 §2.1): what
-/// to put into the `Authorization` header, if anything, and the form.
+/// Returns the pushed authorization request of a login (RFC 9126 2.1): the value of the
+/// `Authorization` header, if there is one, and the form.
 ///
 /// # Errors
-/// [`ClientKeyError`] where the client's key does not sign.
+/// [`ClientKeyError`] if the client's key cannot sign.
 pub fn pushed_request(
     client: &Client,
     credentials: &Credentials,
@@ -221,7 +222,7 @@ pub fn pushed_request(
     now: UnixTime,
 ) -> Result<(Option<Secret>, Secret), ClientKeyError> {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
-    // What stands in the endpoint's own address is not part of the request.
+    // Parameters of the endpoint's own URL are not part of the request.
     let of_the_endpoint: Vec<_> = metadata.authorization.url().query_pairs().collect();
     form.extend_pairs(
         login
@@ -236,7 +237,7 @@ pub fn pushed_request(
         match client.auth_type() {
             AuthType::RequestBody => drop(form.append_pair("client_secret", secret.expose())),
             _ => {
-                // RFC 6749 §2.3.1: each encoded by itself.
+                // RFC 6749 2.3.1: each part is encoded separately.
                 let part = |text: &str| {
                     url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
                 };
@@ -248,7 +249,7 @@ pub fn pushed_request(
     Ok((header, Secret::new(form.finish())))
 }
 
-/// Where to send the browser once the provider holds the request (RFC 9126 §4).
+/// Returns the authorization URL for a request that was pushed to the provider (RFC 9126 4).
 pub fn pushed_url(metadata: &Metadata, client_id: &str, request_uri: &str) -> Url {
     let mut url = metadata.authorization.url().clone();
     url.query_pairs_mut()
@@ -257,8 +258,7 @@ pub fn pushed_url(metadata: &Metadata, client_id: &str, request_uri: &str) -> Ur
     url
 }
 
-/// Where to send the browser to end the provider's session too (OpenID Connect RP-Initiated Logout
-/// 1.0 §2).
+/// Returns the URL that ends the provider's session (OpenID Connect RP-Initiated Logout 1.0 2).
 pub fn end_session_url(
     endpoint: &Url,
     id_token: &Secret,
@@ -275,8 +275,8 @@ pub fn end_session_url(
     url
 }
 
-/// Okta wants its token endpoint for an audience, and all others take it too (OpenID Connect Core
-/// 9; RFC 9126 §2).
+/// Creates the client assertion, if the credentials are a key. The audience is the token endpoint:
+/// Okta requires that, and all others accept it (OpenID Connect Core 9, RFC 9126 2).
 fn assertion(
     client: &Client,
     credentials: &Credentials,

@@ -25,7 +25,7 @@ pub(crate) enum TestKey {
     Ed(Arc<Ed25519KeyPair>),
 }
 
-/// RSA keys take a while, so there are two, for all tests.
+/// Returns one of two RSA keys, which all tests share because generating one is slow.
 pub(crate) fn rsa(index: usize) -> TestKey {
     static KEYS: [OnceLock<Arc<KeyPair>>; 2] = [const { OnceLock::new() }; 2];
     TestKey::Rsa(Arc::clone(KEYS[index].get_or_init(|| {
@@ -74,7 +74,7 @@ impl TestKey {
         jwk
     }
 
-    /// The private key as files hold it.
+    /// Returns the private key as a PEM file.
     pub(crate) fn pem(&self) -> Secret {
         use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
         use base64::engine::general_purpose::STANDARD;
@@ -98,7 +98,7 @@ impl TestKey {
         ))
     }
 
-    /// A compact JWS over exactly these bytes.
+    /// Returns a compact JWS over exactly these bytes.
     pub(crate) fn sign(&self, header: &Value, payload: &str) -> String {
         let message = format!(
             "{}.{}",

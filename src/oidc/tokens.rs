@@ -10,8 +10,8 @@ use super::callback::tame;
 use super::lenient::strings;
 use crate::model::json::Object;
 
-/// The answer of a token endpoint (OpenID Connect Core 3.1.3.3), read member by member. Lifetime
-/// and refresh token are not used, and so not read.
+/// A token response (OpenID Connect Core 3.1.3.3), read member by member. Lifetime and refresh
+/// token are not used and not read.
 #[derive(Clone)]
 pub struct TokenResponse {
     access_token: AccessToken,
@@ -20,24 +20,24 @@ pub struct TokenResponse {
     scopes: AnsweredScopes,
 }
 
-/// The scopes of a token answer (RFC 6749 5.1).
+/// The scopes of a token response (RFC 6749 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnsweredScopes {
-    /// There is no `scope`: the grant is what was requested, as the provider received it.
+    /// `scope` is absent: the provider granted the scopes in the request that it received.
     AsRequested,
-    /// These alone.
+    /// Exactly these scopes.
     These(Vec<String>),
     /// `scope` cannot be read.
     Unreadable,
 }
 
 impl TokenResponse {
-    /// The scopes that the provider granted.
+    /// Returns the granted scopes.
     pub const fn granted(&self) -> &AnsweredScopes {
         &self.scopes
     }
 
-    /// Still to be verified. `None` if there is none that is a string.
+    /// Returns the ID token, which is not yet verified. `None` if it is absent or not a string.
     pub fn id_token(&self) -> Option<&str> {
         self.id_token.as_deref()
     }
@@ -46,7 +46,7 @@ impl TokenResponse {
 impl<'de> Deserialize<'de> for TokenResponse {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Object(members) = Object::<Map<String, Value>>::deserialize(deserializer)?;
-        // No token has blanks at its ends.
+        // Tokens never start or end with white space.
         let text = |name| {
             members
                 .get(name)
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for TokenResponse {
                 .map(str::trim_ascii)
         };
         let token_type = match members.get("token_type") {
-            // RFC 6749 5.1 requires it, and there is no other type in use.
+            // The type is required (RFC 6749 5.1), but no other type is in use.
             None | Some(Value::Null) => CoreTokenType::Bearer,
             Some(Value::String(name)) if name.is_empty() || name.eq_ignore_ascii_case("bearer") => {
                 CoreTokenType::Bearer
@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for TokenResponse {
 }
 
 impl AnsweredScopes {
-    /// Reads the list of RFC 6749 3.3, also if it is an array.
+    /// Reads the list (RFC 6749 3.3), which may also be an array.
     fn read(value: Option<&Value>) -> Self {
         let Some(value) = value.filter(|value| !value.is_null()) else {
             return Self::AsRequested;
@@ -87,7 +87,7 @@ impl AnsweredScopes {
     }
 }
 
-/// The answer of an endpoint that refuses (RFC 6749 5.2), read member by member.
+/// An error response of an endpoint (RFC 6749 5.2), read member by member.
 #[derive(Clone, Debug, Default)]
 pub struct ErrorAnswer {
     error: Option<String>,
@@ -95,8 +95,8 @@ pub struct ErrorAnswer {
 }
 
 impl ErrorAnswer {
-    /// Returns the error code and the explanation for logs, cut and without control characters.
-    /// `None` if there are neither.
+    /// Returns the error code and description for logs, cut and without control characters. `None`
+    /// if both are absent.
     pub fn told(&self) -> Option<String> {
         let parts =
             [&self.error, &self.description].map(|part| part.as_deref().unwrap_or_default());
@@ -116,10 +116,10 @@ impl<'de> Deserialize<'de> for ErrorAnswer {
     }
 }
 
-/// Wanted by `openidconnect` and never done.
+/// `openidconnect` requires this implementation but never uses it.
 impl Serialize for ErrorAnswer {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(ser::Error::custom("errors are not written down"))
+        Err(ser::Error::custom("errors are not serialized"))
     }
 }
 
@@ -131,10 +131,10 @@ impl fmt::Display for ErrorAnswer {
 
 impl ErrorResponse for ErrorAnswer {}
 
-/// Wanted by `openidconnect` and never done: tokens are not written down.
+/// `openidconnect` requires this implementation but never uses it. Tokens are never serialized.
 impl Serialize for TokenResponse {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(ser::Error::custom("tokens are not written down"))
+        Err(ser::Error::custom("tokens are not serialized"))
     }
 }
 
@@ -147,7 +147,7 @@ impl fmt::Debug for TokenResponse {
 impl OAuth2TokenResponse for TokenResponse {
     type TokenType = CoreTokenType;
 
-    /// Empty if there is none that is a string.
+    /// Empty if it is absent or not a string.
     fn access_token(&self) -> &AccessToken {
         &self.access_token
     }

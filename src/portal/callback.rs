@@ -1,76 +1,114 @@
-use bytes::Bytes;
-use http::{Method, Response, StatusCode, header};
+//! `callback`: the return of a browser from an identity provider.
+//!
+//! Decides whether the flow that a response belongs to may be finished. Trusts the sealed state and
+//! the cookie of the browser that began it. Never finishes a flow twice.
 
-use super::errand::Errand;
-use super::login::{Destination, arrive};
+use bytes::Bytes;
+use http::{Method, Response, header};
+
+use super::error_pages;
+use super::oidc::OidcResponse;
+use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
 use super::provider_error::Reported;
-use super::{idp_test, login, provider_error, refresh, respond};
-use crate::control::{Access, Becomes, NoLogin};
-use crate::cookie::FLOW_PREFIX;
-use crate::engine::{Application, Snapshot};
-use crate::idp::{Callback, LoginFailure, Pending, Profile};
-use crate::login::{Flow, FlowCookies, PortalRequest, State};
-use crate::model::{IdentityNonce, IdpId, Secret, UnixTime, chain};
+use super::saml::SamlCallback;
+use crate::control::Access;
+use crate::login::{Flow, FlowCookies, LoginPurpose, PortalRequest, State};
+use crate::model::UnixTime;
 use crate::observe::audit::Via;
-use crate::observe::metrics::Login as Outcome;
-use crate::pages::{LoginLoop, LostCookie, answer};
 use crate::store::StoreError;
 
-/// `callback`: what the provider said, brought back by the browser.
-pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
-    let sealed = request.parameter("state").unwrap_or_default();
-    let Ok(state) = State::open(access.seal(), &sealed) else {
-        access.login_refused("login_state", Outcome::Invalid, None, request);
-        return provider_error::without_state("login_state", request);
-    };
-    let state = access.begun(&state.flow).unwrap_or(state);
-    let Some(errand) = Errand::of(&snapshot, &state) else {
-        return respond::not_found(request);
-    };
-    let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
-    let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
-        return errand.unavailable(access, None, request);
-    };
-    let flow = match used {
-        UsedFlow::First(flow) => flow,
-        UsedFlow::Over { lost } => {
-            let reported = Reported::in_query(request);
-            return late(
-                access,
-                &snapshot,
-                &errand,
-                (&state, reported.as_ref()),
-                lost,
-                request,
-            )
-            .await;
-        }
-    };
-    let outcome = finish(access, &sealed, &flow.pending, request)
-        .await
-        .map(Some);
-    if let Err(failure) = &outcome
-        && let Some(mut response) =
-            again(access, failure, &flow.pending, &state, &errand, request).await
-    {
-        remove_flow(&state.flow, &mut response, request);
-        return response;
-    }
-    let answer = Answer {
-        outcome,
-        idp: &flow.pending.idp,
-        before: None,
-    };
-    conclude(access, &snapshot, &errand, answer, &state.flow, request).await
+/// A response of an identity provider, in the form of its protocol.
+pub(super) trait ProviderResponse: Sized {
+    /// The protocol's data of a flow, kept in the browser's cookie.
+    type Pending;
+
+    /// Returns the state of the login that this answers.
+    fn state(&self) -> &State;
+
+    /// Returns the flow, if this browser began it.
+    fn take_flow(
+        &mut self,
+        access: &Access,
+        request: &PortalRequest,
+    ) -> Option<Flow<Self::Pending>>;
+
+    /// Returns the error that the response reports, if it does. It is not verified.
+    async fn reported(&self, access: &Access, request: &PortalRequest) -> Option<Reported>;
+
+    /// Verifies the response.
+    async fn finish(self, step: &LoginStep<'_>, pending: Self::Pending) -> LoginOutcome;
 }
 
-/// A flow that a browser brings back.
-pub(super) enum UsedFlow<P> {
-    /// It comes back for the first time: one call of the provider, however often the browser comes.
+/// Answers a callback, over OpenID Connect by GET and over SAML by POST.
+pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    if request.method == Method::POST {
+        match SamlCallback::read(access, request).await {
+            Ok(response) => finish(access, request, response).await,
+            Err(refusal) => refusal,
+        }
+    } else {
+        match OidcResponse::read(access, request) {
+            Ok(response) => finish(access, request, response).await,
+            Err(refusal) => refusal,
+        }
+    }
+}
+
+/// Finishes the flow that a provider's response belongs to.
+async fn finish<R: ProviderResponse>(
+    access: &Access,
+    request: &PortalRequest,
+    mut returned: R,
+) -> Response<Bytes> {
+    let snapshot = access.running.snapshot();
+    let Some(purpose) = LoginPurpose::of(returned.state(), &snapshot) else {
+        return error_pages::not_found(request);
+    };
+    let step = LoginStep {
+        access,
+        snapshot: &snapshot,
+        request,
+        purpose: &purpose,
+    };
+    let flow = returned.take_flow(access, request);
+    let flow = match UsedFlow::of(access, flow, returned.state(), request.now).await {
+        Ok(UsedFlow::First(flow)) => flow,
+        Ok(UsedFlow::Unusable(cause)) => {
+            let reported = returned.reported(access, request).await;
+            let outcome = unusable(&step, returned.state(), cause, reported.as_ref()).await;
+            return step.conclude(outcome).await;
+        }
+        Err(_) => {
+            let (idp, retry) = (None, Retry::Login);
+            return step
+                .conclude(LoginOutcome::Unavailable { idp, retry })
+                .await;
+        }
+    };
+    let name = returned.state().flow.clone();
+    let outcome = returned.finish(&step, flow.pending).await;
+    let mut response = step.conclude(outcome).await;
+    if let Some(removal) = FlowCookies::removal(&name, request.now) {
+        response.headers_mut().append(header::SET_COOKIE, removal);
+    }
+    response
+}
+
+/// A flow to which a browser returns.
+enum UsedFlow<P> {
+    /// The browser returns for the first time. The provider is called once, however often the
+    /// browser returns.
     First(Flow<P>),
-    /// It cannot be finished. `lost` is `true` if only its cookie is missing.
-    Over { lost: bool },
+    Unusable(Cause),
+}
+
+/// The cause for which a flow cannot be finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It was used before, or its time is over.
+    Expired,
+    /// Only its cookie is missing.
+    CookieLost,
 }
 
 impl<P> UsedFlow<P> {
@@ -78,7 +116,7 @@ impl<P> UsedFlow<P> {
     ///
     /// # Errors
     /// If the store does not accept that.
-    pub(super) async fn of(
+    async fn of(
         access: &Access,
         flow: Option<Flow<P>>,
         state: &State,
@@ -86,238 +124,68 @@ impl<P> UsedFlow<P> {
     ) -> Result<Self, StoreError> {
         let name = format!("flow {}", state.flow);
         if state.has_expired(now) {
-            return Ok(Self::Over { lost: false });
+            return Ok(Self::Unusable(Cause::Expired));
         }
         Ok(match flow {
-            None => Self::Over {
-                lost: !access.is_used_up(&name),
-            },
-            Some(flow) if access.use_up(&name, state.ends()).await? => Self::First(flow),
-            Some(_) => Self::Over { lost: false },
+            None if access.flows.is_used_up(&name) => Self::Unusable(Cause::Expired),
+            None => Self::Unusable(Cause::CookieLost),
+            Some(flow) if access.flows.use_up(&name, state.ends()).await? => Self::First(flow),
+            Some(_) => Self::Unusable(Cause::Expired),
         })
     }
 }
 
-/// Begins the login once more if that may mend the failure, and was not done before.
-async fn again(
-    access: &Access,
-    failure: &LoginFailure,
-    pending: &Pending,
+/// Continues a login after its flow became unusable. A browser with a session continues with that.
+async fn unusable(
+    step: &LoginStep<'_>,
     state: &State,
-    errand: &Errand,
-    request: &PortalRequest,
-) -> Option<Response<Bytes>> {
-    let services = access.services();
-    let provider = services
-        .providers
-        .iter()
-        .find(|provider| *provider.id() == pending.idp)?;
-    let attempt = provider.next_attempt(failure, pending)?;
-    let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
-    tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
-    Some(login::send_again(access, provider, state, attempt, errand, request).await)
-}
-
-pub(super) fn remove_flow(flow: &str, response: &mut Response<Bytes>, request: &PortalRequest) {
-    if let Some(removal) = FlowCookies::removal(flow, request.now) {
-        response.headers_mut().append(header::SET_COOKIE, removal);
-    }
-}
-
-/// A provider's answer.
-pub(super) struct Answer<'a> {
-    /// Who it is; `None` where our own store failed.
-    pub(super) outcome: Result<Option<Profile>, LoginFailure>,
-    /// Which provider.
-    pub(super) idp: &'a IdpId,
-    /// The login that the browser had when it left, where it may not show it on its way back.
-    pub(super) before: Option<IdentityNonce>,
-}
-
-/// What a provider's answer leads to. The flow is over.
-pub(super) async fn conclude(
-    access: &Access,
-    snapshot: &Snapshot,
-    errand: &Errand,
-    Answer {
-        outcome,
-        idp,
-        before,
-    }: Answer<'_>,
-    flow: &str,
-    request: &PortalRequest,
-) -> Response<Bytes> {
-    let mut response = match outcome {
-        Ok(Some(profile)) => arrived(access, snapshot, errand, (profile, before), request).await,
-        Ok(None) => errand.unavailable(access, Some(idp), request),
-        Err(failure) => errand.failed(access, (&failure, idp), request),
-    };
-    remove_flow(flow, &mut response, request);
-    response
-}
-
-/// Somebody is known: what the browser is here for can be done.
-async fn arrived(
-    access: &Access,
-    snapshot: &Snapshot,
-    errand: &Errand,
-    (profile, before): (Profile, Option<IdentityNonce>),
-    request: &PortalRequest,
-) -> Response<Bytes> {
-    let (destination, becomes) = match errand {
-        Errand::Test => return idp_test::works(access, snapshot, &profile, request),
-        Errand::Application(destination) => (Some(destination), Becomes::Session),
-        Errand::Refresh => (None, Becomes::Renewal),
-    };
-    let idp = profile.idp.id.clone();
-    let login = match access.log_in(profile, before, becomes, request).await {
-        Ok(login) => login,
-        // Who signed out while the provider was asked is signed out.
-        Err(NoLogin::Over) => {
-            access.login_refused("no_session", Outcome::Invalid, None, request);
-            return refresh::nobody(request);
-        }
-        Err(NoLogin::Store) => return errand.unavailable(access, Some(&idp), request),
-    };
-    let Some(cookie) = access.organisation_cookie(&login, request.now) else {
-        return respond::internal(request);
-    };
-    let mut response = match destination {
-        Some(destination) => {
-            arrive(
-                access,
-                snapshot,
-                destination,
-                &login,
-                Via::Provider,
-                request,
-            )
-            .await
-        }
-        None => refresh::refreshed(access, &login, request),
-    };
-    response.headers_mut().append(header::SET_COOKIE, cookie);
-    response
-}
-
-/// Asks the provider who this is.
-async fn finish(
-    access: &Access,
-    state: &str,
-    pending: &Pending,
-    request: &PortalRequest,
-) -> Result<Profile, LoginFailure> {
-    let services = access.services();
-    let provider = services
-        .providers
-        .iter()
-        .find(|provider| *provider.id() == pending.idp);
-    let provider = provider.ok_or(LoginFailure::Flow)?;
-    let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
-    let state = Secret::new(state);
-    provider
-        .finish(
-            &state,
-            pending,
-            &callback,
-            request.now,
-            services.leeway,
-            Some(request.client),
-        )
-        .await
-}
-
-/// The browser came too late, or again, or without its cookie. With a live session it just goes on.
-/// The login that a reported error ends may be over here already; the operator still needs the
-/// reason.
-pub(super) async fn late(
-    access: &Access,
-    snapshot: &Snapshot,
-    errand: &Errand,
-    (state, reported): (&State, Option<&Reported>),
-    lost: bool,
-    request: &PortalRequest,
-) -> Response<Bytes> {
+    cause: Cause,
+    reported: Option<&Reported>,
+) -> LoginOutcome {
+    let (access, request) = (step.access, step.request);
+    // The flow that a reported error ends may have ended here before. The operator still needs the
+    // provider's reason.
     if let Some(reported) = reported {
-        reported.log(
-            if lost {
-                "flow_cookie_missing"
-            } else {
-                "login_expired"
-            },
-            request,
-        );
+        let reason = match cause {
+            Cause::Expired => "login_expired",
+            Cause::CookieLost => "flow_cookie_missing",
+        };
+        reported.log(reason, request);
     }
-    let again = errand.again(access);
-    if let Errand::Application(destination) = errand {
+    if let LoginPurpose::Application(destination) = step.purpose {
         match access
+            .sessions
             .organisation_session(&request.headers, request.now)
             .await
         {
             Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
-                return arrive(access, snapshot, destination, &login, Via::Session, request).await;
+                return LoginOutcome::SignedIn(SignedIn {
+                    login,
+                    via: Via::Session,
+                    cookie: None,
+                });
             }
             Ok(_) => {}
-            Err(_) => return errand.unavailable(access, None, request),
+            Err(_) => {
+                return LoginOutcome::Unavailable {
+                    idp: None,
+                    retry: Retry::Login,
+                };
+            }
         }
-        // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once
-        // more, by itself, once. With a form from the provider the browser sends no session, so
-        // that what it has shows there alone.
-        let many = FlowCookies::of(&request.headers, access.seal()).are_many()
+        // With many tabs the oldest flows lose their cookies to newer ones, and begin once more by
+        // themselves. With a form from the provider the browser sends no session, so the new login
+        // is the first to see it.
+        let may_be_displaced = FlowCookies::of(&request.headers, access.flows.seal()).are_many()
             || request.method == Method::POST;
-        if lost && !state.second && many {
-            return once_more(access, destination);
+        if cause == Cause::CookieLost && !state.is_restart && may_be_displaced {
+            return LoginOutcome::Restart;
         }
     }
-    if !lost {
-        access.login_refused(
-            "login_expired",
-            Outcome::Invalid,
-            errand.application(),
-            request,
-        );
-        return respond::expired(request, again.as_deref());
+    match cause {
+        Cause::Expired => LoginOutcome::Expired,
+        Cause::CookieLost => LoginOutcome::CookieLost {
+            flow: state.flow.clone(),
+        },
     }
-    lost_cookie(
-        access,
-        errand.application(),
-        &state.flow,
-        again.as_deref(),
-        request,
-    )
-}
-
-/// Begins the login again. The new one has `State::second`, so that this happens once.
-pub(super) fn once_more(access: &Access, destination: &Destination) -> Response<Bytes> {
-    let again = login::again(&access.services(), destination);
-    answer::redirect(StatusCode::FOUND, &format!("{again}&second=1"))
-}
-
-/// The browser did not bring back the cookie of its flow.
-pub(super) fn lost_cookie(
-    access: &Access,
-    application: Option<&Application>,
-    flow: &str,
-    again: Option<&str>,
-    request: &PortalRequest,
-) -> Response<Bytes> {
-    access.login_refused(
-        "flow_cookie_missing",
-        Outcome::Invalid,
-        application,
-        request,
-    );
-    let page = LoginLoop {
-        cookie: &format!("{FLOW_PREFIX}{flow}"),
-        causes: &[
-            LostCookie::Blocked,
-            LostCookie::TooMany,
-            LostCookie::HostChanged,
-        ],
-        start_again: again,
-        support: request.support.as_deref(),
-        reason: Some("flow_cookie_missing"),
-        request_id: &request.id.to_string(),
-    };
-    answer::page(page.page())
 }

@@ -1,20 +1,21 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::respond;
+use super::error_pages;
 use crate::control::Access;
 use crate::login::{LOGGED_OUT, PortalRequest};
 use crate::pages::{Home, LoggedOut, answer};
 use crate::route::Endpoint;
 
-/// The team domain's own page: what this host is, and as whom the browser is signed in.
+/// Answers `/` on the team domain, with the signed-in user's email address and a link to sign out.
 pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let Ok(login) = access
+        .sessions
         .organisation_session(&request.headers, request.now)
         .await
     else {
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     };
     let id = request.id.to_string();
     if login.is_none() && request.query.as_deref() == Some(LOGGED_OUT) {

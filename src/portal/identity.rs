@@ -2,8 +2,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::respond;
-use crate::control::{Access, Logins, SignedIn, document};
+use super::error_pages;
+use crate::control::{Access, BrowserSessions, SignedIn, document};
 use crate::login::PortalRequest;
 use crate::model::Reason;
 use crate::pages::answer;
@@ -23,12 +23,12 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     ) {
         return refused(StatusCode::FORBIDDEN, "cross_site");
     }
-    let Ok(Logins {
+    let Ok(BrowserSessions {
         found: mut logins,
         are_incomplete,
-    }) = access.signed_in(request).await
+    }) = access.sessions.signed_in(request).await
     else {
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     };
     if logins.len() > 1 || are_incomplete {
         return refused(StatusCode::UNAUTHORIZED, Reason::SessionConflict.id());
@@ -43,13 +43,14 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
-    access.ask_about(nonce, expires);
-    access.learn_identity(nonce, issued, &token).await;
-    match access.identity(nonce, request.now).await {
-        Ok(Some(identity)) => {
-            answer::json(StatusCode::OK, &document(&identity, &access.snapshot()))
-        }
+    access.identities.ask_about(nonce, expires);
+    access.identities.learn(nonce, issued, &token).await;
+    match access.identities.identity(nonce, request.now).await {
+        Ok(Some(identity)) => answer::json(
+            StatusCode::OK,
+            &document(&identity, &access.running.snapshot()),
+        ),
         Ok(None) => refused(StatusCode::UNAUTHORIZED, "no_session"),
-        Err(_) => respond::unavailable(request),
+        Err(_) => error_pages::unavailable(request),
     }
 }

@@ -5,45 +5,58 @@
 //! tokens. Never sends a browser anywhere but to a known application, a configured identity
 //! provider or the team domain itself.
 
+mod arrival;
 mod authorized;
 mod callback;
-mod errand;
+mod challenge;
+mod conflict_page;
+mod error_pages;
 mod home;
 mod identity;
-mod idp_test;
 mod login;
 mod logout;
+mod oidc;
+mod outcome;
 mod provider_error;
+mod provider_logout;
+mod provider_request;
+mod provider_trial;
+mod redeem;
 mod refresh;
-mod respond;
 mod saml;
+mod saml_metadata;
+mod session;
+mod trial_report;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
+pub(crate) use self::challenge::LoginRequired;
 use crate::control::Access;
-use crate::login::PortalRequest;
+use crate::login::{HostRole, PortalRequest};
 use crate::pages::answer;
 use crate::route::Endpoint;
 
-/// The endpoints take forms of a few fields.
+/// In bytes: the endpoints accept forms of a few fields.
 const MAX_BODY: usize = 24 * 1024;
 
 /// Returns the longest body that the request may have, in bytes.
 pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
-    if request.endpoint == Endpoint::Callback && request.on_team && saml::is_here(access) {
-        return saml::MAX_RESPONSE;
+    let is_callback = request.endpoint == Endpoint::Callback && request.host_role == HostRole::Team;
+    if is_callback && saml::is_configured(access) {
+        saml::MAX_RESPONSE
+    } else {
+        MAX_BODY
     }
-    MAX_BODY
 }
 
-/// Answers a request to one of our own endpoints.
+/// Answers a request to one of our endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let Some(allowed) = methods(request.endpoint, request.on_team) else {
-        return respond::not_found(request);
+    let Some(allowed) = methods(request.endpoint, request.host_role) else {
+        return error_pages::not_found(request);
     };
-    let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) {
+    let allowed = if request.endpoint == Endpoint::Callback && saml::is_configured(access) {
         "GET, POST"
     } else {
         allowed
@@ -57,48 +70,48 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
     }
     let mut response = match request.endpoint {
         Endpoint::Login => login::login(access, request).await,
-        Endpoint::Callback if request.method == Method::POST => {
-            saml::callback(access, request).await
-        }
         Endpoint::Callback => callback::callback(access, request).await,
-        Endpoint::SamlMetadata => saml::metadata(access, request),
-        Endpoint::PublicCert => saml::public_cert(access, request),
-        Endpoint::Authorized if request.on_team => authorized::redeemed(access, request).await,
-        Endpoint::Authorized => authorized::authorized(access, request).await,
+        Endpoint::SamlMetadata => saml_metadata::metadata(access, request),
+        Endpoint::PublicCert => saml_metadata::public_cert(access, request),
+        Endpoint::Authorized => match request.host_role {
+            HostRole::Team => redeem::redeem_for_edge(access, request).await,
+            HostRole::Application => authorized::authorized(access, request).await,
+        },
         Endpoint::Logout => logout::logout(access, request).await,
         Endpoint::Certs => certs(access, request),
         Endpoint::GetIdentity => identity::get_identity(access, request).await,
-        Endpoint::TestIdp => idp_test::test_idp(access, request).await,
+        Endpoint::TestIdp => provider_trial::test_provider(access, request).await,
         Endpoint::RefreshIdentity => refresh::refresh_identity(access, request).await,
-        Endpoint::LoggedOut => logout::logged_out(access, request).await,
+        Endpoint::LoggedOut => provider_logout::logged_out(access, request).await,
         Endpoint::ProtectedResource => protected_resource(access, request),
         Endpoint::Home => home::home(access, request).await,
-        Endpoint::Unknown => respond::not_found(request),
+        Endpoint::Unknown => error_pages::not_found(request),
     };
-    // A posted body stays here (RFC 9110 15.4.4).
+    // The browser must not post the body again elsewhere (RFC 9110 15.4.4).
     if request.method == Method::POST && response.status() == StatusCode::FOUND {
         *response.status_mut() = StatusCode::SEE_OTHER;
     }
     response
 }
 
-/// The methods of an endpoint, as `Allow` lists them; `None` where there is no such endpoint.
-const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
-    match (endpoint, on_team) {
+/// Returns the methods of an endpoint, as `Allow` lists them; `None` if hosts of that role do not
+/// have it.
+const fn methods(endpoint: Endpoint, host: HostRole) -> Option<&'static str> {
+    match (endpoint, host) {
         (
             Endpoint::Login | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert,
-            true,
+            HostRole::Team,
         )
-        | (Endpoint::Authorized | Endpoint::ProtectedResource, false)
+        | (Endpoint::Authorized | Endpoint::ProtectedResource, HostRole::Application)
         | (Endpoint::Certs | Endpoint::GetIdentity, _) => Some("GET, HEAD"),
         (
             Endpoint::Callback
             | Endpoint::RefreshIdentity
             | Endpoint::TestIdp
             | Endpoint::LoggedOut,
-            true,
+            HostRole::Team,
         ) => Some("GET"),
-        (Endpoint::Authorized, true) => Some("POST"),
+        (Endpoint::Authorized, HostRole::Team) => Some("POST"),
         (Endpoint::Logout, _) => Some("GET, POST"),
         (
             Endpoint::Login
@@ -109,24 +122,24 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
             | Endpoint::LoggedOut
             | Endpoint::SamlMetadata
             | Endpoint::PublicCert,
-            false,
+            HostRole::Application,
         )
-        | (Endpoint::ProtectedResource, true)
+        | (Endpoint::ProtectedResource, HostRole::Team)
         | (Endpoint::Unknown, _) => None,
     }
 }
 
-/// Returns which team signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect
+/// Returns the team that signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect
 /// to the login reveals the same.
 fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let page = request
         .path
         .strip_prefix(Endpoint::PROTECTED_RESOURCE)
         .filter(|page| !page.is_empty())
         .unwrap_or("/");
     if snapshot.router().find(&request.host, page).is_none() {
-        return respond::not_found(request);
+        return error_pages::not_found(request);
     }
     let team = snapshot.team();
     let document = json!({
@@ -144,8 +157,8 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
 
 /// Returns the public keys (`docs/wire.md` 2.5).
 fn certs(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let Some(document) = access.jwks() else {
-        return respond::unavailable(request);
+    let Some(document) = access.issuer.jwks() else {
+        return error_pages::unavailable(request);
     };
     let mut response = Response::new(document);
     for (name, value) in [

@@ -1,13 +1,13 @@
-//! Errors of an identity provider that no login can be found for.
+//! Errors of an identity provider that belong to no known login.
 //!
-//! Decides which part of such an error a page shows. Trusts nothing in it: anybody can send a
-//! browser here with an error of their own, so the page names registered codes alone. Never begins
-//! or ends a login.
+//! Decides which part of such an error a page shows. Trusts nothing in it: any site can send a
+//! browser here with an invented error, so the page names registered codes only. Never begins or
+//! ends a login.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::respond;
+use super::error_pages;
 use crate::control::Access;
 use crate::idp::{Callback, LoginFailure};
 use crate::login::PortalRequest;
@@ -22,7 +22,7 @@ pub(super) struct Reported {
 }
 
 impl Reported {
-    /// The error in the query of a callback, if it has one.
+    /// Returns the error in the query of a callback, if it has one.
     pub(super) fn in_query(request: &PortalRequest) -> Option<Self> {
         let error = Callback::reported_error(request.query.as_deref()?)?;
         let code = error.registered_code();
@@ -32,10 +32,11 @@ impl Reported {
         })
     }
 
-    /// The error in a SAML response, if it is one.
+    /// Returns the error in a SAML response, if it reports one.
     pub(super) async fn in_response(access: &Access, response: &str) -> Option<Self> {
         let response = response.to_owned();
         let error = access
+            .flows
             .verify(move || crate::saml::reported_error(&response))
             .await??;
         let code = error.registered_status();
@@ -56,7 +57,7 @@ impl Reported {
         }
     }
 
-    /// 400: the provider did not return which login failed.
+    /// Returns the page: 400, because the provider did not return which login failed.
     pub(super) fn page(&self, reason: &'static str, request: &PortalRequest) -> Response<Bytes> {
         let id = request.id.to_string();
         let sentence = match self.code {
@@ -71,17 +72,18 @@ impl Reported {
             }
         };
         let page = ErrorPage::new(StatusCode::BAD_REQUEST, "Sign-in failed.", &sentence, &id);
-        respond::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request)
+        error_pages::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request)
     }
 }
 
-/// 400: a callback whose `state` is absent or was not made here.
+/// Answers a callback with an absent or foreign `state`: 400, with the provider's error if it reports
+/// one.
 pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Response<Bytes> {
     let Some(reported) = Reported::in_query(request) else {
         let id = request.id.to_string();
         let sentence = "This address does not belong to a sign-in that started here.";
         let page = ErrorPage::new(StatusCode::BAD_REQUEST, "Sign-in failed.", sentence, &id);
-        return respond::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request);
+        return error_pages::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request);
     };
     reported.log(reason, request);
     reported.page(reason, request)
@@ -89,6 +91,6 @@ pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Re
 
 const OF_NO_LOGIN: &str =
     "a callback brought an error that belongs to no login in progress; it is not verified";
-/// There is no link: which application it is, is not known.
+/// The page has no link, because the application is unknown.
 const OPEN_AGAIN: &str = "Open the application again at its own address. If that does not help, give your administrator the request id \
                           below.";

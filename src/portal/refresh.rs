@@ -1,93 +1,62 @@
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 
-use super::errand::Errand;
-use super::{login, respond};
-use crate::control::{Access, Login, organisation_aud};
+use super::outcome::{LoginOutcome, LoginStep, Retry};
+use super::{error_pages, provider_request};
+use crate::control::{Access, Login};
 use crate::idp::Hints;
-use crate::login::{PortalRequest, ReturnTo, State};
-use crate::pages::{ErrorPage, IdentityRefreshed, answer};
-use crate::route::Endpoint;
+use crate::login::{LoginPurpose, PortalRequest, State, refresh_path};
+use crate::pages::{IdentityRefreshed, answer};
 
 /// Answers `refresh-identity` (`docs/wire.md` 2.7): reads the identity of this session from the
 /// provider again. All sessions of the login use the new one from the next request on.
 pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let id = request.id.to_string();
-    let Ok(session) = access
-        .organisation_session(&request.headers, request.now)
-        .await
-    else {
-        access.login_unavailable(None, None, request);
-        return respond::unavailable(request);
+    let snapshot = access.running.snapshot();
+    let step = LoginStep {
+        access,
+        snapshot: &snapshot,
+        request,
+        purpose: &LoginPurpose::IdentityRefresh,
     };
-    let Some(session) = session else {
-        return nobody(request);
+    let session = access
+        .sessions
+        .organisation_session(&request.headers, request.now)
+        .await;
+    let session = match session {
+        Ok(Some(session)) => session,
+        Ok(None) => return error_pages::not_signed_in(request),
+        Err(_) => {
+            let (idp, retry) = (None, Retry::Request);
+            return step
+                .conclude(LoginOutcome::Unavailable { idp, retry })
+                .await;
+        }
     };
     if request.parameter("success").is_some() {
-        let groups = session.identity.groups.known().map(<[_]>::len);
-        let email = session.identity.email.as_str();
-        return answer::page(
-            IdentityRefreshed {
-                signed_in_as: email,
-                groups,
-                request_id: &id,
-            }
-            .page(),
-        );
+        return refreshed(&session, request);
     }
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
         .find(|provider| *provider.id() == session.identity.idp.id);
     let Some(provider) = provider else {
-        return respond::bad_request(request, "unknown_identity_provider");
+        return error_pages::bad_request(request, "unknown_identity_provider");
     };
-    let aud = organisation_aud(&access.snapshot());
-    let state = State::new(
-        aud,
-        request.host.clone(),
-        ReturnTo::parse(&path()),
-        None,
-        request.now,
-    );
+    let state = State::to_team(&snapshot, &request.host, &refresh_path(), request.now);
     let hints = Hints {
         login_hint: Some(session.identity.email.as_str().to_owned()),
         ..Hints::default()
     };
-    login::send(access, provider, state, hints, &Errand::Refresh, request).await
+    let outcome = provider_request::begin(access, provider, state, hints, request).await;
+    step.conclude(outcome).await
 }
 
-/// There is nobody to bring up to date.
-pub(super) fn nobody(request: &PortalRequest) -> Response<Bytes> {
-    let sentence =
-        "Open one of your applications and sign in. Then this page can update your details.";
-    let id = request.id.to_string();
-    respond::shown(
-        ErrorPage::new(
-            StatusCode::UNAUTHORIZED,
-            "You are not signed in.",
-            sentence,
-            &id,
-        ),
-        request,
-    )
-}
-
-/// Back from the provider.
-pub(super) fn refreshed(
-    access: &Access,
-    login: &Login,
-    request: &PortalRequest,
-) -> Response<Bytes> {
-    access.identity_refreshed(&login.identity, request);
-    answer::redirect(StatusCode::FOUND, &format!("{}?success=true", url(access)))
-}
-
-pub(super) fn url(access: &Access) -> String {
-    format!("{}{}", access.services().team_url, path())
-}
-
-fn path() -> String {
-    format!("{}/refresh-identity", Endpoint::PREFIX)
+fn refreshed(session: &Login, request: &PortalRequest) -> Response<Bytes> {
+    let page = IdentityRefreshed {
+        signed_in_as: session.identity.email.as_str(),
+        groups: session.identity.groups.known().map(<[_]>::len),
+        request_id: &request.id.to_string(),
+    };
+    answer::page(page.page())
 }

@@ -1,223 +1,231 @@
-//! Logins over SAML: the request on its way there, the response on its way back, and what providers
-//! need to know of us.
+//! Logins over SAML: the request to the provider, and the form that answers it (SAML Profiles 4.1).
+//!
+//! Decides which flow a response belongs to. Trusts the flow cookie of the browser and a verified
+//! assertion that was not used before. Never accepts an unsolicited response.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::Response;
 use serde::{Deserialize, Serialize};
 
-use super::callback::{Answer, UsedFlow, conclude, late, lost_cookie, once_more, remove_flow};
-use super::errand::Errand;
+use super::callback::ProviderResponse;
+use super::error_pages;
+use super::outcome::{Authenticated, LoginOutcome, LoginStep, Retry};
 use super::provider_error::Reported;
-use super::respond;
+use super::provider_request::ProviderRequest;
 use crate::control::Access;
-use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
-use crate::login::{Flow, FlowCookies, PortalRequest, State, is_flow};
+use crate::idp::{Hints, LoginFailure, Profile, Prompt, Provider, Saml, SamlPending};
+use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
-use crate::observe::metrics::Login as Outcome;
-use crate::pages::{SENDING_POLICY, SamlRequest, answer};
-use crate::route::Endpoint;
-use crate::saml::{Message, SamlError};
+use crate::observe::metrics::Login as Counted;
+use crate::saml::SamlError;
 
-/// What the browser keeps of a login: the protocol's part and ours. `RelayState` has room for the
-/// flow's name alone.
+/// The browser's part of a flow. `RelayState` has no room for more than the flow's name, so the
+/// cookie holds the rest.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+pub(super) struct SamlFlow {
     #[serde(rename = "p")]
     pending: SamlPending,
     #[serde(rename = "l")]
     state: State,
-    /// The session that the browser has: it does not come along with a form from elsewhere.
+    /// The browser's session. Its cookie does not come with a form from another site.
     #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
-    before: Option<IdentityNonce>,
+    previous: Option<IdentityNonce>,
 }
 
-/// Whether any provider is of SAML.
-pub(super) fn is_here(access: &Access) -> bool {
+/// Returns `true` if a configured provider uses SAML.
+pub(super) fn is_configured(access: &Access) -> bool {
     access
+        .running
         .services()
         .providers
         .iter()
         .any(|provider| provider.saml().is_some())
 }
 
-/// Sends the browser to the provider. `fresh`: where somebody wants to be somebody else.
+/// Begins a login.
 pub(super) async fn begin(
     access: &Access,
     saml: &Saml,
-    state: State,
-    fresh: bool,
-    errand: &Errand,
+    state: &State,
+    hints: &Hints,
     request: &PortalRequest,
-) -> Response<Bytes> {
-    let Ok(before) = access
+) -> LoginOutcome {
+    let Ok(session) = access
+        .sessions
         .organisation_session(&request.headers, request.now)
         .await
     else {
-        return errand.unavailable(access, Some(saml.id()), request);
+        return LoginOutcome::Unavailable {
+            idp: Some(saml.id().clone()),
+            retry: Retry::Login,
+        };
     };
-    let before = before.map(|login| login.nonce);
-    let keys = access.signing();
+    let keys = access.issuer.signing();
     let key = keys.as_deref().map(|keys| keys.signer());
+    let fresh = hints.prompt == Some(Prompt::Login);
     let (message, pending) = match saml.begin(&state.flow, key, fresh, request.now) {
         Ok(begun) => begun,
-        Err(failure) => return errand.failed(access, (&failure, saml.id()), request),
-    };
-    // RelayState has no room for what the login is for. The browser keeps it, but for a long
-    // address: that is here alone.
-    access.remember_begun(&state);
-    let id = state.flow.clone();
-    let flow = Flow::new(
-        &id,
-        Kept {
-            pending,
-            state: state.shortened(),
-            before,
-        },
-        request.now,
-    );
-    let cookie = flow.to_cookie_for_forms(access.seal(), &id, request.now);
-    let Some(cookie) = cookie else {
-        return respond::internal(request);
-    };
-    let mut response = match message {
-        Message::Redirect(url) => answer::redirect(StatusCode::FOUND, url.as_str()),
-        Message::Post {
-            action,
-            saml_request,
-            relay_state,
-        } => {
-            let page = SamlRequest {
-                provider: saml.name(),
-                action: action.as_str(),
-                saml_request: &saml_request,
-                relay_state: &relay_state,
-                request_id: &request.id.to_string(),
+        Err(failure) => {
+            return LoginOutcome::Failed {
+                idp: saml.id().clone(),
+                failure,
             };
-            let mut response = answer::page(page.page());
-            response
-                .headers_mut()
-                .insert(header::CONTENT_SECURITY_POLICY, SENDING_POLICY.clone());
-            // Providers may look where a form comes from; of the page they learn nothing by it.
-            response.headers_mut().insert(
-                header::REFERRER_POLICY,
-                HeaderValue::from_static("strict-origin"),
-            );
-            response
         }
     };
-    for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
-        response.headers_mut().append(header::SET_COOKIE, removal);
+    // A long URL does not fit into the cookie, so only this node knows it.
+    access.flows.remember_begun(state);
+    let flow = SamlFlow {
+        pending,
+        state: state.shortened(),
+        previous: session.map(|login| login.nonce),
+    };
+    let flow = Flow::new(&state.flow, flow, request.now);
+    let cookie = flow.to_cookie_for_forms(access.flows.seal(), &state.flow, request.now);
+    match cookie {
+        Some(flow_cookie) => LoginOutcome::ToProvider(Box::new(ProviderRequest {
+            provider: saml.name().to_owned(),
+            message,
+            flow_cookie,
+        })),
+        None => LoginOutcome::Internal,
     }
-    response.headers_mut().append(header::SET_COOKIE, cookie);
-    response
 }
 
-/// `callback`, by POST: the assertion consumer service (SAML Profiles 4.1.4.3).
-pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
-    let form = Form::read(&request.body);
-    let (saml_response, relay_state) = (
-        form.saml_response,
-        form.relay_state.filter(|name| is_flow(name)),
-    );
-    let (Some(saml_response), Some(relay_state)) = (&saml_response, relay_state) else {
-        if let Some(reported) = reported(access, saml_response.as_deref()).await {
-            access.login_refused(NO_STATE, Outcome::Invalid, None, request);
-            reported.log(NO_STATE, request);
-            return reported.page(NO_STATE, request);
-        }
-        // Most of these are logins that began at the provider, by a tile there.
-        access.login_failed(
-            &LoginFailure::Saml(SamlError::Unsolicited),
-            None,
-            None,
-            request,
-        );
-        return respond::failed(
-            request,
-            &LoginFailure::Saml(SamlError::Unsolicited),
-            respond::WaysOn::default(),
-        );
-    };
-    let flow = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state);
-    let state = access
-        .begun(&relay_state)
-        .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
-    let Some(state) = state else {
-        if let Some(reported) = reported(access, Some(saml_response)).await {
-            reported.log("flow_cookie_missing", request);
-        }
-        let home = access.services().team_url.clone();
-        return lost_cookie(access, None, &relay_state, Some(&home), request);
-    };
-    let Some(errand) = Errand::of(&snapshot, &state) else {
-        return respond::not_found(request);
-    };
-    let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
-        return errand.unavailable(access, None, request);
-    };
-    let Kept {
-        pending, before, ..
-    } = match used {
-        UsedFlow::First(flow) => flow.pending,
-        UsedFlow::Over { lost } => {
-            let reported = reported(access, Some(saml_response)).await;
-            return late(
-                access,
-                &snapshot,
-                &errand,
-                (&state, reported.as_ref()),
-                lost,
-                request,
-            )
-            .await;
-        }
-    };
-    let outcome = finish(access, &pending, saml_response.clone(), request).await;
-    if let (Err(failure), Errand::Application(destination)) = (&outcome, &errand)
-        && failure.is_expired()
-        && !state.second
+/// A callback by POST: the assertion consumer service (SAML Profiles 4.1.4.3).
+pub(super) struct SamlCallback {
+    /// `SAMLResponse`, in base64.
+    response: String,
+    flow: Option<Flow<SamlFlow>>,
+    state: State,
+}
+
+impl SamlCallback {
+    /// Reads the form of a callback, and finds the flow that its `RelayState` names.
+    ///
+    /// # Errors
+    /// The response to a form that belongs to no known flow.
+    pub(super) async fn read(
+        access: &Access,
+        request: &PortalRequest,
+    ) -> Result<Self, Response<Bytes>> {
+        let Form {
+            saml_response,
+            relay_state,
+        } = Form::read(&request.body);
+        let (Some(response), Some(name)) = (
+            &saml_response,
+            relay_state.filter(|relay_state| is_flow(relay_state)),
+        ) else {
+            return Err(without_flow(access, saml_response.as_deref(), request).await);
+        };
+        let flow = Flow::<SamlFlow>::named(&request.headers, access.flows.seal(), &name);
+        let state = access
+            .flows
+            .begun(&name)
+            .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
+        let Some(state) = state else {
+            let reason = "flow_cookie_missing";
+            if let Some(reported) = Reported::in_response(access, response).await {
+                reported.log(reason, request);
+            }
+            access
+                .audit
+                .login_refused(reason, Counted::Invalid, None, request);
+            let home = &access.running.services().team_url;
+            return Err(error_pages::flow_cookie_missing(request, &name, Some(home)));
+        };
+        Ok(Self {
+            response: response.clone(),
+            flow,
+            state,
+        })
+    }
+}
+
+/// Rejects a form without a response, or without the name of a flow.
+async fn without_flow(
+    access: &Access,
+    response: Option<&str>,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    if let Some(response) = response
+        && let Some(reported) = Reported::in_response(access, response).await
     {
-        let (idp, error) = (&*pending.idp.0, chain(failure));
-        tracing::info!(request_id = %request.id, idp, error, "a login is begun once more");
-        let mut response = once_more(access, destination);
-        remove_flow(&state.flow, &mut response, request);
-        return response;
+        access
+            .audit
+            .login_refused(NO_STATE, Counted::Invalid, None, request);
+        reported.log(NO_STATE, request);
+        return reported.page(NO_STATE, request);
     }
-    conclude(
-        access,
-        &snapshot,
-        &errand,
-        Answer {
-            outcome,
-            idp: &pending.idp,
-            before,
-        },
-        &state.flow,
-        request,
-    )
-    .await
+    // Most of these logins began at the provider, with a tile there.
+    let failure = LoginFailure::Saml(SamlError::Unsolicited);
+    access.audit.login_failed(&failure, None, None, request);
+    error_pages::login_failed(request, &failure, error_pages::FailureLinks::default())
 }
 
-/// The error in a response that belongs to no login.
-async fn reported(access: &Access, response: Option<&str>) -> Option<Reported> {
-    Reported::in_response(access, response?).await
+impl ProviderResponse for SamlCallback {
+    type Pending = SamlFlow;
+
+    fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn take_flow(&mut self, _: &Access, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
+        self.flow.take()
+    }
+
+    async fn reported(&self, access: &Access, _: &PortalRequest) -> Option<Reported> {
+        Reported::in_response(access, &self.response).await
+    }
+
+    async fn finish(self, step: &LoginStep<'_>, flow: SamlFlow) -> LoginOutcome {
+        let SamlFlow {
+            pending, previous, ..
+        } = flow;
+        let verified = verify(step.access, &pending, self.response, step.request).await;
+        match verified {
+            Ok(Some(profile)) => {
+                LoginOutcome::Authenticated(Box::new(Authenticated { profile, previous }))
+            }
+            Ok(None) => LoginOutcome::Unavailable {
+                idp: Some(pending.idp),
+                retry: Retry::Login,
+            },
+            Err(failure)
+                if failure.is_expired()
+                    && !self.state.is_restart
+                    && matches!(step.purpose, LoginPurpose::Application(_)) =>
+            {
+                let (idp, error) = (&*pending.idp.0, chain(&failure));
+                tracing::info!(request_id = %step.request.id, idp, error, "a login is begun once more");
+                LoginOutcome::Restart
+            }
+            Err(failure) => LoginOutcome::Failed {
+                idp: pending.idp,
+                failure,
+            },
+        }
+    }
 }
 
-/// `None` where it is our own store that fails, or this node that has too much to do.
-async fn finish(
+/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too many
+/// responses are being verified.
+///
+/// # Errors
+/// If the response is not valid.
+async fn verify(
     access: &Access,
     pending: &SamlPending,
     response: String,
     request: &PortalRequest,
 ) -> Result<Option<Profile>, LoginFailure> {
     let (services, pending, now, client) = (
-        access.services(),
+        access.running.services(),
         pending.clone(),
         request.now,
         request.client,
     );
-    let verified = access.verify(move || {
+    let verified = access.flows.verify(move || {
         let provider = services
             .providers
             .iter()
@@ -227,86 +235,17 @@ async fn finish(
             .ok_or(LoginFailure::Flow)?;
         saml.finish(&pending, &response, now, services.leeway, client)
     });
-    let Some(answer) = verified.await.transpose()? else {
+    let Some(verified) = verified.await.transpose()? else {
         return Ok(None);
     };
-    let (name, until) = answer.once();
-    let Ok(first) = access.use_up(name, until).await else {
+    let (name, until) = verified.replay_key();
+    let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };
-    answer.profile(first).map(Some)
+    verified.profile(first).map(Some)
 }
 
-/// `saml-metadata`: of the provider that is named, or of the only one.
-pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let services = access.services();
-    let mut all = services.providers.iter().filter_map(Provider::saml);
-    let named = request
-        .path
-        .strip_prefix(Endpoint::PREFIX)
-        .and_then(|rest| rest.strip_suffix("/saml-metadata"));
-    let saml = match named.map(|id| id.trim_start_matches('/')) {
-        None | Some("") => all.next().filter(|_| all.next().is_none()),
-        Some(id) => all.find(|saml| *saml.id().0 == *id),
-    };
-    let Some(saml) = saml else {
-        return respond::not_found(request);
-    };
-    let certificates = if saml.signs() {
-        certificates(access)
-    } else {
-        Vec::new()
-    };
-    let pems: Vec<&str> = certificates.iter().map(String::as_str).collect();
-    match saml.provider().metadata(&pems) {
-        Ok(document) => text(document, "application/samlmetadata+xml"),
-        Err(_) => respond::internal(request),
-    }
-}
-
-/// `public-cert`: the certificates of the keys that requests may be signed with.
-pub(super) fn public_cert(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let certificates = certificates(access);
-    if certificates.is_empty() {
-        return respond::unavailable(request);
-    }
-    text(certificates.concat(), "application/x-pem-file")
-}
-
-/// Those of the `certs` document.
-fn certificates(access: &Access) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Document {
-        public_certs: Vec<Published>,
-    }
-    #[derive(Deserialize)]
-    struct Published {
-        cert: String,
-    }
-    let document = access
-        .signing()
-        .and_then(|keys| serde_json::from_slice::<Document>(&keys.jwks()).ok());
-    document
-        .map(|document| {
-            document
-                .public_certs
-                .into_iter()
-                .map(|one| one.cert)
-                .collect()
-        })
-        .unwrap_or_default()
-}
-
-fn text(body: String, kind: &'static str) -> Response<Bytes> {
-    let mut response = answer::empty(StatusCode::OK);
-    *response.body_mut() = body.into();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-/// The fields of a response, each if it is there once.
+/// The fields of a response. One that occurs twice is absent.
 struct Form {
     saml_response: Option<String>,
     relay_state: Option<String>,
@@ -314,20 +253,20 @@ struct Form {
 
 impl Form {
     fn read(body: &[u8]) -> Self {
-        let one = |name: &str| {
+        let field = |name: &str| {
             let mut found = url::form_urlencoded::parse(body).filter(|(key, _)| *key == *name);
             let value = found.next().map(|(_, value)| value.into_owned());
             value.filter(|_| found.next().is_none())
         };
         Self {
-            saml_response: one("SAMLResponse"),
-            relay_state: one("RelayState"),
+            saml_response: field("SAMLResponse"),
+            relay_state: field("RelayState"),
         }
     }
 }
 
-/// The reason of a response without the name of its flow.
+/// The reason of a response that names no flow.
 const NO_STATE: &str = "login_state";
 
-/// A SAML response of 256 KiB, in base64, with what forms escape of that.
+/// The longest form, in bytes: a SAML response of 256 KiB in base64, form-encoded.
 pub(super) const MAX_RESPONSE: usize = 512 * 1024;

@@ -1,4 +1,4 @@
-//! What an assertion says, read from the bytes that were signed.
+//! Reads the identity from the bytes that were signed.
 
 use std::collections::BTreeMap;
 
@@ -8,55 +8,58 @@ use roxmltree::Node;
 use serde_json::{Map, Value};
 
 use super::envelope::{Content, Envelope};
-use super::error::{ENDLESS, EmailSource, SPACE_AROUND, tame};
+use super::error::{EmailSource, NO_END, SPACE_AROUND, one_line};
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
 use super::{Expected, SamlError, ServiceProvider};
 use crate::model::{Email, Group, Groups, UnixTime, is_nearly};
 
-/// Who somebody is, as an assertion says it.
+/// A user's identity as an assertion states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SamlIdentity {
-    /// The provider's own name for the person: the name id, an address in its canonical form; the
-    /// address where the name id is made anew for each login. Qualifiers (SAML Core 2.2.2) that are
-    /// not the two sides' own stand behind it, after `!`, and `!` and `%` within the parts are
-    /// `%21` and `%25`: so two people never have one name.
+    /// The provider's identifier for the user: the name ID, or the canonical email address if the
+    /// name ID is one or is transient.
+    ///
+    /// Qualifiers (SAML Core 2.2.2) other than the two parties' own follow after `!`. `!` and `%`
+    /// inside the parts become `%21` and `%25`, so two users never share a subject.
     pub subject: String,
-    /// The canonical address.
+    /// The canonical email address.
     pub email: Email,
-    /// The values of the groups attribute. Unknown where the assertion has none: whether somebody
-    /// is in no group or the provider does not say, it does not tell.
+    /// The values of the groups attribute. Unknown if the assertion has no such attribute: "in no
+    /// group" and "groups not sent" look the same.
     pub groups: Groups,
-    /// Why they are unknown, if they are.
+    /// The reason why the groups are unknown; `None` if they are known.
     pub no_groups: Option<NoGroups>,
-    /// The attributes that were asked for, each with its values in their order; `None` where the
-    /// assertion has none of that name, or one that cannot be read.
+    /// The configured attributes, each with its values in document order. `None` if the assertion
+    /// has no attribute of that name, or an unreadable one.
     pub attributes: BTreeMap<String, Option<Vec<String>>>,
-    /// What applications are to be sent of it: one header for each value, at most 64 and of 4 KiB
-    /// together, each of which a request can carry.
+    /// Headers for applications, one per value: at most 64 headers and 4 KiB in total. Each value
+    /// is a valid header value.
     pub headers: Vec<(HeaderName, String)>,
-    /// When the provider's own session with the person ends, where it says so.
+    /// The end of the provider's own session, if the assertion states one (`SessionNotOnOrAfter`).
     pub session_ends: Option<UnixTime>,
-    /// The attributes that are present and cannot be read, for the log: each with the fault,
-    /// without the value.
+    /// The faults of attributes that are present but unreadable, for the log. They never contain a
+    /// value.
     pub unreadable: Vec<String>,
 }
 
 /// The reason for which an assertion holds no groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoGroups {
-    /// It has neither the attribute, in any letters, nor a reference in its place.
+    /// Neither the attribute, in any upper or lower case, nor a link in its place.
     LeftOut,
-    /// It has an attribute of a similar name, or a reference.
+    /// An attribute with a similar name, or a link in its place.
     Similar,
-    /// It has the attribute, and that cannot be read.
+    /// The attribute itself, but unreadable.
     Unreadable,
 }
 
 impl SamlIdentity {
-    /// The attributes as claims of an identity: a string, or an array of more or fewer than one.
-    /// What the assertion does not have is not among them: nothing is known of it. Providers leave
-    /// out what is too long, and do not say so.
+    /// Returns the attributes as claims of an identity: one value becomes a string, any other
+    /// number an array.
+    ///
+    /// Attributes missing from the assertion are left out, because they are unknown rather than
+    /// empty: providers silently omit values that are too long.
     pub fn claims(&self) -> Map<String, Value> {
         let claim = |values: &Vec<String>| match values.as_slice() {
             [one] => Value::String(one.clone()),
@@ -69,14 +72,14 @@ impl SamlIdentity {
     }
 }
 
-/// What was read.
+/// A verified assertion, as far as its own content goes.
 pub(super) struct Read {
     pub(super) id: String,
     pub(super) expires: UnixTime,
     pub(super) identity: SamlIdentity,
 }
 
-/// SAML Profiles 4.1.4.2 and 4.1.4.3, SAML Core 2.3 to 2.7.
+/// Reads an assertion (SAML Profiles 4.1.4.2 and 4.1.4.3, SAML Core 2.3 to 2.7).
 pub(super) fn read(
     signed: &Signed,
     provider: &ServiceProvider,
@@ -92,7 +95,7 @@ pub(super) fn read(
             _ => return Err(SamlError::Unsigned),
         }
     };
-    let parts = Parts::of(assertion)?;
+    let parts = Parts::split(assertion)?;
     let version = assertion.attribute("Version") == Some("2.0");
     let id = assertion
         .attribute("ID")
@@ -105,27 +108,29 @@ pub(super) fn read(
     provider.check_issuer(parts.issuer)?;
 
     let clock = Clock { expected };
-    clock.begun(time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))?)?;
+    clock.check_start(time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))?)?;
     let name_id = name_id(parts.subject, provider)?;
-    let confirmed = confirmed(parts.subject, provider, &clock)?;
+    let confirmation = confirmation(parts.subject, provider, &clock)?;
     let valid = conditions(parts.conditions, provider, &clock)?;
     let session_ends = session(&parts.authentications, &clock)?;
 
     let attributes = Attributes {
         statements: &parts.attributes,
     };
-    let (subject, email) = person(name_id, &attributes, provider)?;
+    let (subject, email) = user(name_id, &attributes, provider)?;
     let mut unreadable = Vec::new();
-    let groups = groups(attributes.known(provider.groups_attribute(), &mut unreadable));
+    let groups = groups(attributes.values_for_rules(provider.groups_attribute(), &mut unreadable));
     let no_groups = match groups {
         Groups::Known(_) => None,
         Groups::Unknown if !unreadable.is_empty() => Some(NoGroups::Unreadable),
-        Groups::Unknown if attributes.lack(provider.groups_attribute())? => Some(NoGroups::LeftOut),
+        Groups::Unknown if attributes.lacks(provider.groups_attribute())? => {
+            Some(NoGroups::LeftOut)
+        }
         Groups::Unknown => Some(NoGroups::Similar),
     };
     Ok(Read {
         id,
-        expires: confirmed.max(valid),
+        expires: confirmation.max(valid),
         identity: SamlIdentity {
             subject,
             email,
@@ -133,7 +138,12 @@ pub(super) fn read(
             no_groups,
             attributes: provider
                 .attributes()
-                .map(|name| (name.to_owned(), attributes.known(name, &mut unreadable)))
+                .map(|name| {
+                    (
+                        name.to_owned(),
+                        attributes.values_for_rules(name, &mut unreadable),
+                    )
+                })
                 .collect(),
             headers: headers(&attributes, provider)?,
             session_ends,
@@ -151,12 +161,10 @@ struct Parts<'n, 'i> {
 }
 
 impl<'n, 'i> Parts<'n, 'i> {
-    /// SAML Core 2.3.3, in its order. Advice is not taken, and authorization decisions are not ours
-    /// to read.
-    fn of(assertion: Node<'n, 'i>) -> Result<Self, SamlError> {
-        let wrong = SamlError::Shape(
-            "the assertion has a part that is missing, twice there, or not understood",
-        );
+    /// Splits an assertion into its elements, in schema order (SAML Core 2.3.3). `Advice` and
+    /// `AuthzDecisionStatement` are rejected.
+    fn split(assertion: Node<'n, 'i>) -> Result<Self, SamlError> {
+        let wrong = SamlError::Shape("a part of the assertion is missing, duplicated or unknown");
         let children = tree::elements(assertion)?;
         let [issuer, subject, conditions, statements @ ..] = children.as_slice() else {
             return Err(wrong);
@@ -189,9 +197,9 @@ struct Clock<'a> {
 }
 
 impl Clock<'_> {
-    fn begun(&self, time: UnixTime) -> Result<(), SamlError> {
+    fn check_start(&self, time: UnixTime) -> Result<(), SamlError> {
         let now = self.expected.now;
-        let behind = SamlError::Early {
+        let behind = SamlError::NotYetValid {
             seconds: time.since(now).as_secs(),
         };
         if time <= now.after(self.expected.leeway()) {
@@ -201,9 +209,9 @@ impl Clock<'_> {
         }
     }
 
-    fn not_over(&self, time: UnixTime) -> Result<(), SamlError> {
+    fn check_end(&self, time: UnixTime) -> Result<(), SamlError> {
         let now = self.expected.now;
-        let over = SamlError::Over {
+        let over = SamlError::Expired {
             seconds: now.since(time).as_secs(),
         };
         if time.after(self.expected.leeway()) > now {
@@ -213,12 +221,16 @@ impl Clock<'_> {
         }
     }
 
-    fn window(&self, node: Node<'_, '_>, endless: &'static str) -> Result<UnixTime, SamlError> {
-        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer(endless))?;
+    fn check_window(
+        &self,
+        node: Node<'_, '_>,
+        missing_end: &'static str,
+    ) -> Result<UnixTime, SamlError> {
+        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer(missing_end))?;
         if let Some(start) = time(node, "NotBefore")? {
-            self.begun(start)?;
+            self.check_start(start)?;
         }
-        self.not_over(end)?;
+        self.check_end(end)?;
         Ok(end)
     }
 }
@@ -226,12 +238,12 @@ impl Clock<'_> {
 struct NameId {
     value: String,
     format: Option<String>,
-    /// `NameQualifier` and `SPNameQualifier`, where they say something.
+    /// `NameQualifier` and `SPNameQualifier`; `None` if both are empty or the parties' own.
     qualifiers: Option<[String; 2]>,
 }
 
 impl NameId {
-    /// See [`SamlIdentity::subject`].
+    /// Returns the value for [`SamlIdentity::subject`].
     fn subject(self, email: &Email) -> String {
         let name = match self.format.as_deref() {
             Some(TRANSIENT) => return email.as_str().to_owned(),
@@ -248,21 +260,21 @@ impl NameId {
     }
 }
 
-/// SAML Core 2.4.1: one name in the clear, and how it is confirmed.
+/// Reads the unencrypted name ID (SAML Core 2.4.1).
 fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, SamlError> {
     let children = tree::elements(subject)?;
     let (Some(name), rest) = (children.first(), children.get(1..).unwrap_or_default()) else {
-        return Err(SamlError::Subject("there is none"));
+        return Err(SamlError::Subject("it is empty"));
     };
     if tree::is(*name, ASSERTION, "EncryptedID") {
-        return Err(SamlError::Subject("the name id is encrypted on its own"));
+        return Err(SamlError::Subject("the name id is individually encrypted"));
     }
     if !tree::is(*name, ASSERTION, "NameID")
         || !rest
             .iter()
             .all(|node| tree::is(*node, ASSERTION, "SubjectConfirmation"))
     {
-        return Err(SamlError::Subject("it has not exactly one name id"));
+        return Err(SamlError::Subject("it does not have exactly one name id"));
     }
     let value = tree::text(*name)?;
     let usable = |text: &str| {
@@ -273,7 +285,8 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
             "the name id is empty, too long, or has spaces around it",
         ));
     }
-    // SAML Core 8.3.7: the two sides' own names are what is meant where there is none.
+    // A missing qualifier means the parties' own entity IDs (SAML Core 8.3.7), so the two forms
+    // must give the same subject.
     let qualifier = |qualifier: &str, own: &str| {
         name.attribute(qualifier)
             .filter(|said| *said != own)
@@ -296,9 +309,10 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
     })
 }
 
-/// SAML Profiles 4.1.4.2: a bearer, who brings it here, in answer to this request, in time. Of
-/// several confirmations one is enough. Gives its end.
-fn confirmed(
+/// Checks the subject confirmations (SAML Profiles 4.1.4.2) and returns the end of the one that
+/// holds. A bearer confirmation must name this ACS and this request, and must not have expired. One
+/// valid confirmation is enough.
+fn confirmation(
     subject: Node<'_, '_>,
     provider: &ServiceProvider,
     clock: &Clock<'_>,
@@ -307,9 +321,9 @@ fn confirmed(
         let [data] = tree::sequence(
             node,
             [(ASSERTION, "SubjectConfirmationData")],
-            "a confirmation has parts of its own",
+            "a confirmation has unexpected elements",
         )?;
-        let data = data.ok_or(SamlError::Bearer("it does not say to whom and until when"))?;
+        let data = data.ok_or(SamlError::Bearer("its confirmation has no data"))?;
         match data.attribute("InResponseTo") {
             Some(id) if id == clock.expected.request_id => {}
             Some(_) => return Err(SamlError::Request),
@@ -317,14 +331,14 @@ fn confirmed(
         }
         match data.attribute("Recipient") {
             Some(recipient) if recipient == provider.acs() => {}
-            other => return Err(SamlError::Recipient(tame(other.unwrap_or_default()))),
+            other => return Err(SamlError::Recipient(one_line(other.unwrap_or_default()))),
         }
-        clock.window(data, ENDLESS[0])
+        clock.check_window(data, NO_END[0])
     };
     let bearers = tree::elements(subject)?
         .into_iter()
         .filter(|node| node.attribute("Method") == Some(BEARER));
-    let mut outcome = Err(SamlError::Bearer("it has no confirmation by bearer"));
+    let mut outcome = Err(SamlError::Bearer("it has no bearer confirmation"));
     for bearer in bearers {
         outcome = confirm(bearer);
         if outcome.is_ok() {
@@ -334,21 +348,21 @@ fn confirmed(
     outcome
 }
 
-/// SAML Core 2.5.1. Gives the end.
+/// Checks the conditions (SAML Core 2.5.1) and returns their end.
 fn conditions(
     node: Node<'_, '_>,
     provider: &ServiceProvider,
     clock: &Clock<'_>,
 ) -> Result<UnixTime, SamlError> {
-    let end = clock.window(node, ENDLESS[1])?;
+    let end = clock.check_window(node, NO_END[1])?;
     let mut restricted = false;
     for condition in tree::elements(node)? {
         if tree::is(condition, ASSERTION, "AudienceRestriction") {
-            let audiences = tree::all(
+            let audiences = tree::all_named(
                 condition,
                 ASSERTION,
                 "Audience",
-                "an audience restriction has parts of its own",
+                "an audience restriction has unexpected elements",
             )?;
             let audiences = audiences
                 .into_iter()
@@ -358,7 +372,7 @@ fn conditions(
                 .iter()
                 .any(|audience| audience == provider.entity_id())
             {
-                return Err(SamlError::Audience(tame(
+                return Err(SamlError::Audience(one_line(
                     audiences.first().map_or("", String::as_str),
                 )));
             }
@@ -369,7 +383,8 @@ fn conditions(
             return Err(SamlError::Condition);
         }
     }
-    // Nothing is kept for later, and nobody is vouched for to others, so the other two are met.
+    // `OneTimeUse` and `ProxyRestriction` always hold: assertions are neither cached nor used to
+    // issue other assertions.
     if restricted {
         Ok(end)
     } else {
@@ -377,10 +392,11 @@ fn conditions(
     }
 }
 
-/// SAML Core 2.7.2. Gives the end of the provider's session, where it has one.
+/// Checks the authentication statements (SAML Core 2.7.2) and returns the earliest end of the
+/// provider's session, if one is stated.
 fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<UnixTime>, SamlError> {
     if statements.is_empty() {
-        return Err(SamlError::Bearer("it tells of no login"));
+        return Err(SamlError::Bearer("it has no authentication statement"));
     }
     let mut session_ends: Option<UnixTime> = None;
     for statement in statements {
@@ -389,7 +405,7 @@ fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<Unix
             return Err(SamlError::NotFresh);
         }
         if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
-            // Without leeway: there would be no session of ours to give.
+            // No leeway here: a session that has already ended cannot become one of ours.
             if end <= clock.expected.now {
                 return Err(SamlError::SessionOver);
             }
@@ -399,21 +415,20 @@ fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<Unix
     Ok(session_ends)
 }
 
-/// The white space that a value may have around it.
+/// The white space that is accepted around a value.
 #[derive(Clone, Copy)]
-enum Spaces {
-    /// None.
-    Refused,
-    /// Spaces, which belong to the value as they do in a claim: another value to rules than the
-    /// same without. Line breaks and tabs may be the layout of the XML, and so leave the value
-    /// open.
+enum OuterSpace {
+    /// No white space.
+    Rejected,
+    /// Spaces, which are part of the value: a rule compares them, as it does in a claim. Line
+    /// breaks and tabs may be XML layout, so the true value is ambiguous and is rejected.
     Literal,
 }
 
-impl Spaces {
-    fn spoil(self, text: &str) -> bool {
+impl OuterSpace {
+    fn rejects(self, text: &str) -> bool {
         match self {
-            Self::Refused => text.trim() != text,
+            Self::Rejected => text.trim() != text,
             Self::Literal => {
                 let (start, end) = (text.len() - text.trim_start().len(), text.trim_end().len());
                 let around = [text.get(..start), text.get(end..)].into_iter().flatten();
@@ -430,27 +445,28 @@ struct Attributes<'s, 'n, 'i> {
 }
 
 impl Attributes<'_, '_, '_> {
-    /// The values for rules. `None` if there is no such attribute, or one that cannot be read: then
-    /// nothing is known of it, and the login goes on.
-    fn known(&self, name: &str, unreadable: &mut Vec<String>) -> Option<Vec<String>> {
-        self.find(name, Spaces::Literal).unwrap_or_else(|error| {
-            unreadable.push(error.to_string());
-            None
-        })
+    /// Returns the values that rules are evaluated against. `None`, which means unknown, if the
+    /// attribute is missing or unreadable; the login continues.
+    fn values_for_rules(&self, name: &str, unreadable: &mut Vec<String>) -> Option<Vec<String>> {
+        self.find(name, OuterSpace::Literal)
+            .unwrap_or_else(|error| {
+                unreadable.push(error.to_string());
+                None
+            })
     }
 
-    /// The values of all attributes of that name, in their order, to the letter; a nil is none.
-    /// Attributes that are not configured are not read.
-    fn find(&self, name: &str, spaces: Spaces) -> Result<Option<Vec<String>>, SamlError> {
+    /// Returns the exact values of all attributes with this name, in document order. An `xsi:nil`
+    /// value is skipped. Attributes that are not configured are not read.
+    fn find(&self, name: &str, spaces: OuterSpace) -> Result<Option<Vec<String>>, SamlError> {
         let fault = |fault| SamlError::Attribute {
-            name: tame(name),
+            name: one_line(name),
             fault,
         };
         let mut found: Option<Vec<String>> = None;
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
                 if tree::is(attribute, ASSERTION, "EncryptedAttribute") {
-                    return Err(fault("may be among those that are encrypted on their own"));
+                    return Err(fault("may be one of the individually encrypted attributes"));
                 }
                 if !tree::is(attribute, ASSERTION, "Attribute")
                     || attribute.attribute("Name") != Some(name)
@@ -458,14 +474,14 @@ impl Attributes<'_, '_, '_> {
                     continue;
                 }
                 let values = found.get_or_insert_default();
-                let wrong = "an attribute has something else than values";
-                for value in tree::all(attribute, ASSERTION, "AttributeValue", wrong)? {
+                let wrong = "an attribute has elements other than values";
+                for value in tree::all_named(attribute, ASSERTION, "AttributeValue", wrong)? {
                     if matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
                         continue;
                     }
                     let text =
                         tree::text(value).map_err(|_| fault("has a value that is not text"))?;
-                    if spaces.spoil(&text) {
+                    if spaces.rejects(&text) {
                         return Err(fault(SPACE_AROUND));
                     }
                     values.push(text);
@@ -477,9 +493,9 @@ impl Attributes<'_, '_, '_> {
 }
 
 impl Attributes<'_, '_, '_> {
-    /// Returns `true` if no attribute is called so, by `Name` or `FriendlyName` and in whatever
-    /// letters, and Microsoft Entra ID has put no link in its place.
-    fn lack(&self, name: &str) -> Result<bool, SamlError> {
+    /// Returns `true` if no attribute has this name, by `Name` or `FriendlyName` and in any case,
+    /// and Microsoft Entra ID sent no link in its place.
+    fn lacks(&self, name: &str) -> Result<bool, SamlError> {
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
                 let names = ["Name", "FriendlyName"]
@@ -496,17 +512,19 @@ impl Attributes<'_, '_, '_> {
     }
 }
 
-/// An address comes from the configured attribute and from nowhere else; without one, from `email`,
-/// or from a name id that the provider says is one. Other names people may have chosen for
-/// themselves.
-fn person(
+/// Determines the subject and the email address.
+///
+/// The email address comes only from the configured attribute. Without one, it comes from `email`,
+/// or from a name ID whose format says that it is an email address. Users may be able to choose the
+/// values of other attributes and formats themselves.
+fn user(
     name_id: NameId,
     attributes: &Attributes<'_, '_, '_>,
     provider: &ServiceProvider,
 ) -> Result<(String, Email), SamlError> {
     let configured = provider.email_attribute();
     let name = configured.unwrap_or(EMAIL);
-    let (values, source) = match attributes.find(name, Spaces::Refused)? {
+    let (values, source) = match attributes.find(name, OuterSpace::Rejected)? {
         Some(values) => (values, EmailSource::Attribute(name.to_owned())),
         None if configured.is_some() => {
             return Err(SamlError::NoEmail(EmailSource::Attribute(name.to_owned())));
@@ -540,7 +558,7 @@ fn groups(names: Option<Vec<String>>) -> Groups {
     })
 }
 
-/// One header for each value.
+/// Returns one header for each value of the configured attributes.
 fn headers(
     attributes: &Attributes<'_, '_, '_>,
     provider: &ServiceProvider,
@@ -548,15 +566,15 @@ fn headers(
     let (mut headers, mut room) = (Vec::new(), MAX_HEADER_BYTES);
     for wanted in provider.header_attributes() {
         let fault = |fault| SamlError::Attribute {
-            name: tame(&wanted.attribute),
+            name: one_line(&wanted.attribute),
             fault,
         };
         for value in attributes
-            .find(&wanted.attribute, Spaces::Refused)?
+            .find(&wanted.attribute, OuterSpace::Rejected)?
             .unwrap_or_default()
         {
             HeaderValue::from_bytes(value.as_bytes())
-                .map_err(|_| fault("has a value that no header can carry"))?;
+                .map_err(|_| fault("has a value that is not allowed in a header"))?;
             room = room
                 .checked_sub(value.len())
                 .filter(|_| headers.len() < MAX_HEADERS)
@@ -567,7 +585,7 @@ fn headers(
     Ok(headers)
 }
 
-/// SAML Core 1.3.3: a moment in UTC; fractions of a second are dropped.
+/// Reads a time in UTC (SAML Core 1.3.3), truncated to seconds.
 fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
     let Some(text) = node.attribute(name) else {
         return Ok(None);
@@ -579,23 +597,23 @@ fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
     let seconds = parsed.and_then(|time| u64::try_from(time.as_second()).ok());
     seconds
         .map(|seconds| Some(UnixTime(seconds)))
-        .ok_or(SamlError::Shape("a time is not one"))
+        .ok_or(SamlError::Shape("a time is malformed"))
 }
 
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
 const EMAIL_ADDRESS: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
-/// The attribute that Okta's guide, and most others, have people add.
+/// The attribute name that the setup guides of Okta and most other providers use.
 const EMAIL: &str = "email";
-/// Sent by Microsoft Entra ID in place of too many groups.
+/// Microsoft Entra ID sends this link instead of the groups if there are too many.
 const GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
 const UNDATED: &str = "a time is missing";
 const TOO_LONG: &str =
-    "has, with those before it, more values than fit into the headers of a request";
-/// Every request of the person carries them, and origins take 8 KiB of headers in all, some of
-/// them.
+    "exceeds, together with the attributes before it, the size limit for request headers";
+/// Every request of the user carries these headers. Origins commonly accept 8 KiB of headers in
+/// total, so these get half.
 const MAX_HEADER_BYTES: usize = 4096;
 const MAX_HEADERS: usize = 64;
-/// SAML Core 8.3.7: 256 characters for a persistent one; addresses are shorter.
+/// SAML Core 8.3.7 allows 256 characters for a persistent name ID; email addresses are shorter.
 const MAX_NAME: usize = 1024;

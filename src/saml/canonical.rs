@@ -1,16 +1,16 @@
-//! Exclusive XML Canonicalization 1.0, without comments: the bytes that a signature is over.
+//! Exclusive XML Canonicalization 1.0, without comments: the bytes that a signature covers.
 
 use roxmltree::{Attribute, Node};
 
 use super::SamlError;
 
-/// The canonical form of an element, without one of its descendants.
+/// Returns the canonical form of an element, omitting one of its descendants.
 ///
-/// `inclusive`: the prefixes that are treated as in inclusive canonicalisation, `#default` for none
-/// (Exclusive XML Canonicalization 3, `PrefixList`).
+/// `inclusive`: the prefixes that are treated as in inclusive canonicalisation, with `#default` for
+/// the empty prefix (Exclusive XML Canonicalization 3, `PrefixList`).
 ///
 /// # Errors
-/// [`SamlError::TooLong`] where it is many times as long as a message.
+/// [`SamlError::TooLong`] if the result is several times as long as the longest accepted message.
 pub(super) fn canonical(
     apex: Node<'_, '_>,
     without: Option<Node<'_, '_>>,
@@ -30,13 +30,13 @@ struct Writer<'n, 'i, 'p> {
     out: String,
     without: Option<Node<'n, 'i>>,
     inclusive: &'p [&'p str],
-    /// The namespace declarations of the output's open elements, outer ones first; no prefix is the
-    /// empty one.
+    /// The namespace declarations in scope in the output, outermost first. The default namespace
+    /// has the empty prefix.
     rendered: Vec<(&'n str, &'n str)>,
 }
 
 impl<'n, 'i> Writer<'n, 'i, '_> {
-    /// Recursion is as deep as the message, which [`super::gate`] bounds.
+    /// Writes an element. The recursion is as deep as the message, which [`super::gate`] bounds.
     fn element(&mut self, node: Node<'n, 'i>) -> Result<(), SamlError> {
         let name = name(node);
         let outer = self.rendered.len();
@@ -78,9 +78,9 @@ impl<'n, 'i> Writer<'n, 'i, '_> {
         Ok(())
     }
 
-    /// The declarations to be written here, in their order: those of the prefixes that the element
-    /// itself uses, and of the listed ones that are in scope, where the output does not have them
-    /// already.
+    /// Returns the namespace declarations to write at this element, sorted by prefix. These are the
+    /// prefixes that the element itself uses and the inclusive ones in scope, unless the output
+    /// already has the same declaration.
     fn namespaces(&self, node: Node<'n, 'i>, name: &'n str) -> Vec<(&'n str, &'n str)> {
         let mut used = vec![prefix(name)];
         used.extend(
@@ -146,7 +146,7 @@ impl<'n, 'i> Writer<'n, 'i, '_> {
     }
 }
 
-/// An element's name with its prefix, as it stands in the message.
+/// Returns the element's qualified name as written in the message.
 fn name<'n>(node: Node<'n, '_>) -> &'n str {
     let tag = node
         .document()
@@ -169,6 +169,6 @@ fn prefix(name: &str) -> &str {
     name.split_once(':').map_or("", |(prefix, _)| prefix)
 }
 
-/// Declarations are repeated and characters escaped, but four times the longest message is no
-/// identity provider's.
+// Repeated declarations and escaping lengthen the output. No identity provider's message grows to
+// four times the limit for a message.
 const MAX_CANONICAL: usize = 4 * super::gate::MAX_MESSAGE;

@@ -6,48 +6,48 @@ use thiserror::Error;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use super::error::tame;
+use super::error::one_line;
 use super::gate::base64;
 use crate::model::{UnixTime, hex};
 
-/// The public key of an identity provider, out of the certificate that was configured for it. What
-/// else the certificate says has no meaning in SAML: it is trusted because an operator put it
-/// there, until an operator takes it away.
+/// The public key of an identity provider, from its configured certificate. SAML gives the rest of
+/// the certificate no meaning: the operator's configuration alone makes it trusted, so expiry and
+/// issuer are not checked.
 #[derive(Clone, Debug)]
 pub(super) struct Certificate {
     key: RsaPublicKeyComponents<Vec<u8>>,
-    about: CertificateInfo,
+    info: CertificateInfo,
 }
 
-/// What a certificate says beside its key. Nothing is decided by it.
+/// Descriptive fields of a certificate, for display. No decision depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateInfo {
-    /// Whose it is; of bounded length, and on one line.
+    /// The subject, on one line and of bounded length.
     pub subject: String,
-    /// The SHA-256 of it, in hexadecimal.
+    /// The SHA-256 digest of the DER, in hexadecimal.
     pub fingerprint: String,
-    /// From when on its maker meant it to be used.
+    /// The start of the validity period.
     pub not_before: UnixTime,
-    /// Until when.
+    /// The end of the validity period.
     pub not_after: UnixTime,
 }
 
-/// Why a certificate cannot be used.
+/// The reason why a certificate cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CertificateError {
-    /// Neither PEM nor the base64 inside one.
+    /// Neither PEM nor the base64 of a PEM body.
     #[error("is not a certificate in PEM, nor the base64 inside one")]
     Encoding,
     /// Not an X.509 certificate.
     #[error("is not an X.509 certificate")]
     Malformed,
-    /// Its key is not RSA of 2048 to 8192 bits.
+    /// Its key is not an RSA key of 2048 to 8192 bits.
     #[error("has no RSA key of 2048 bits or more")]
     Key,
 }
 
 impl Certificate {
-    /// Reads PEM with one certificate, or the base64 inside it.
+    /// Reads a PEM file with one certificate, or the base64 of its body.
     ///
     /// # Errors
     /// See [`CertificateError`].
@@ -72,8 +72,8 @@ impl Certificate {
         let sound =
             (256..=1024).contains(&n.len()) && (1..=4).contains(&e.len()) && odd && *e != [1];
         let time = |at: ASN1Time| UnixTime(u64::try_from(at.timestamp()).unwrap_or(0));
-        let about = CertificateInfo {
-            subject: tame(&certificate.subject().to_string()),
+        let info = CertificateInfo {
+            subject: one_line(&certificate.subject().to_string()),
             fingerprint: fingerprint(&der),
             not_before: time(certificate.validity().not_before),
             not_after: time(certificate.validity().not_after),
@@ -81,19 +81,19 @@ impl Certificate {
         if sound {
             Ok(Self {
                 key: RsaPublicKeyComponents { n, e },
-                about,
+                info,
             })
         } else {
             Err(CertificateError::Key)
         }
     }
 
-    pub(super) const fn about(&self) -> &CertificateInfo {
-        &self.about
+    pub(super) const fn info(&self) -> &CertificateInfo {
+        &self.info
     }
 
-    /// Whether it holds this public key.
-    pub(super) fn is_of(&self, key: &RsaPublicKey) -> bool {
+    /// Returns `true` if the certificate holds this public key.
+    pub(super) fn has_key(&self, key: &RsaPublicKey) -> bool {
         let (n, e) = (key.modulus(), key.exponent());
         self.key.n == n.big_endian_without_leading_zero()
             && self.key.e == e.big_endian_without_leading_zero()
@@ -109,7 +109,7 @@ impl Certificate {
     }
 }
 
-/// The base64 of one certificate's PEM.
+/// Returns the base64 body of a PEM file with one certificate.
 pub(super) fn body(text: &str) -> Result<&str, CertificateError> {
     let text = text.trim();
     if !text.contains("-----") {
@@ -121,7 +121,7 @@ pub(super) fn body(text: &str) -> Result<&str, CertificateError> {
         .ok_or(CertificateError::Encoding)
 }
 
-/// The SHA-256 of a certificate.
+/// Returns the SHA-256 digest in hexadecimal.
 pub(super) fn fingerprint(der: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, der).as_ref())
 }

@@ -1,6 +1,7 @@
-//! Encrypted assertions (XML Encryption 1.1), as far as they are authenticated: AES-GCM, its key by
-//! RSA-OAEP. CBC and RSA 1.5 would let whoever may try often enough read what is encrypted, without
-//! a key.
+//! Decryption of assertions (XML Encryption 1.1) with AES-GCM and RSA-OAEP.
+//!
+//! CBC and RSA 1.5 are rejected: with them an attacker who may submit enough messages can decrypt
+//! an assertion without the key.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rsa::{
@@ -14,35 +15,35 @@ use zeroize::Zeroizing;
 
 use super::SamlError;
 use super::certificate::{self, CertificateError};
-use super::error::tame;
+use super::error::one_line;
 use super::gate::base64;
 use super::tree::{self, DSIG, XENC};
 use crate::model::Secret;
 
-/// A key that assertions may be encrypted for, with its certificate for the metadata.
+/// A key that providers may encrypt assertions for, with its certificate for the metadata.
 pub struct DecryptionKey {
     key: OaepPrivateDecryptingKey,
     certificate: String,
 }
 
-/// Why a decryption key cannot be used.
+/// The reason why a decryption key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecryptionKeyError {
-    /// Not an RSA key in PKCS#8.
+    /// The key is not an RSA key in PKCS#8.
     #[error("the decryption key is not an RSA key in PKCS#8")]
     Key,
-    /// What stands beside it is not a certificate.
+    /// The certificate beside the key cannot be used.
     #[error("the certificate of the decryption key {0}")]
     Certificate(CertificateError),
-    /// A key and a certificate of two pairs: nothing that was encrypted for the one could be opened
-    /// with the other.
-    #[error("the certificate of the decryption key is that of another key")]
+    /// The key and the certificate do not match, so no message encrypted for the certificate could
+    /// be decrypted.
+    #[error("the certificate does not match the decryption key")]
     Pair,
 }
 
 impl DecryptionKey {
-    /// Takes a key (PKCS#8, in PEM or the base64 inside it), and the certificate of its public half
-    /// in PEM.
+    /// Reads a key (PKCS#8, as PEM or as the base64 of its body) and the PEM certificate of its
+    /// public key.
     ///
     /// # Errors
     /// See [`DecryptionKeyError`].
@@ -60,7 +61,7 @@ impl DecryptionKey {
         let key = OaepPrivateDecryptingKey::new(key).map_err(|_| DecryptionKeyError::Key)?;
         let shown = certificate::Certificate::parse(certificate)
             .map_err(DecryptionKeyError::Certificate)?;
-        if !shown.is_of(pair.public_key()) {
+        if !shown.has_key(pair.public_key()) {
             return Err(DecryptionKeyError::Pair);
         }
         let body = certificate::body(certificate).map_err(DecryptionKeyError::Certificate)?;
@@ -70,7 +71,7 @@ impl DecryptionKey {
         })
     }
 
-    /// The base64 inside the certificate.
+    /// Returns the base64 body of the certificate.
     pub(super) fn certificate(&self) -> &str {
         &self.certificate
     }
@@ -82,8 +83,8 @@ impl std::fmt::Debug for DecryptionKey {
     }
 }
 
-/// What is in an `EncryptedAssertion` (SAML Core 2.3.4). Text; whether it is an assertion is still
-/// to be seen.
+/// Decrypts an `EncryptedAssertion` (SAML Core 2.3.4). The result is not yet known to be an
+/// assertion.
 pub(super) fn decrypt(
     encrypted: Node<'_, '_>,
     keys: &[DecryptionKey],
@@ -99,21 +100,21 @@ pub(super) fn decrypt(
     else {
         return Err(SamlError::Shape(WRONG));
     };
-    // The key stands inside, or beside with a reference to it. There is one; where it stands does
-    // not matter.
+    // The key is either inside `EncryptedData` or beside it with a reference. There must be exactly
+    // one, so its position does not matter.
     let mut wrapped = encrypted
         .descendants()
         .filter(|node| tree::is(*node, XENC, "EncryptedKey"));
     let (Some(wrapped), None) = (wrapped.next(), wrapped.next()) else {
         return Err(SamlError::Shape(
-            "an encrypted assertion has not exactly one key",
+            "the encrypted assertion does not have exactly one key",
         ));
     };
     let data = Cipher::read(data)?;
     let algorithm = match data.algorithm {
         "http://www.w3.org/2009/xmlenc11#aes128-gcm" => &AES_128_GCM,
         "http://www.w3.org/2009/xmlenc11#aes256-gcm" => &AES_256_GCM,
-        other => return Err(SamlError::Cipher(tame(other))),
+        other => return Err(SamlError::Cipher(one_line(other))),
     };
     let wrapped = Cipher::read(wrapped)?;
     let transport = oaep(&wrapped)?;
@@ -151,7 +152,8 @@ struct Cipher<'n, 'i> {
 }
 
 impl<'n, 'i> Cipher<'n, 'i> {
-    /// XML Encryption 3.1, in the parts that matter. A value that is somewhere else is not fetched.
+    /// Reads the relevant parts of `EncryptedData` or `EncryptedKey` (XML Encryption 3.1). A
+    /// `CipherReference` is not fetched.
     fn read(node: Node<'n, 'i>) -> Result<Self, SamlError> {
         let names = [
             (XENC, "EncryptionMethod"),
@@ -176,9 +178,11 @@ impl<'n, 'i> Cipher<'n, 'i> {
     }
 }
 
-/// XML Encryption 5.5.2. The one hash is used for both purposes, or it is not taken. SHA-1 is what
-/// the specification, Okta and most others mean by OAEP without more words, and no weakness of
-/// OAEP.
+/// Selects the OAEP variant (XML Encryption 5.5.2). The digest and the mask function must use the
+/// same hash.
+///
+/// SHA-1 is allowed: it is the default of the specification, of Okta and of most others, and its
+/// collisions do not weaken OAEP.
 fn oaep(key: &Cipher<'_, '_>) -> Result<&'static OaepAlgorithm, SamlError> {
     let names = [
         (XENC, "OAEPparams"),
@@ -192,7 +196,7 @@ fn oaep(key: &Cipher<'_, '_>) -> Result<&'static OaepAlgorithm, SamlError> {
     let mask = mask
         .and_then(|node| node.attribute("Algorithm"))
         .unwrap_or(MGF1_SHA1);
-    let refused = |what: &str| Err(SamlError::Cipher(tame(what)));
+    let refused = |what: &str| Err(SamlError::Cipher(one_line(what)));
     match key.algorithm {
         "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"
         | "http://www.w3.org/2009/xmlenc11#rsa-oaep" => {}
@@ -222,4 +226,4 @@ fn oaep(key: &Cipher<'_, '_>) -> Result<&'static OaepAlgorithm, SamlError> {
 const XENC11: &str = "http://www.w3.org/2009/xmlenc11#";
 const SHA1: &str = "http://www.w3.org/2000/09/xmldsig#sha1";
 const MGF1_SHA1: &str = "http://www.w3.org/2009/xmlenc11#mgf1sha1";
-const WRONG: &str = "an encrypted assertion is not as SAML has it";
+const WRONG: &str = "the encrypted assertion is malformed";

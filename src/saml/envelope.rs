@@ -1,43 +1,46 @@
-//! The response around an assertion: one shape, and whether it answers our request.
+//! The response around an assertion: accepts one shape only, and checks that it answers our
+//! request.
 
 use std::collections::HashSet;
 
 use roxmltree::{Document, Node};
 
-use super::error::tame;
+use super::error::one_line;
 use super::tree::{self, ASSERTION, DSIG, PROTOCOL};
 use super::{Expected, SamlError, ServiceProvider};
 
-/// A response of the one shape that is taken.
+/// A response of the accepted shape.
 pub(super) struct Envelope<'n, 'i> {
     root: Node<'n, 'i>,
     issuer: Option<Node<'n, 'i>>,
     status: Node<'n, 'i>,
-    /// The signature over all of it.
+    /// The signature over the whole response.
     pub(super) signature: Option<Node<'n, 'i>>,
-    /// What it brings; nothing where there was no login.
+    /// The assertion; `None` in a response that reports an error.
     pub(super) content: Option<Content<'n, 'i>>,
 }
 
-/// What a response brings.
+/// The content of a response.
 #[derive(Clone, Copy)]
 pub(super) enum Content<'n, 'i> {
-    /// An assertion, and the signature in it.
+    /// An assertion and the signature in it.
     Plain(Node<'n, 'i>, Option<Node<'n, 'i>>),
     /// An `EncryptedAssertion`.
     Encrypted(Node<'n, 'i>),
 }
 
 impl<'n, 'i> Envelope<'n, 'i> {
-    /// SAML Core 3.2.2, without the parts that the profile has no use for. Sees to it that what the
-    /// names of an assertion and of a signature have stands in its one place and nowhere else,
-    /// whatever its namespace.
+    /// Reads a response (SAML Core 3.2.2), without the optional parts that the profile does not
+    /// use.
+    ///
+    /// Rejects every element that has the name of an assertion or a signature, in any namespace,
+    /// outside its one permitted position.
     pub(super) fn read(document: &'n Document<'i>) -> Result<Self, SamlError> {
         let root = document.root_element();
         if !tree::is(root, PROTOCOL, "Response") {
             return Err(SamlError::Shape("it is not a SAML 2.0 response"));
         }
-        ids(document)?;
+        check_unique_ids(document)?;
         let names = [
             (ASSERTION, "Issuer"),
             (DSIG, "Signature"),
@@ -48,7 +51,7 @@ impl<'n, 'i> Envelope<'n, 'i> {
         let [issuer, signature, status, plain, encrypted] = tree::sequence(
             root,
             names,
-            "the response has an element that has no place there, or twice",
+            "the response has an unexpected or duplicated element",
         )?;
         let status = status.ok_or(SamlError::Shape("the response has no status"))?;
         let content = match (plain, encrypted) {
@@ -64,12 +67,12 @@ impl<'n, 'i> Envelope<'n, 'i> {
             signature,
             content,
         };
-        envelope.no_others()?;
+        envelope.reject_misplaced()?;
         Ok(envelope)
     }
 
-    /// SAML Core 3.2.2 and Profiles 4.1.4.3. None of it is proof unless the response is signed; the
-    /// assertion says it again.
+    /// Checks that the response answers this request (SAML Core 3.2.2, SAML Profiles 4.1.4.3). This
+    /// proves nothing unless the response is signed; the assertion repeats these facts.
     pub(super) fn check(
         &self,
         provider: &ServiceProvider,
@@ -82,13 +85,13 @@ impl<'n, 'i> Envelope<'n, 'i> {
         match self.root.attribute("InResponseTo") {
             Some(id) if id == expected.request_id => {}
             Some(_) => return Err(SamlError::Request),
-            // Providers may leave it and the address out of errors, as Keycloak does; an error lets
-            // nobody in.
+            // Providers may omit this and the destination from errors, as Keycloak does. An error
+            // signs in no user, so it is reported as it is.
             None => return Err(status.err().unwrap_or(SamlError::Unsolicited)),
         }
         match self.root.attribute("Destination") {
             Some(destination) if destination == provider.acs() => {}
-            Some(other) => return Err(SamlError::Destination(tame(other))),
+            Some(other) => return Err(SamlError::Destination(one_line(other))),
             None => {
                 return Err(status
                     .err()
@@ -98,16 +101,16 @@ impl<'n, 'i> Envelope<'n, 'i> {
         if let Some(issuer) = self.issuer {
             provider.check_issuer(issuer)?;
         }
-        // Last, so that what a page shows of it is at least addressed to this login.
+        // Checked last, so that the status shown on a page belongs to a response to this login.
         status
     }
 
-    /// SAML Core 3.2.2.1 to 3.2.2.3.
+    /// Returns an error unless the status is `Success` (SAML Core 3.2.2.1 to 3.2.2.3).
     pub(super) fn status(&self) -> Result<(), SamlError> {
-        success(self.status)
+        check_status(self.status)
     }
 
-    fn no_others(&self) -> Result<(), SamlError> {
+    fn reject_misplaced(&self) -> Result<(), SamlError> {
         let (assertion, inner) = match self.content {
             Some(Content::Plain(assertion, signature)) => (Some(assertion), signature),
             Some(Content::Encrypted(encrypted)) => (Some(encrypted), None),
@@ -131,23 +134,21 @@ impl<'n, 'i> Envelope<'n, 'i> {
                 .any(|name| node.tag_name().name().eq_ignore_ascii_case(name))
             });
         match misplaced {
-            Some(_) => Err(SamlError::Shape(
-                "an assertion or a signature stands where none belongs",
-            )),
+            Some(_) => Err(SamlError::Shape("an assertion or a signature is misplaced")),
             None => Ok(()),
         }
     }
 }
 
-/// The first signature among the children; a second one is one too many elsewhere.
+/// Returns the first signature among the children. `reject_misplaced` rejects a second one.
 fn signature_in<'n, 'i>(assertion: Node<'n, 'i>) -> Option<Node<'n, 'i>> {
     assertion
         .children()
         .find(|child| tree::is(*child, DSIG, "Signature"))
 }
 
-/// Every id, however it is spelt, stands once.
-fn ids(document: &Document<'_>) -> Result<(), SamlError> {
+/// Rejects a document in which an ID occurs twice, in any spelling of the attribute.
+fn check_unique_ids(document: &Document<'_>) -> Result<(), SamlError> {
     let mut seen = HashSet::new();
     for node in document.root().descendants() {
         for attribute in node.attributes() {
@@ -163,8 +164,8 @@ fn ids(document: &Document<'_>) -> Result<(), SamlError> {
     Ok(())
 }
 
-fn success(status: Node<'_, '_>) -> Result<(), SamlError> {
-    let wrong = "the status is not as SAML has it";
+fn check_status(status: Node<'_, '_>) -> Result<(), SamlError> {
+    let wrong = "the status is malformed";
     let names = [
         (PROTOCOL, "StatusCode"),
         (PROTOCOL, "StatusMessage"),
@@ -183,10 +184,10 @@ fn success(status: Node<'_, '_>) -> Result<(), SamlError> {
     let message = message
         .map(tree::text)
         .transpose()?
-        .map(|text| tame(&text))
+        .map(|text| one_line(&text))
         .filter(|text| !text.is_empty());
     Err(SamlError::Status {
-        code: tame(short),
+        code: one_line(short),
         message,
     })
 }

@@ -2,148 +2,147 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Why a SAML response is refused. What it quotes of the message is cut to a bounded length and to
-/// one line.
+/// The reason why a SAML response is rejected. Text quoted from the message is limited in length
+/// and put on one line.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SamlError {
-    /// More than 256 KiB.
+    /// Longer than 256 KiB.
     #[error("the SAML response is longer than 256 KiB")]
     TooLong,
-    /// Not base64, or not UTF-8 inside.
+    /// Not base64 of UTF-8 text.
     #[error("the SAML response is not base64 of UTF-8 text")]
     Encoding,
-    /// Something that XML allows and no identity provider sends.
+    /// A construct that XML allows but no identity provider sends.
     #[error("the SAML response holds {0}")]
     Forbidden(&'static str),
-    /// Deeper, wider or more numerous than any response.
+    /// Deeper, wider or more numerous than in any real response.
     #[error("the SAML response has too many {0}")]
     TooMany(&'static str),
     /// Not well-formed XML with namespaces.
     #[error("the SAML response is not well-formed at line {line}, column {column}")]
     Malformed {
-        /// From 1.
+        /// Counted from 1.
         line: u32,
-        /// From 1.
+        /// Counted from 1.
         column: u32,
     },
-    /// Well-formed, and not a response of the Web Browser SSO profile as we take it.
+    /// Well-formed, but not a response of the Web Browser SSO profile as accepted here.
     #[error("the SAML response is not of the expected shape: {0}")]
     Shape(&'static str),
-    /// Two elements with one id: a reference to it would be ambiguous.
+    /// Two elements with the same ID, which makes a reference ambiguous.
     #[error("the SAML response uses an id twice")]
     DuplicateId,
-    /// The identity provider says that there was no login (SAML Core 3.2.2.2).
+    /// The identity provider reports that the login failed (SAML Core 3.2.2.2).
     #[error("the identity provider answered `{code}`{}", text(message))]
     Status {
-        /// The most specific status code, without the common part of its URN.
+        /// The most specific status code, without the common URN prefix.
         code: String,
-        /// What it says about it.
+        /// The provider's message.
         message: Option<String>,
     },
-    /// For another address; none where it is empty.
-    #[error("{}", addressed(.0, "the SAML response was sent to another address", "the SAML response names no address of its own"))]
+    /// The response names another destination; an empty string if it names none.
+    #[error("{}", addressed(.0, "the SAML response is for another destination", "the SAML response names no destination"))]
     Destination(String),
-    /// It answers no request at all: a login that the identity provider began.
+    /// The response answers no request: a login that the identity provider started.
     #[error("the SAML response answers no request of ours")]
     Unsolicited,
-    /// It answers another request.
+    /// The response answers another request.
     #[error("the SAML response belongs to another login")]
     Request,
-    /// From another identity provider.
+    /// The response is from another identity provider.
     #[error("the SAML response is from another issuer: `{0}`")]
     Issuer(String),
-    /// Nothing covers the assertion.
+    /// No signature covers the assertion.
     #[error("the assertion is not signed")]
     Unsigned,
-    /// Signed or digested with something else than RSA and SHA-2, or by other transforms than the
-    /// profile allows.
-    #[error("the signature is of a kind that is not taken: `{0}`")]
+    /// The algorithm is not RSA with SHA-2, or the transforms are not those of the profile.
+    #[error("the signature uses an unsupported algorithm: `{0}`")]
     Algorithm(String),
-    /// No configured certificate verifies it.
+    /// No configured certificate verifies the signature.
     #[error(
         "no configured certificate verifies the signature{}",
         shown(certificate)
     )]
     Signature {
-        /// The SHA-256 of the certificate that the message names, in hexadecimal. It is not
-        /// trusted; it tells an operator what was rotated.
+        /// The SHA-256 digest of the certificate in the message, in hexadecimal. It is not trusted;
+        /// it helps an operator to recognise a rotated key.
         certificate: Option<String>,
     },
-    /// A good signature, of something else.
+    /// The signature is valid, but over another element.
     #[error("the signature is not over the element that it stands in")]
     Reference,
-    /// The element was changed after it was signed.
-    #[error("what was signed was changed")]
+    /// The element was modified after signing.
+    #[error("the signed element was modified after signing")]
     Digest,
-    /// Encrypted, and there is no key to open it.
+    /// The assertion is encrypted and no decryption key is configured.
     #[error("the assertion is encrypted, and encryption is not configured")]
     Encrypted,
-    /// Encrypted by a cipher that is not taken.
-    #[error("the assertion is encrypted in a way that is not taken: `{0}`")]
+    /// The encryption algorithm is not accepted.
+    #[error("the assertion uses an unsupported encryption algorithm: `{0}`")]
     Cipher(String),
-    /// For another key, or damaged.
+    /// The assertion is encrypted for another key, or damaged.
     #[error("the assertion cannot be decrypted")]
     Decryption,
-    /// For somebody else.
+    /// The assertion is for another audience.
     #[error("the assertion is for another audience: `{0}`")]
     Audience(String),
-    /// Its bearer is to bring it to another address; none where it is empty.
+    /// The assertion is for another recipient; an empty string if it names none.
     #[error("{}", addressed(.0, "the assertion is for another recipient", "the assertion names no recipient"))]
     Recipient(String),
-    /// It was issued, or begins, in our future: the clocks differ.
+    /// The assertion is issued or valid from a future time: the clocks differ.
     #[error(
-        "the assertion is not good yet: the identity provider's clock is ahead of this machine's by about {seconds} s"
+        "the assertion is not valid yet: the identity provider's clock is about {seconds} s ahead of this machine's"
     )]
-    Early {
-        /// How far, if it is as new as it should be.
+    NotYetValid {
+        /// The clock difference, if the assertion was issued just now.
         seconds: u64,
     },
-    /// Its time is over, as that of a form that was sent again is.
-    #[error("the assertion is over since {seconds} s")]
-    Over {
-        /// How long.
+    /// The assertion has expired, for example because the browser submitted a form again.
+    #[error("the assertion expired {seconds} s ago")]
+    Expired {
+        /// Seconds since it expired.
         seconds: u64,
     },
-    /// The provider's own session with the person is over, by its word (SAML Core 2.7.2).
-    #[error("the identity provider's session is over (`SessionNotOnOrAfter`)")]
+    /// The assertion states that the provider's own session has ended (SAML Core 2.7.2).
+    #[error("the identity provider's session has ended (`SessionNotOnOrAfter`)")]
     SessionOver,
-    /// A fresh login was asked for, and this one is older.
+    /// A fresh login was required, and this one is older.
     #[error("the identity provider did not ask for credentials again")]
     NotFresh,
-    /// No assertion of a bearer, with all that makes it one (SAML Profiles 4.1.4.2).
-    #[error("the assertion is not a bearer's: {0}")]
+    /// Not a complete bearer assertion (SAML Profiles 4.1.4.2).
+    #[error("the assertion is not a valid bearer assertion: {0}")]
     Bearer(&'static str),
-    /// A condition that is not understood (SAML Core 2.5.1).
+    /// An unknown condition (SAML Core 2.5.1).
     #[error("the assertion has a condition that is not understood")]
     Condition,
-    /// Nobody's, or of somebody whose name cannot be kept.
+    /// The subject is missing or its name cannot be stored.
     #[error("the assertion's subject is not usable: {0}")]
     Subject(&'static str),
-    /// There is no e-mail address where one is expected.
-    #[error("required attributes are missing: no e-mail address in {}", searched(.0))]
+    /// There is no email address in the expected attribute or name ID.
+    #[error("required attributes are missing: no email address in {}", sources(.0))]
     NoEmail(EmailSource),
-    /// What is there is not one e-mail address.
-    #[error("what is in {0} is not one e-mail address")]
+    /// The value is not exactly one email address.
+    #[error("{0} does not hold exactly one email address")]
     BadEmail(EmailSource),
-    /// An attribute that cannot be taken as it is.
+    /// An attribute that cannot be used as it is.
     #[error("the attribute `{name}` {fault}")]
     Attribute {
-        /// Which.
+        /// The name of the attribute.
         name: String,
-        /// What is the matter with it.
+        /// The fault, as the rest of a sentence.
         fault: &'static str,
     },
-    /// It was used before.
+    /// The assertion was used before.
     #[error("the assertion was used before")]
     Replayed,
 }
 
-/// Where an e-mail address is looked for.
+/// The source of an email address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EmailSource {
     /// The configured attribute, or `email`.
     Attribute(String),
-    /// The subject's name.
+    /// The subject's name ID.
     NameId,
 }
 
@@ -156,8 +155,8 @@ impl fmt::Display for EmailSource {
     }
 }
 
-/// Where there was no address.
-fn searched(source: &EmailSource) -> String {
+/// Describes the places in which no email address was found.
+fn sources(source: &EmailSource) -> String {
     match source {
         EmailSource::Attribute(_) => source.to_string(),
         EmailSource::NameId => {
@@ -166,27 +165,27 @@ fn searched(source: &EmailSource) -> String {
     }
 }
 
-/// The steps of reading a response, in their order.
+/// The steps of verifying a response, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// Text, and XML, at all.
+    /// Decoding and parsing the message.
     Parse,
-    /// One response with one assertion.
+    /// Finding the one assertion.
     Shape,
-    /// The answer to this request, from this provider.
+    /// Checking that the response answers this request and comes from this provider.
     Response,
-    /// Opening an encrypted assertion.
+    /// Decrypting an encrypted assertion.
     Decryption,
-    /// The signatures.
+    /// Verifying the signatures.
     Signature,
-    /// For us, now, once.
+    /// Checking audience, time and first use.
     Conditions,
-    /// Who.
+    /// Reading the user's attributes.
     Identity,
 }
 
 impl Step {
-    /// A word for logs, metrics and pages.
+    /// Returns a stable word for logs, metrics and pages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Parse => "parse",
@@ -199,22 +198,22 @@ impl Step {
         }
     }
 
-    /// The same for people.
-    pub const fn in_words(self) -> &'static str {
+    /// Returns a description for users.
+    pub const fn description(self) -> &'static str {
         match self {
             Self::Parse => "reading the SAML response",
             Self::Shape => "finding the assertion in the SAML response",
-            Self::Response => "telling whose answer the SAML response is, and to what",
+            Self::Response => "matching the SAML response to the login",
             Self::Decryption => "decrypting the assertion",
             Self::Signature => "verifying the signatures",
-            Self::Conditions => "checking for whom and for when the assertion is",
+            Self::Conditions => "checking the audience and validity period of the assertion",
             Self::Identity => "reading the attributes",
         }
     }
 }
 
 impl SamlError {
-    /// How far it went.
+    /// Returns the step at which the response was rejected.
     pub const fn step(&self) -> Step {
         match self {
             Self::TooLong
@@ -236,8 +235,8 @@ impl SamlError {
             | Self::Digest => Step::Signature,
             Self::Audience(_)
             | Self::Recipient(_)
-            | Self::Early { .. }
-            | Self::Over { .. }
+            | Self::NotYetValid { .. }
+            | Self::Expired { .. }
             | Self::SessionOver
             | Self::NotFresh
             | Self::Bearer(_)
@@ -249,8 +248,8 @@ impl SamlError {
         }
     }
 
-    /// Returns the status code of the provider if it is one of SAML Core 3.2.2.2: those are safe to
-    /// show even if forged.
+    /// Returns the provider's status code if it is one of SAML Core 3.2.2.2. Only those are safe to
+    /// show even if the response is forged.
     pub fn registered_status(&self) -> Option<&'static str> {
         let Self::Status { code, .. } = self else {
             return None;
@@ -260,7 +259,7 @@ impl SamlError {
             .find(|registered| registered == code)
     }
 
-    /// What an operator can do about it, where there is something.
+    /// Returns a remedy for the operator, if there is one.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::Unsigned => {
@@ -273,7 +272,7 @@ impl SamlError {
                 "set the signature to RSA-SHA256 with exclusive canonicalisation at the identity provider"
             }
             Self::Signature { .. } => {
-                "copy the identity provider's current signing certificate to `idp_public_certs`; it can stand beside the old one"
+                "copy the identity provider's current signing certificate to `idp_public_certs`; it can be listed beside the old one"
             }
             Self::Issuer(_) => {
                 "set `issuer_url` to the identity provider's entity id, byte for byte"
@@ -285,22 +284,22 @@ impl SamlError {
                 "set the single sign-on URL (ACS) in the identity provider's application to the team domain's `/cdn-cgi/access/callback`"
             }
             Self::Unsolicited => {
-                "begin at the application's own address: logins that the identity provider begins are not taken; for a tile there, \
-                 link the address of the application"
+                "start at the application's own URL: logins started at the identity provider are not accepted; for a tile there, \
+                 link to the URL of the application"
             }
-            Self::Early { .. } => "set both clocks by NTP",
-            Self::Over { .. } => {
-                "begin anew; where it happens to everybody, set both clocks by NTP"
+            Self::NotYetValid { .. } => "synchronise both clocks with NTP",
+            Self::Expired { .. } => {
+                "start over; if it happens to all users, synchronise both clocks with NTP"
             }
             Self::NotFresh => {
-                "have the identity provider heed ForceAuthn (in Okta, Honor Force Authentication), or take `force_authn` away"
+                "have the identity provider honour ForceAuthn (in Okta, Honor Force Authentication), or remove `force_authn`"
             }
-            Self::Bearer(what) if ENDLESS.contains(what) => {
+            Self::Bearer(what) if NO_END.contains(what) => {
                 "have the identity provider write `NotOnOrAfter` into the conditions and the confirmation of its assertions"
             }
             Self::SessionOver => {
-                "begin anew; where it happens to everybody, set both clocks by NTP, and look how long the identity provider lets its \
-                 sessions last"
+                "start over; if it happens to all users, synchronise both clocks with NTP, and check the session \
+                 lifetime at the identity provider"
             }
             Self::Encrypted => {
                 "turn off encryption of the assertion in the identity provider's application, or set `encryption_keys`"
@@ -309,48 +308,46 @@ impl SamlError {
                 "set the encryption algorithm to AES256-GCM and the key transport to RSA-OAEP in the identity provider's application"
             }
             Self::Decryption => {
-                "give the identity provider the encryption certificate that the metadata shows now"
+                "give the identity provider the encryption certificate that is in the metadata now"
             }
             Self::NoEmail(EmailSource::NameId) => {
-                "add an attribute statement `email` with the person's e-mail address, or set the name id format to EmailAddress \
+                "add an attribute statement `email` with the user's email address, or set the name id format to EmailAddress \
                  in the identity provider's application"
             }
             Self::NoEmail(EmailSource::Attribute(_)) => {
-                "add an attribute statement with the person's e-mail address, or set `email_attribute_name` to the one that has it"
+                "add an attribute statement with the user's email address, or set `email_attribute_name` to the one that has it"
             }
             Self::Attribute {
                 fault: SPACE_AROUND,
                 ..
-            } => {
-                "take the white space away at the identity provider: rules compare values to the letter"
-            }
+            } => "remove the white space at the identity provider: rules compare values exactly",
             Self::Status { code, .. } => return status_advice(code),
             _ => return None,
         })
     }
 }
 
-/// The codes of SAML Core 3.2.2.2 that people meet.
+/// Returns a remedy for a status code of SAML Core 3.2.2.2 that occurs in practice.
 fn status_advice(code: &str) -> Option<&'static str> {
     Some(match code {
-        "AuthnFailed" => "the identity provider could not log the person in; its own log says why",
+        "AuthnFailed" => "the identity provider could not log the user in; see its own log",
         "RequestDenied" => {
-            "assign the person, or a group of theirs, to the application at the identity provider"
+            "assign the user, or one of the user's groups, to the application at the identity provider"
         }
         "NoPassive" | "NoAuthnContext" => {
-            "the identity provider could not log the person in as it was asked to"
+            "the identity provider could not log the user in as it was asked to"
         }
         "InvalidNameIDPolicy" => {
             "set the name id format to EmailAddress in the identity provider's application"
         }
         "RequestUnsupported" | "UnsupportedBinding" => {
-            "the identity provider does not take this kind of request; check `sso_target_url` and `sign_request`"
+            "the identity provider does not accept this kind of request; check `sso_target_url` and `sign_request`"
         }
         "Requester" => {
-            "the identity provider did not accept the request: check the ACS and entity id there, and, where it wants signed \
+            "the identity provider did not accept the request: check the ACS and entity id there, and, if it requires signed \
              requests, `sign_request` and the certificate it verifies them with"
         }
-        "Responder" => "the identity provider failed; its own log says why",
+        "Responder" => "the identity provider failed; see its own log",
         "VersionMismatch" => "the identity provider does not speak SAML 2.0",
         _ => return None,
     })
@@ -378,8 +375,8 @@ fn shown(certificate: &Option<String>) -> String {
         .unwrap_or_default()
 }
 
-/// Text of the message's for logs and pages: one line, of bounded length.
-pub(super) fn tame(text: &str) -> String {
+/// Limits text from the message to one line of bounded length, for logs and pages.
+pub(super) fn one_line(text: &str) -> String {
     let odd = |c: char| {
         c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -391,11 +388,11 @@ pub(super) fn tame(text: &str) -> String {
         .collect()
 }
 
-/// What a confirmation and conditions lack that have no end.
-pub(super) const ENDLESS: [&str; 2] = ["its confirmation has no end", "its conditions have no end"];
-/// A fault that people can mend.
-pub(super) const SPACE_AROUND: &str = "has a value with white space around it";
-/// SAML Core 3.2.2.2, without the common part of the URN and without `Success`.
+/// The faults of a confirmation and of conditions without an end.
+pub(super) const NO_END: [&str; 2] = ["its confirmation has no end", "its conditions have no end"];
+/// A fault that the operator can correct at the provider.
+pub(super) const SPACE_AROUND: &str = "has a value with leading or trailing white space";
+/// The codes of SAML Core 3.2.2.2 without the common URN prefix, except `Success`.
 const STATUS_CODES: [&str; 22] = [
     "AuthnFailed",
     "InvalidAttrNameOrValue",
@@ -420,5 +417,5 @@ const STATUS_CODES: [&str; 22] = [
     "UnsupportedBinding",
     "VersionMismatch",
 ];
-/// How many characters of a message are quoted.
+/// The maximum number of characters quoted from a message.
 const QUOTED: usize = 200;

@@ -1,8 +1,8 @@
-//! The first look at a message: bytes, before there is XML.
+//! The first check of a message, on bytes before any XML parser runs.
 //!
-//! In well-formed XML `<!` begins a document type, a comment or CDATA, and `<?` a processing
-//! instruction, and neither stands anywhere else: attribute values and text hold no `<`. So a
-//! search for them is exact, and what is not well-formed is refused by the parser afterwards.
+//! In well-formed XML, `<!` starts a document type, a comment or CDATA, and `<?` starts a
+//! processing instruction. Attribute values and text cannot contain `<`, so a search for these
+//! pairs is exact. The parser later rejects text that is not well-formed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +10,8 @@ use memchr::{memchr, memmem};
 
 use super::SamlError;
 
-/// The message in a form field.
-pub(super) fn open(field: &str) -> Result<String, SamlError> {
+/// Decodes and checks the message in a form field.
+pub(super) fn decode(field: &str) -> Result<String, SamlError> {
     if field.len() > MAX_FIELD {
         return Err(SamlError::TooLong);
     }
@@ -25,13 +25,12 @@ pub(super) fn open(field: &str) -> Result<String, SamlError> {
     Ok(text)
 }
 
-/// Whether the text may be given to a parser.
+/// Returns an error unless the text is safe to pass to a parser.
 pub(super) fn check(text: &str) -> Result<(), SamlError> {
     if text.len() > MAX_MESSAGE {
         return Err(SamlError::TooLong);
     }
-    // The parser would skip a mark of its own accord, and read other bytes than those that were
-    // verified.
+    // The parser would skip the mark silently and read other bytes than those that were verified.
     if text.starts_with(BYTE_ORDER_MARK) {
         return Err(SamlError::Encoding);
     }
@@ -50,7 +49,7 @@ pub(super) fn check(text: &str) -> Result<(), SamlError> {
     measure(body)
 }
 
-/// Base64 as SAML and XML Signature have it: in lines, or in one.
+/// Decodes base64 as SAML and XML Signature write it, with or without line breaks.
 pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     let packed: Vec<u8> = text
         .bytes()
@@ -107,9 +106,9 @@ fn pseudo_attribute<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)>
     value.strip_prefix(quote)?.split_once(quote)
 }
 
-/// How deep elements stand in each other, and how many attributes they have: bounds on what a
-/// parser holds at once, and on what it does. An element that declares a namespace costs it the
-/// square of those in scope, any other their number.
+/// Bounds the nesting of elements and the number of attributes, and so the parser's memory and
+/// time. For an element that declares a namespace, the parser's work is the square of the
+/// namespaces in scope; for any other element, it is their number.
 fn measure(body: &[u8]) -> Result<(), SamlError> {
     let mut open: Vec<usize> = Vec::with_capacity(MAX_DEPTH);
     let (mut attributes_open, mut work) = (0, 0);
@@ -156,7 +155,7 @@ struct Tag {
     empty: bool,
 }
 
-/// Looks at a start tag, from behind its `<`. A `>` in a value does not end it.
+/// Measures a start tag, beginning after its `<`. A `>` inside a quoted value does not end the tag.
 fn tag(text: &[u8]) -> Tag {
     let (mut quote, mut attributes, mut before) = (None, 0, 0);
     for (length, byte) in text.iter().enumerate() {
@@ -185,16 +184,16 @@ fn tag(text: &[u8]) -> Tag {
     }
 }
 
-/// XML 1.0 2.3.
+/// White space (XML 1.0 2.3).
 const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 const BYTE_ORDER_MARK: char = '\u{feff}';
-/// In bytes, of a decoded message.
+/// The maximum length of a decoded message, in bytes.
 pub(super) const MAX_MESSAGE: usize = 256 * 1024;
-/// Base64 of [`MAX_MESSAGE`], with room for line ends.
+/// The base64 of [`MAX_MESSAGE`], with room for line breaks.
 const MAX_FIELD: usize = MAX_MESSAGE / 3 * 4 + MAX_MESSAGE / 16;
 const MAX_DEPTH: usize = 32;
 const MAX_ATTRIBUTES: usize = 32;
-/// Bounds the namespaces that are in scope at once. Real messages come to 25.
+/// Bounds the namespaces in scope at one time. Real messages have up to 25.
 const MAX_ATTRIBUTES_OPEN: usize = 40;
-/// Some ten times what a message with a thousand groups comes to, and some milliseconds.
+/// About ten times the work for a message with a thousand groups; a few milliseconds.
 pub(super) const MAX_WORK: usize = 4 * 1024 * 1024;

@@ -3,14 +3,14 @@ use super::certificate::{self, CertificateError};
 use super::request::{POST, escape};
 
 impl ServiceProvider {
-    /// What an identity provider needs to know of us (SAML Metadata 2.4.4), of type
+    /// Returns the metadata that an identity provider needs (SAML Metadata 2.4.4), of type
     /// `application/samlmetadata+xml`.
     ///
-    /// `signing`: the certificates of the team's keys in PEM, where requests are signed
-    /// (`sign_request`).
+    /// `signing`: the PEM certificates of the team's keys if requests are signed (`sign_request`),
+    /// else empty.
     ///
     /// # Errors
-    /// Where one of them is not PEM.
+    /// See [`CertificateError`]; a certificate is not PEM.
     pub fn metadata(&self, signing: &[&str]) -> Result<String, CertificateError> {
         let mut keys = String::new();
         for pem in signing {
@@ -47,7 +47,7 @@ fn descriptor(purpose: &str, certificate: &str, methods: &str) -> String {
     )
 }
 
-/// The ones that are taken, the best first.
+/// The accepted algorithms, best first.
 const METHODS: &str = r#"      <md:EncryptionMethod Algorithm="http://www.w3.org/2009/xmlenc11#aes256-gcm"/>
       <md:EncryptionMethod Algorithm="http://www.w3.org/2009/xmlenc11#aes128-gcm"/>
       <md:EncryptionMethod Algorithm="http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"/>

@@ -1,41 +1,40 @@
-//! SAML 2.0, from the side of the service provider: the Web Browser SSO profile as functions over
-//! bytes and typed messages.
+//! SAML 2.0 for a service provider: the Web Browser SSO profile as functions over bytes and typed
+//! messages.
 //!
-//! Decides what to ask an identity provider, and whether what a browser brought back proves who
-//! somebody is. Trusts the certificates that were configured for the provider, and nothing that a
-//! message says of itself: not its `KeyInfo`, not its order, not where it says it comes from. Never
-//! does IO, never reads a clock, never resolves anything a message refers to.
+//! Decides which request to send to an identity provider, and whether the browser's response proves
+//! a user's identity. Trusts the certificates configured for the provider and nothing that a
+//! message says about itself: not its `KeyInfo`, not the order of its elements, not its stated
+//! origin. Never does I/O, never reads a clock, never resolves a reference to anything outside the
+//! message.
 //!
 //! # How a forged message is kept out
 //!
-//! The attacks on SAML make one part of a program verify one thing and another read another: two
-//! elements, or one element under two parsers. Here no such pair exists.
+//! Attacks on SAML make one part of a program verify one thing while another part reads a different
+//! one: two elements, or one element seen by two parsers. Here no such pair exists.
 //!
-//! 1. `gate` looks at the bytes before any XML library does. It refuses what no identity provider
-//!    sends and attacks are made of: document types, processing instructions, comments, CDATA, and
-//!    whatever is too long, too deep or too wide.
-//! 2. `envelope` takes one shape of response and no other: every element in its place, one
-//!    assertion, one signature on it and perhaps one on the response, no id twice.
+//! 1. `gate` checks the bytes before any XML library reads them. It rejects constructs that no
+//!    identity provider sends and attacks rely on: document types, processing instructions,
+//!    comments and CDATA. It also rejects messages that are too long, too deep or too wide.
+//! 2. `envelope` accepts exactly one shape of response: every element in its position, one
+//!    assertion, one signature on it and at most one on the response, no duplicate ID.
 //! 3. `signature` verifies the RSA signature over the canonical bytes of `SignedInfo`, **parses
-//!    those bytes**, and learns from them alone what was signed and how. It canonicalises the
-//!    element, compares the digest, and gives out the **bytes that were digested**, as
-//!    `signature::Signed`. Nothing else makes one.
-//! 4. `assertion` parses those bytes and reads the identity from them. It cannot be given anything
-//!    else.
+//!    those bytes**, and takes the algorithms and the reference from them alone. It canonicalises
+//!    the element, compares the digest, and returns the **bytes that were digested**, as
+//!    `signature::Signed`. No other code creates a `Signed`.
+//! 4. `assertion` parses those bytes and reads the identity from them. It accepts no other input.
 //!
-//! So what is read is, byte for byte, what a configured key signed, and a mistake in `canonical` or
-//! in the parser's reading of the message as it came can only make a good response fail: it would
-//! have to find other bytes with the signed digest. The one parser is `roxmltree`, given the same
-//! settings each time. The checks of steps 1 and 2 are a second line; what they look at decides
-//! nothing about who somebody is.
+//! The bytes that are read are therefore exactly those that a configured key signed. A mistake in
+//! `canonical`, or in parsing the message as received, can only make a valid response fail: to
+//! forge one, it would have to find other bytes with the signed digest. `roxmltree` is the only
+//! parser and always gets the same settings. Steps 1 and 2 are a second line of defence; the user's
+//! identity never depends on them.
 //!
-//! The SAML crates there are were tried on messages like those of the tests. None let an identity
-//! be forged, but most take some wrapped messages for good, and what they verified cannot be had
-//! from them as bytes.
+//! The existing SAML crates were tried with messages like those of the tests. None of them let an
+//! identity be forged, but most accept some wrapped messages, and none returns the verified bytes.
 //!
-//! What is left to the caller: to remember that an assertion was used ([`Verified::once`]; there is
-//! no identity without an answer to it), and to keep the id of a request in the browser that made
-//! it.
+//! Two duties remain with the caller: to record that an assertion was used (see [`Verified::replay_key`];
+//! no identity is returned without this), and to keep the request ID in the browser that made the
+//! request.
 
 mod assertion;
 mod canonical;

@@ -5,86 +5,85 @@ use url::Url;
 
 use super::certificate::{Certificate, CertificateError, CertificateInfo};
 use super::decrypt::DecryptionKey;
-use super::error::tame;
+use super::error::one_line;
 use super::{SamlError, tree};
 
-/// What is agreed with one identity provider. The names of the configuration, where it has one for
-/// it.
+/// The agreement with one identity provider. Names in parentheses are those of the configuration.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where responses come to: the team domain's `/cdn-cgi/access/callback`. Also our entity id,
-    /// and so the audience.
+    /// The Assertion Consumer Service URL that responses are posted to: `/cdn-cgi/access/callback`
+    /// on the team domain. It is also our entity ID, and so the audience.
     pub acs: Url,
-    /// The provider's entity id (`issuer_url`), byte for byte.
+    /// The provider's entity ID (`issuer_url`), byte for byte.
     pub idp_entity_id: String,
-    /// Where requests go (`sso_target_url`).
+    /// The URL that requests are sent to (`sso_target_url`).
     pub sso_url: Url,
-    /// The certificates it signs with, now and after the next rotation (`idp_public_certs`): PEM,
-    /// or the base64 inside it. One to 16.
+    /// The provider's signing certificates, current and next (`idp_public_certs`): PEM or the
+    /// base64 of its body. One to 16.
     pub certificates: Vec<String>,
-    /// How requests go there.
+    /// The binding for requests.
     pub binding: Binding,
-    /// Whether it is to ask for credentials at each login (`force_authn`).
+    /// Require the provider to ask for credentials at each login (`force_authn`).
     pub force_authn: bool,
-    /// The attribute that holds the address (`email_attribute_name`). Without one: `email`, else a
-    /// name id that is said to be one.
+    /// The attribute with the email address (`email_attribute_name`). `None`: `email`, or a name ID
+    /// in email address format.
     pub email_attribute: Option<String>,
-    /// The attribute that holds the groups.
+    /// The attribute with the groups.
     pub groups_attribute: String,
-    /// The attributes to keep with the identity (`attributes`).
+    /// The attributes to store in the identity (`attributes`).
     pub attributes: Vec<String>,
     /// The attributes to send to applications (`header_attributes`).
     pub header_attributes: Vec<HeaderAttribute>,
-    /// What assertions may be encrypted for (`encryption_keys`): the current key first, and the one
-    /// before it. None where none are to be.
+    /// The keys that assertions may be encrypted for (`encryption_keys`): the current key, then the
+    /// previous one. Empty: encryption is off.
     pub decryption_keys: Vec<DecryptionKey>,
 }
 
-/// How a request travels (SAML Bindings 3.4 and 3.5). Responses come by POST always.
+/// The binding of requests (SAML Bindings 3.4 and 3.5). Responses always use POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// In the address.
+    /// In the query of the URL.
     Redirect,
     /// In a form.
     Post,
 }
 
-/// An attribute that applications get as a header.
+/// An attribute that is sent to applications as a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderAttribute {
-    /// Its `Name`.
+    /// The `Name` of the attribute.
     pub attribute: String,
-    /// The header.
+    /// The name of the header.
     pub header: HeaderName,
 }
 
-/// Why there can be no login with these settings.
+/// The reason why settings cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SettingsError {
-    /// There is none.
+    /// No certificate is configured.
     #[error("there is no certificate of the identity provider")]
     NoCertificate,
-    /// More than 16.
+    /// More than 16 certificates are configured.
     #[error("there are more than {MAX_CERTIFICATES} certificates of the identity provider")]
     TooManyCertificates,
-    /// One that cannot be used.
-    #[error("certificate {place} of the identity provider {source}")]
+    /// A certificate cannot be used.
+    #[error("certificate {position} of the identity provider {source}")]
     Certificate {
-        /// Which, from 1.
-        place: usize,
-        /// What is the matter with it.
+        /// The position of the certificate, counted from 1.
+        position: usize,
+        /// The fault of the certificate.
         source: CertificateError,
     },
-    /// Not an entity id (SAML Core 8.3.6).
+    /// The entity ID is empty or too long (SAML Core 8.3.6).
     #[error("the identity provider's entity id must have 1 to 1024 characters")]
     EntityId,
-    /// An attribute to be read has no name.
+    /// An attribute name is empty.
     #[error("an attribute has no name")]
     NoName,
 }
 
-/// Our side of what was agreed with one identity provider: makes requests, checks responses,
-/// describes itself.
+/// Our service provider for one identity provider: creates requests, verifies responses and
+/// describes itself as metadata.
 #[derive(Debug)]
 pub struct ServiceProvider {
     settings: Settings,
@@ -92,7 +91,7 @@ pub struct ServiceProvider {
 }
 
 impl ServiceProvider {
-    /// Reads the certificates, and looks at the rest.
+    /// Reads the certificates and validates the settings.
     ///
     /// # Errors
     /// See [`SettingsError`].
@@ -118,7 +117,7 @@ impl ServiceProvider {
         }
         let read = |(at, text): (usize, &String)| {
             Certificate::parse(text).map_err(|source| SettingsError::Certificate {
-                place: at + 1,
+                position: at + 1,
                 source,
             })
         };
@@ -134,32 +133,32 @@ impl ServiceProvider {
         })
     }
 
-    /// How requests travel.
+    /// Returns the binding for requests.
     pub const fn binding(&self) -> Binding {
         self.settings.binding
     }
 
-    /// Where requests go.
+    /// Returns the URL that requests are sent to.
     pub const fn sso_url(&self) -> &Url {
         &self.settings.sso_url
     }
 
-    /// Where responses come to.
+    /// Returns the Assertion Consumer Service URL, to which responses are posted.
     pub fn acs(&self) -> &str {
         self.settings.acs.as_str()
     }
 
-    /// The same, as an address.
+    /// Returns the Assertion Consumer Service URL in parsed form.
     pub const fn acs_url(&self) -> &Url {
         &self.settings.acs
     }
 
-    /// Our name.
+    /// Returns our entity ID.
     pub fn entity_id(&self) -> &str {
         self.acs()
     }
 
-    /// The provider's name.
+    /// Returns the provider's entity ID.
     pub fn idp_entity_id(&self) -> &str {
         &self.settings.idp_entity_id
     }
@@ -172,12 +171,12 @@ impl ServiceProvider {
         self.settings.email_attribute.as_deref()
     }
 
-    /// The name of the attribute that holds the groups.
+    /// Returns the name of the groups attribute.
     pub fn groups_attribute(&self) -> &str {
         &self.settings.groups_attribute
     }
 
-    /// The attributes to keep with the identity.
+    /// Returns the names of the attributes to store in the identity.
     pub fn attributes(&self) -> impl Iterator<Item = &str> {
         self.settings.attributes.iter().map(String::as_str)
     }
@@ -186,9 +185,9 @@ impl ServiceProvider {
         &self.settings.header_attributes
     }
 
-    /// What the provider's certificates say of themselves, in the order of the configuration.
+    /// Returns the descriptive fields of the provider's certificates, in configuration order.
     pub fn certificate_info(&self) -> impl Iterator<Item = &CertificateInfo> {
-        self.certificates.iter().map(Certificate::about)
+        self.certificates.iter().map(Certificate::info)
     }
 
     pub(super) fn certificates(&self) -> &[Certificate] {
@@ -199,14 +198,14 @@ impl ServiceProvider {
         &self.settings.decryption_keys
     }
 
-    /// SAML Core 2.2.5: an entity, and it is the one that was configured.
+    /// Returns an error unless the issuer is the configured entity (SAML Core 2.2.5).
     pub(super) fn check_issuer(&self, issuer: Node<'_, '_>) -> Result<(), SamlError> {
         let name = tree::text(issuer)?;
         let entity = matches!(issuer.attribute("Format"), None | Some(ENTITY));
         if entity && name == self.idp_entity_id() {
             Ok(())
         } else {
-            Err(SamlError::Issuer(tame(&name)))
+            Err(SamlError::Issuer(one_line(&name)))
         }
     }
 }

@@ -12,49 +12,49 @@ use super::{Binding, ServiceProvider};
 use crate::model::{UnixTime, fill_random, hex};
 use crate::token::SigningKey;
 
-/// A request for a login, on its way to the identity provider.
+/// A login request on its way to the identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthnRequest {
-    /// For [`super::Expected`]: what the response must answer. To be kept in the browser that
-    /// carries the request, sealed.
+    /// The ID that the response must answer; see [`super::Expected`]. Store it, sealed, in the
+    /// browser that carries the request.
     pub id: String,
-    /// When it was made.
+    /// The time of creation.
     pub at: UnixTime,
-    /// Whether it asks for credentials.
+    /// `true` if the request asks for credentials.
     pub fresh: bool,
-    /// How it gets there.
+    /// The request in the form that its binding prescribes.
     pub message: Message,
 }
 
-/// What a browser is to do with a request.
+/// The browser's next action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Go to this address.
+    /// Go to this URL.
     Redirect(Url),
-    /// Post a form with `SAMLRequest` and `RelayState` to this address.
+    /// Post a form with `SAMLRequest` and `RelayState` to this URL.
     Post {
         /// The form's action.
         action: Url,
-        /// Base64.
+        /// The value of `SAMLRequest`, in base64.
         saml_request: String,
-        /// As it was given.
+        /// The value of `RelayState`, unchanged.
         relay_state: String,
     },
 }
 
-/// Why there is no request.
+/// The reason why no request could be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RequestError {
-    /// The key failed, or what was written cannot be read again; neither happens with sound
-    /// settings.
+    /// The key failed, or the request cannot be parsed again. Neither happens with valid settings.
     #[error("the SAML request could not be signed")]
     Sign,
 }
 
 impl ServiceProvider {
-    /// A new request, with an id of 128 random bits. `key`: what it is signed with, where it is to
-    /// be (`sign_request`). `fresh`: whether to ask for credentials this time, whatever the
-    /// settings say.
+    /// Creates a request with an ID of 128 random bits.
+    ///
+    /// `key`: signs the request, if requests are signed (`sign_request`). `fresh`: asks for
+    /// credentials at this login, whatever the settings are.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -97,8 +97,8 @@ impl ServiceProvider {
         })
     }
 
-    /// SAML Core 3.4.1. Nothing is asked of the name id: providers refuse formats that they do not
-    /// know.
+    /// Writes the request (SAML Core 3.4.1). It demands no name ID format, because providers reject
+    /// requests with a format they do not know.
     fn request(&self, id: &str, fresh: bool, now: UnixTime, signature: &str) -> String {
         let (acs, destination) = (escape(self.acs()), escape(self.sso_url().as_str()));
         let force = if fresh { r#" ForceAuthn="true""# } else { "" };
@@ -108,8 +108,8 @@ impl ServiceProvider {
         )
     }
 
-    /// SAML Bindings 3.4.4.1: the message deflated, and the signature over the parameters as they
-    /// stand in the address.
+    /// Writes the request URL (SAML Bindings 3.4.4.1): the message is deflated, and the signature
+    /// covers the parameters as they are encoded in the URL.
     fn redirect(
         &self,
         request: &str,
@@ -140,7 +140,7 @@ impl ServiceProvider {
     }
 }
 
-/// SAML Core 5.4, for a request that is in canonical form as it is written.
+/// Returns the signature element (SAML Core 5.4) for a request that is already in canonical form.
 fn enveloped(request: &str, id: &str, key: &SigningKey) -> Result<String, RequestError> {
     let document = tree::parse(request).map_err(|_| RequestError::Sign)?;
     let bytes = canonical(document.root_element(), None, &[]).map_err(|_| RequestError::Sign)?;
@@ -160,8 +160,8 @@ fn enveloped(request: &str, id: &str, key: &SigningKey) -> Result<String, Reques
     ))
 }
 
-/// RFC 1951 3.2.4: stored blocks, which every inflater reads. A request is some 700 bytes, of which
-/// compression would save half.
+/// Writes stored blocks (RFC 1951 3.2.4), which every inflater reads. A request has about 700
+/// bytes, and compression would save only half of them.
 fn stored(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + 5);
     let mut blocks = bytes.chunks(usize::from(u16::MAX)).peekable();
@@ -175,7 +175,7 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// SAML Core 1.3.3.
+/// Formats a time (SAML Core 1.3.3).
 pub(super) fn instant(time: UnixTime) -> String {
     i64::try_from(time.0)
         .ok()
@@ -184,8 +184,8 @@ pub(super) fn instant(time: UnixTime) -> String {
         .to_string()
 }
 
-/// For attribute values and text, and in both as canonicalisation has it for what stands in an
-/// address.
+/// Escapes text for attribute values and element content. For the characters of a URL the result is
+/// the canonical form in both positions.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,5 +1,5 @@
-//! XML signatures, as far as SAML allows them (SAML Core 5.4): enveloped, over the element they
-//! stand in, in exclusive canonical form.
+//! XML signatures, limited to those that SAML allows (SAML Core 5.4): enveloped, over their parent
+//! element, in exclusive canonical form.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{
@@ -11,12 +11,12 @@ use roxmltree::Node;
 use super::SamlError;
 use super::canonical::canonical;
 use super::certificate::{Certificate, fingerprint};
-use super::error::tame;
+use super::error::one_line;
 use super::gate::base64;
 use super::tree::{self, DSIG, EXC_C14N};
 
-/// The canonical bytes of an element, without the signature that stood in it: what a configured key
-/// signed, and nothing that was around it. Only [`verify`] makes one.
+/// The canonical bytes of a signed element, without its signature: exactly what a configured key
+/// signed. Only [`verify`] creates a value.
 #[derive(Debug)]
 pub(super) struct Signed(String);
 
@@ -26,7 +26,7 @@ impl Signed {
     }
 }
 
-/// Verifies a signature over the element that it stands in.
+/// Verifies a signature over its parent element and returns the signed bytes.
 pub(super) fn verify(
     signature: Node<'_, '_>,
     certificates: &[Certificate],
@@ -40,8 +40,8 @@ pub(super) fn verify(
     let [Some(info), Some(value), key_info] = tree::sequence(signature, names, WRONG)? else {
         return Err(SamlError::Shape(WRONG));
     };
-    // Before anything is canonicalised: the shape bounds what that costs. What is read for good is
-    // read below, from the result.
+    // This first reading only bounds the cost of the canonicalisation. The values that count are
+    // read below, from its result.
     let outer = SignedInfo::read(info)?;
     let prefixes: Vec<&str> = outer.prefixes.iter().map(String::as_str).collect();
     let info_bytes = canonical(info, None, &prefixes)?;
@@ -59,7 +59,7 @@ pub(super) fn verify(
         });
     }
 
-    // From here on `info` is what somebody with the key wrote.
+    // From here on, `info` is known to be written by the holder of a configured key.
     let algorithm = hash(&info.reference.digest_method)?;
     let id = parent
         .attribute("ID")
@@ -101,7 +101,7 @@ impl SignedInfo {
         else {
             return Err(SamlError::Shape(WRONG));
         };
-        // `HMACOutputLength` is the one parameter that there could be.
+        // `HMACOutputLength` is the only parameter that the schema allows.
         if !tree::elements(method)?.is_empty() {
             return Err(SamlError::Algorithm(
                 "parameters of the signature method".to_owned(),
@@ -127,7 +127,7 @@ impl Reference {
         else {
             return Err(SamlError::Shape(WRONG));
         };
-        let transforms = tree::all(transforms, DSIG, "Transform", WRONG)?;
+        let transforms = tree::all_named(transforms, DSIG, "Transform", WRONG)?;
         let [enveloped, canonicalisation] = transforms.as_slice() else {
             return Err(SamlError::Algorithm(format!(
                 "{} transforms",
@@ -135,7 +135,7 @@ impl Reference {
             )));
         };
         if algorithm(*enveloped)? != ENVELOPED || !tree::elements(*enveloped)?.is_empty() {
-            return Err(SamlError::Algorithm(tame(algorithm(*enveloped)?)));
+            return Err(SamlError::Algorithm(one_line(algorithm(*enveloped)?)));
         }
         if !tree::elements(digest_method)?.is_empty() {
             return Err(SamlError::Algorithm(
@@ -151,14 +151,14 @@ impl Reference {
     }
 }
 
-/// The prefix list of exclusive canonicalisation, and no other.
+/// Returns the prefix list of exclusive canonicalisation and rejects every other method.
 fn exclusive(method: Node<'_, '_>) -> Result<Vec<String>, SamlError> {
     if algorithm(method)? != EXC_C14N {
-        return Err(SamlError::Algorithm(tame(algorithm(method)?)));
+        return Err(SamlError::Algorithm(one_line(algorithm(method)?)));
     }
     let [list] = tree::sequence(method, [(EXC_C14N, "InclusiveNamespaces")], WRONG)?;
-    // It is canonicalised before anybody is known to have signed it: what is in it would be work
-    // for nothing.
+    // Nothing is authenticated yet when this is canonicalised, so content here would only cost
+    // work.
     if list.is_some_and(|list| list.has_children()) {
         return Err(SamlError::Shape(WRONG));
     }
@@ -177,14 +177,14 @@ fn algorithm<'n>(node: Node<'n, '_>) -> Result<&'n str, SamlError> {
     node.attribute("Algorithm").ok_or(SamlError::Shape(WRONG))
 }
 
-/// RFC 6931 2.3.2, XML Signature 6.4.2. No SHA-1, and nothing where a public key could be taken for
-/// a secret.
+/// Selects the signature algorithm (RFC 6931 2.3.2, XML Signature 6.4.2). SHA-1 is rejected, and so
+/// is HMAC: it would use the public key as a secret.
 fn rsa(method: &str) -> Result<&'static RsaParameters, SamlError> {
     Ok(match method {
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256" => &RSA_PKCS1_2048_8192_SHA256,
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha384" => &RSA_PKCS1_2048_8192_SHA384,
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha512" => &RSA_PKCS1_2048_8192_SHA512,
-        other => return Err(SamlError::Algorithm(tame(other))),
+        other => return Err(SamlError::Algorithm(one_line(other))),
     })
 }
 
@@ -193,11 +193,11 @@ fn hash(method: &str) -> Result<&'static digest::Algorithm, SamlError> {
         "http://www.w3.org/2001/04/xmlenc#sha256" => &digest::SHA256,
         "http://www.w3.org/2001/04/xmldsig-more#sha384" => &digest::SHA384,
         "http://www.w3.org/2001/04/xmlenc#sha512" => &digest::SHA512,
-        other => return Err(SamlError::Algorithm(tame(other))),
+        other => return Err(SamlError::Algorithm(one_line(other))),
     })
 }
 
-/// For the message to an operator alone.
+/// Returns the fingerprint of the certificate in the message, for the operator's log only.
 fn named_certificate(key_info: Node<'_, '_>) -> Option<String> {
     let found = key_info
         .descendants()
@@ -206,5 +206,5 @@ fn named_certificate(key_info: Node<'_, '_>) -> Option<String> {
 }
 
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
-const WRONG: &str = "a signature is not as SAML allows it";
+const WRONG: &str = "a signature is not in the form that SAML requires";
 const MAX_PREFIXES: usize = 32;

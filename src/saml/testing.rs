@@ -1,5 +1,5 @@
-//! An identity provider for tests: messages as Okta shapes them, signed and encrypted as told, also
-//! wrongly.
+//! A test identity provider that shapes messages as Okta does. It signs and encrypts them as the
+//! test demands, also incorrectly.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(crate) fn provider() -> ServiceProvider {
     ServiceProvider::new(settings()).unwrap()
 }
 
-/// A provider that assertions may be encrypted for, and one that knows the next certificate too.
+/// A service provider with a decryption key that also trusts the next signing certificate.
 pub(crate) fn encrypting() -> ServiceProvider {
     let certificates = vec![
         SIGNERS.idp.certificate.to_owned(),
@@ -124,7 +124,7 @@ fn der(pem: &str) -> Vec<u8> {
     STANDARD.decode(body).unwrap()
 }
 
-/// A response with an assertion, not signed.
+/// An unsigned response with an assertion.
 pub(crate) fn response() -> String {
     format!(
         r#"<?xml version="1.0" encoding="UTF-8"?><saml2p:Response Destination="{ACS}" ID="response" InResponseTo="{REQUEST}" IssueInstant="2027-01-15T08:00:00.123Z" Version="2.0" xmlns:saml2p="urn:oasis:names:tc:SAML:2.0:protocol" xmlns:xs="http://www.w3.org/2001/XMLSchema"><saml2:Issuer Format="urn:oasis:names:tc:SAML:2.0:nameid-format:entity" xmlns:saml2="urn:oasis:names:tc:SAML:2.0:assertion">{ISSUER}</saml2:Issuer><saml2p:Status xmlns:saml2p="urn:oasis:names:tc:SAML:2.0:protocol"><saml2p:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/></saml2p:Status>{}</saml2p:Response>"#,
@@ -132,14 +132,14 @@ pub(crate) fn response() -> String {
     )
 }
 
-/// An assertion, not signed.
+/// An unsigned assertion.
 pub(crate) fn assertion(id: &str, name: &str) -> String {
     format!(
         r#"<saml2:Assertion ID="{id}" IssueInstant="2027-01-15T08:00:00.123Z" Version="2.0" xmlns:saml2="urn:oasis:names:tc:SAML:2.0:assertion" xmlns:xs="http://www.w3.org/2001/XMLSchema"><saml2:Issuer Format="urn:oasis:names:tc:SAML:2.0:nameid-format:entity">{ISSUER}</saml2:Issuer><saml2:Subject><saml2:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">{name}</saml2:NameID><saml2:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer"><saml2:SubjectConfirmationData InResponseTo="{REQUEST}" NotOnOrAfter="2027-01-15T08:05:00.124Z" Recipient="{ACS}"/></saml2:SubjectConfirmation></saml2:Subject><saml2:Conditions NotBefore="2027-01-15T07:55:00.124Z" NotOnOrAfter="2027-01-15T08:05:00.124Z"><saml2:AudienceRestriction><saml2:Audience>{ACS}</saml2:Audience></saml2:AudienceRestriction></saml2:Conditions><saml2:AuthnStatement AuthnInstant="2027-01-15T07:59:58.000Z" SessionIndex="{REQUEST}"><saml2:AuthnContext><saml2:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport</saml2:AuthnContextClassRef></saml2:AuthnContext></saml2:AuthnStatement><saml2:AttributeStatement><saml2:Attribute Name="department" NameFormat="urn:oasis:names:tc:SAML:2.0:attrname-format:unspecified"><saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Research</saml2:AttributeValue></saml2:Attribute><saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Everyone</saml2:AttributeValue><saml2:AttributeValue>R&amp;D &lt;x&gt;</saml2:AttributeValue><saml2:AttributeValue>Vertrieb, Köln</saml2:AttributeValue></saml2:Attribute></saml2:AttributeStatement></saml2:Assertion>"#
     )
 }
 
-/// How an element is signed.
+/// The signature to create.
 #[derive(Clone)]
 pub(crate) struct Sign {
     pub(crate) key: &'static Key,
@@ -169,7 +169,7 @@ impl Sign {
         }
     }
 
-    /// Signs the element of that id, and puts the signature behind its issuer.
+    /// Signs the element with this ID and inserts the signature after its issuer.
     pub(crate) fn sign(&self, xml: &str, id: &str) -> String {
         let document = Document::parse(xml).unwrap();
         let node = document
@@ -189,7 +189,7 @@ impl Sign {
         format!("{before}{}{after}", self.signature(&uri, &bytes))
     }
 
-    /// A signature element over some bytes.
+    /// Returns a signature element over `bytes`.
     pub(crate) fn signature(&self, uri: &str, bytes: &str) -> String {
         let Self {
             canonicalisation,
@@ -229,8 +229,8 @@ impl Sign {
     }
 
     fn sign_bytes(&self, bytes: &[u8]) -> Vec<u8> {
-        // The public key as the secret: what a verifier takes that leaves the choice of algorithm
-        // to the message.
+        // Uses the public key as an HMAC secret. A verifier that lets the message choose the
+        // algorithm would accept this.
         if self.method == HMAC_SHA256 {
             let secret = hmac::Key::new(hmac::HMAC_SHA256, self.key.certificate.as_bytes());
             return hmac::sign(&secret, bytes).as_ref().to_vec();
@@ -249,7 +249,7 @@ impl Sign {
     }
 }
 
-/// How an assertion is encrypted.
+/// The encryption to apply.
 #[derive(Clone)]
 pub(crate) struct Encrypt {
     pub(crate) certificate: &'static str,
@@ -257,7 +257,7 @@ pub(crate) struct Encrypt {
     pub(crate) transport: &'static str,
     pub(crate) parameters: &'static str,
     pub(crate) oaep: &'static OaepAlgorithm,
-    /// Whether the key stands beside the data, as Okta has it, and not inside.
+    /// Puts the key beside the data, as Okta does, instead of inside it.
     pub(crate) beside: bool,
 }
 
@@ -281,7 +281,7 @@ impl Encrypt {
         swap(xml, &assertion, &self.encrypted(&assertion))
     }
 
-    /// An `EncryptedAssertion` around some text.
+    /// Returns an `EncryptedAssertion` with this plaintext.
     pub(crate) fn encrypted(&self, plain: &str) -> String {
         let (algorithm, secret): (&'static Algorithm, &[u8]) =
             if self.cipher.ends_with("aes128-gcm") {
@@ -328,18 +328,18 @@ impl Encrypt {
     }
 }
 
-/// As it stands in a form.
+/// Encodes a message as a form field.
 pub(crate) fn field(xml: &str) -> String {
     STANDARD.encode(xml)
 }
 
-/// One thing for another; it must be there, or a test would test nothing.
+/// Replaces `from`, and fails if it does not occur: the test would otherwise test nothing.
 pub(crate) fn swap(xml: &str, from: &str, to: &str) -> String {
     assert!(xml.contains(from), "`{from}` is not in {xml}");
     xml.replacen(from, to, 1)
 }
 
-/// The first part that begins and ends like this.
+/// Returns the first part from `start` to `end`.
 pub(crate) fn part(xml: &str, start: &str, end: &str) -> String {
     let (_, rest) = xml
         .split_once(start)
@@ -350,7 +350,7 @@ pub(crate) fn part(xml: &str, start: &str, end: &str) -> String {
     format!("{start}{inner}{end}")
 }
 
-/// What is left without it.
+/// Removes the first part from `start` to `end`.
 pub(crate) fn without(xml: &str, start: &str, end: &str) -> String {
     swap(xml, &part(xml, start, end), "")
 }

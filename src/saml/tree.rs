@@ -1,4 +1,4 @@
-//! What the other files need of an XML tree.
+//! Helpers for reading an XML tree strictly.
 
 use roxmltree::{Document, Node, ParsingOptions};
 
@@ -10,7 +10,7 @@ pub(super) const DSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
 pub(super) const XENC: &str = "http://www.w3.org/2001/04/xmlenc#";
 pub(super) const EXC_C14N: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 
-/// The one way in which text becomes a tree.
+/// Parses text. Every part of this module uses this function, so all of them see the same tree.
 pub(super) fn parse(text: &str) -> Result<Document<'_>, SamlError> {
     let options = ParsingOptions {
         allow_dtd: false,
@@ -19,7 +19,7 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, SamlError> {
     };
     Document::parse_with_options(text, options).map_err(|error| match error {
         roxmltree::Error::NodesLimitReached => SamlError::TooMany("elements"),
-        // What it says may quote the message at any length.
+        // The parser's own message may quote the input at any length.
         error => SamlError::Malformed {
             line: error.pos().row,
             column: error.pos().col,
@@ -31,20 +31,20 @@ pub(super) fn is(node: Node<'_, '_>, namespace: &str, name: &str) -> bool {
     node.tag_name().namespace() == Some(namespace) && node.tag_name().name() == name
 }
 
-/// The elements in an element that holds nothing else.
+/// Returns the child elements. Rejects any text except white space.
 pub(super) fn elements<'a, 'i>(node: Node<'a, 'i>) -> Result<Vec<Node<'a, 'i>>, SamlError> {
     let mut found = Vec::new();
     for child in node.children() {
         if child.is_element() {
             found.push(child);
         } else if !blank(child.text().unwrap_or_default()) {
-            return Err(SamlError::Shape("there is text between its elements"));
+            return Err(SamlError::Shape("there is text between elements"));
         }
     }
     Ok(found)
 }
 
-/// The text of an element that holds nothing else.
+/// Returns the text of an element. Rejects child elements.
 pub(super) fn text(node: Node<'_, '_>) -> Result<String, SamlError> {
     node.children()
         .try_fold(String::new(), |mut text, child| match child.text() {
@@ -52,11 +52,14 @@ pub(super) fn text(node: Node<'_, '_>) -> Result<String, SamlError> {
                 text.push_str(part);
                 Ok(text)
             }
-            _ => Err(SamlError::Shape("there is an element where text belongs")),
+            _ => Err(SamlError::Shape(
+                "there is an element in a position for text",
+            )),
         })
 }
 
-/// The children, which must be among `names` in that order and each at most once.
+/// Returns the children by name. They must be among `names`, in that order, and each may occur
+/// once.
 pub(super) fn sequence<'a, 'i, const N: usize>(
     node: Node<'a, 'i>,
     names: [(&str, &str); N],
@@ -73,8 +76,8 @@ pub(super) fn sequence<'a, 'i, const N: usize>(
     Ok(found)
 }
 
-/// All children, which must be of one kind.
-pub(super) fn all<'a, 'i>(
+/// Returns all children, which must have this name.
+pub(super) fn all_named<'a, 'i>(
     node: Node<'a, 'i>,
     namespace: &str,
     name: &str,
@@ -88,7 +91,7 @@ pub(super) fn all<'a, 'i>(
     }
 }
 
-/// XML's own white space, and no other.
+/// Returns `true` if the text is only XML white space; Unicode has more.
 fn blank(text: &str) -> bool {
     text.bytes()
         .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))

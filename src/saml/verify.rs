@@ -7,18 +7,18 @@ use super::signature::{self, Signed};
 use super::{SamlError, SamlIdentity, ServiceProvider, decrypt, gate, tree};
 use crate::model::UnixTime;
 
-/// What a response must be, to be the answer to a login.
+/// The facts that a response must match to complete a login.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
-    /// The id of the request that the browser of this login carried.
+    /// The ID of the request that this browser carried.
     pub request_id: &'a str,
-    /// When it was made.
+    /// The time of the request.
     pub requested_at: UnixTime,
-    /// Whether it asked for credentials: then a login that is older than it will not do.
+    /// `true` if the request asked for credentials; an older login is then rejected.
     pub fresh: bool,
-    /// The moment.
+    /// The current time.
     pub now: UnixTime,
-    /// How much the clocks may differ, whichever is ahead. What is above 300 s is not granted.
+    /// The accepted clock difference in either direction, at most 300 s.
     pub leeway: Duration,
 }
 
@@ -28,25 +28,27 @@ impl Expected<'_> {
     }
 }
 
-/// An assertion that was checked, all but whether it was used before.
+/// A verified assertion for which only the check for replay is missing.
 #[derive(Debug)]
 pub struct Verified {
     identity: SamlIdentity,
-    once: String,
+    replay_key: String,
     until: UnixTime,
 }
 
 impl Verified {
-    /// What is to be remembered: a name of 64 characters, and from when on it can be forgotten.
-    pub fn once(&self) -> (&str, UnixTime) {
-        (&self.once, self.until)
+    /// Returns the replay key, of 64 characters, and the time after which it may be forgotten.
+    pub fn replay_key(&self) -> (&str, UnixTime) {
+        (&self.replay_key, self.until)
     }
 
-    /// Who it is. `first`: [`Verified::once`] was not known before, and is from now on, on every
-    /// node. To look and to remember must be one step.
+    /// Returns the identity if this is the first use of the assertion.
+    ///
+    /// `first`: [`Verified::replay_key`] was not recorded on any node before, and now is. The check and
+    /// the recording must be one atomic step.
     ///
     /// # Errors
-    /// [`SamlError::Replayed`] where it is not the first time.
+    /// [`SamlError::Replayed`] if this is not the first use.
     pub fn identity(self, first: bool) -> Result<SamlIdentity, SamlError> {
         if first {
             Ok(self.identity)
@@ -56,10 +58,10 @@ impl Verified {
     }
 }
 
-/// Returns the error that a response reports ([`SamlError::Status`]), whether or not it answers a
-/// request. It is not verified.
+/// Returns the error that a response reports ([`SamlError::Status`]), even if it answers no request
+/// of ours. It is not verified.
 pub fn reported_error(response: &str) -> Option<SamlError> {
-    let text = gate::open(response).ok()?;
+    let text = gate::decode(response).ok()?;
     let document = tree::parse(&text).ok()?;
     let status = Envelope::read(&document).ok()?.status();
     status
@@ -68,12 +70,12 @@ pub fn reported_error(response: &str) -> Option<SamlError> {
 }
 
 impl ServiceProvider {
-    /// Checks what a browser posted to the ACS: `SAMLResponse`, as it stood in the form.
+    /// Verifies the `SAMLResponse` form field that a browser posted to the ACS.
     ///
     /// # Errors
-    /// See [`SamlError`]. Whatever is not expected is an error.
+    /// See [`SamlError`]. Everything unexpected is an error.
     pub fn verify(&self, response: &str, expected: &Expected<'_>) -> Result<Verified, SamlError> {
-        let text = gate::open(response)?;
+        let text = gate::decode(response)?;
         let document = tree::parse(&text)?;
         let envelope = Envelope::read(&document)?;
         envelope.check(self, expected)?;
@@ -82,7 +84,7 @@ impl ServiceProvider {
             .map(|signature| signature::verify(signature, self.certificates()))
             .transpose()?;
         if let Some(signed) = &outer {
-            // Again, on what was signed.
+            // The same checks again, now on the signed bytes.
             let document = tree::parse(signed.as_str())?;
             Envelope::read(&document)?.check(self, expected)?;
         }
@@ -98,8 +100,9 @@ impl ServiceProvider {
         Ok(self.verified(read, expected))
     }
 
-    /// XML Encryption 4.2: what was decrypted takes the place of what was encrypted, and is looked
-    /// at like any message. It has to bring its own signature: to encrypt for us takes no secret.
+    /// Verifies an encrypted assertion: the plaintext replaces the encrypted element (XML
+    /// Encryption 4.2) and passes the same checks as any message. It needs its own signature,
+    /// because the encryption key is public.
     fn decrypted(
         &self,
         text: &str,
@@ -120,22 +123,22 @@ impl ServiceProvider {
                 signature::verify(signature, self.certificates())
             }
             Some(Content::Plain(_, None)) => Err(SamlError::Unsigned),
-            Some(Content::Encrypted(_)) | None => {
-                Err(SamlError::Shape("what was encrypted is not an assertion"))
-            }
+            Some(Content::Encrypted(_)) | None => Err(SamlError::Shape(
+                "the decrypted content is not an assertion",
+            )),
         }
     }
 
     fn verified(&self, read: Read, expected: &Expected<'_>) -> Verified {
-        let once = fingerprint(format!("{} {}", read.id, self.idp_entity_id()).as_bytes());
-        // After a day the login that it answers is long over.
+        let replay_key = fingerprint(format!("{} {}", read.id, self.idp_entity_id()).as_bytes());
+        // A day is far longer than the login that this response answers can take.
         let until = read
             .expires
             .after(expected.leeway())
             .min(expected.now.after(REMEMBERED));
         Verified {
             identity: read.identity,
-            once,
+            replay_key,
             until,
         }
     }

@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use super::keys::new_secret;
+use super::logins::new_user;
 use super::{
-    BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret,
-    new_user,
+    BATCH, CLOCK_STEP, KeyRepository, LoginRepository, Maintenance, PAGE, Pruned, Revocation,
+    RevocationRepository, StoreError, StoredKey, StoredRevocation, UseRepository,
 };
 use crate::model::{Identity, IdentityNonce, IdpId, UnixTime, UserId};
 
-/// A store that forgets everything when the process ends: for the demo, and for tests.
+/// A store in memory, for the demo and for tests: it ends with the process.
 #[derive(Default)]
 pub struct MemoryStore(Mutex<Tables>);
 
@@ -40,19 +42,19 @@ impl Tables {
 }
 
 impl MemoryStore {
-    /// An empty one.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    // No call leaves a table half changed, so what a panicking thread held is sound.
+    // No call leaves a table half changed, so the tables are sound after a panic, too.
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
-impl Store for MemoryStore {
+impl KeyRepository for MemoryStore {
     async fn secret(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError> {
         Ok(self
             .tables()
@@ -77,7 +79,10 @@ impl Store for MemoryStore {
         self.tables().keys.remove(kid);
         Ok(())
     }
+}
 
+#[async_trait]
+impl LoginRepository for MemoryStore {
     async fn insert_identity(
         &self,
         nonce: &IdentityNonce,
@@ -158,7 +163,10 @@ impl Store for MemoryStore {
             .or_insert_with(new_user)
             .clone())
     }
+}
 
+#[async_trait]
+impl RevocationRepository for MemoryStore {
     async fn revoke(&self, revocation: &Revocation, expires: UnixTime) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         tables.revision += 1;
@@ -169,21 +177,25 @@ impl Store for MemoryStore {
         Ok(revision)
     }
 
-    async fn revocations_after(&self, revision: u64) -> Result<Vec<Revoked>, StoreError> {
+    async fn revocations_after(&self, revision: u64) -> Result<Vec<StoredRevocation>, StoreError> {
         let Some(next) = revision.checked_add(1) else {
             return Ok(Vec::new());
         };
         let tables = self.tables();
-        let later = tables.revocations.range(next..).take(TAIL);
-        let read = |(revision, (revocation, expires)): (&u64, &(Revocation, UnixTime))| Revoked {
-            revision: *revision,
-            revocation: revocation.clone(),
-            ordered: true,
-            expires: *expires,
-        };
+        let later = tables.revocations.range(next..).take(PAGE);
+        let read =
+            |(revision, (revocation, expires)): (&u64, &(Revocation, UnixTime))| StoredRevocation {
+                revision: *revision,
+                revocation: revocation.clone(),
+                ordered: true,
+                expires: *expires,
+            };
         Ok(later.map(read).collect())
     }
+}
 
+#[async_trait]
+impl UseRepository for MemoryStore {
     async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError> {
         let mut tables = self.tables();
         let first = !tables.uses.contains_key(name);
@@ -192,7 +204,10 @@ impl Store for MemoryStore {
         }
         Ok(first)
     }
+}
 
+#[async_trait]
+impl Maintenance for MemoryStore {
     async fn advance_clock(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
         let mut tables = self.tables();
         let seen = tables

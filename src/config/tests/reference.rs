@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
+use super::super::node::Node;
 use super::super::reader::Reader;
 use super::super::{Config, Errors, Offline};
 
@@ -184,8 +185,8 @@ fn page_has_every_key_and_no_other() {
     for provider in providers() {
         let text = toml::to_string(&complete(provider)).unwrap();
         let reader = Reader::new(&text, Path::new("portcullis.toml"), &Offline, false);
-        let document = DeTable::parse(&text).unwrap();
-        super::super::read(&reader, document.get_ref());
+        let document = Node::from_toml(DeTable::parse(&text).unwrap());
+        super::super::read(&reader, &document);
         assert!(!reader.has_errors(), "{:?}", reader.outcome().0);
         let read = reader.asked();
         let rows = rows(provider);

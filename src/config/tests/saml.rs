@@ -173,9 +173,7 @@ plain_http = true
         .unwrap_err()
         .to_string();
     assert!(
-        errors.contains(
-            "encryption_keys[0]: the certificate of the decryption key is that of another key"
-        ),
+        errors.contains("encryption_keys[0]: the certificate does not match the decryption key"),
         "{errors}"
     );
 }

@@ -1,17 +1,21 @@
-//! Logins, from the record of who came to their end, and which of them belong to one browser.
+//! Creating and linking logins.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod logout_hint;
 
-use super::Access;
-use super::access::{Login, organisation_aud};
-use crate::engine::IdentityState;
+use std::sync::Arc;
+
+use super::flows::Flows;
+use super::records::Records;
+use super::revoker::Revoker;
+use super::running::Running;
+use super::sessions::{Login, Sessions};
+use super::store_watch::WatchedStore;
 use crate::idp::Profile;
-use crate::login::PortalRequest;
+use crate::login::{PortalRequest, organisation_aud};
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
 use crate::policy::Truth;
 use crate::session::Presented;
-use crate::store::{Revocation, StoreError};
+use crate::store::StoreError;
 
 /// Why nobody was logged in.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +35,48 @@ pub(crate) enum Becomes {
     Renewal,
 }
 
-impl Access {
+/// Begins logins, links them, and ends them.
+pub(crate) struct Logins {
+    running: Arc<Running>,
+    pub(super) store: Arc<WatchedStore>,
+    records: Arc<Records>,
+    pub(super) revoker: Arc<Revoker>,
+    sessions: Arc<Sessions>,
+    flows: Arc<Flows>,
+}
+
+impl Logins {
+    pub(super) const fn new(
+        running: Arc<Running>,
+        store: Arc<WatchedStore>,
+        records: Arc<Records>,
+        revoker: Arc<Revoker>,
+        sessions: Arc<Sessions>,
+        flows: Arc<Flows>,
+    ) -> Self {
+        Self {
+            running,
+            store,
+            records,
+            revoker,
+            sessions,
+            flows,
+        }
+    }
+
+    /// Ends a login, those beside it, and every other login of the same user that the store has.
+    ///
+    /// # Errors
+    /// If the store does not answer; then not everything was ended.
+    pub(crate) async fn end_sessions(
+        &self,
+        nonce: IdentityNonce,
+        user: &UserId,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.revoker.end_sessions(nonce, user, now).await
+    }
+
     /// Writes down who logged in, and makes it known to the engine. `before`: the login that the
     /// browser had when it left for the provider, for where it does not show it now.
     pub(crate) async fn log_in(
@@ -42,14 +87,14 @@ impl Access {
         request: &PortalRequest,
     ) -> Result<Login, NoLogin> {
         let now = request.now;
-        let services = self.services();
+        let services = self.running.services();
         let expires = now.after(services.identity_lifetime);
         let id_token = profile.id_token.clone();
         let team_session = now.after(services.team_session);
         let kept = async {
-            let persisted = self.persist_revocations().await;
+            let persisted = self.revoker.persist_revocations().await;
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
-            if self.unpersisted.concern(&user) {
+            if self.revoker.awaits_store(&user) {
                 // A revocation that the store does not have yet would get a later revision than
                 // this login.
                 return Err(persisted.err().unwrap_or(StoreError::Stale));
@@ -81,13 +126,13 @@ impl Access {
                 (Some(own), Some(identity)) => (own.nonce, identity),
                 // It was revoked in the meantime, here or at another process.
                 (Some(_), None) if becomes == Becomes::Renewal => return Ok(None),
-                _ => self.begin_login(identity, expires).await?,
+                _ => self.records.insert(identity, expires).await?,
             };
             if let Some(hint) = id_token.and_then(|token| self.logout_hint(nonce, &token)) {
                 self.store.put_logout_hint(&nonce, &hint, expires).await?;
             }
             for other in ended {
-                self.end_session(other.nonce, now).await?;
+                self.revoker.end_session(other.nonce, now).await?;
             }
             let all: Vec<_> = beside
                 .iter()
@@ -108,30 +153,10 @@ impl Access {
         match kept.await {
             Ok(login) => login.ok_or(NoLogin::Over),
             Err(error) => {
-                self.store_failed(&error);
+                self.store.failed(&error);
                 Err(NoLogin::Store)
             }
         }
-    }
-
-    /// Stores a new login. No revocation so far covers it, and every later one of its user does.
-    async fn begin_login(
-        &self,
-        identity: Identity,
-        expires: UnixTime,
-    ) -> Result<(IdentityNonce, Arc<Identity>), StoreError> {
-        let nonce = IdentityNonce::random();
-        let revision = self
-            .store
-            .insert_identity(&nonce, &identity, expires)
-            .await?;
-        let identity = Arc::new(Identity {
-            revision,
-            ..identity
-        });
-        self.known
-            .set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-        Ok((nonce, identity))
     }
 
     /// Replaces the record of a login by that of the same user's next one; `None` if the login is
@@ -144,9 +169,8 @@ impl Access {
         expires: UnixTime,
     ) -> Result<Option<Arc<Identity>>, StoreError> {
         // Answers about this person may be on their way into the record.
-        let one = self.asking.get_with(nonce, Arc::default);
-        let _one = one.lock().await;
-        let Some(last) = self.record(nonce).await? else {
+        let _one = self.records.lock(nonce).await;
+        let Some(last) = self.records.stored(nonce).await? else {
             return Ok(None);
         };
         let evaluations = last.evaluations.clone();
@@ -155,31 +179,9 @@ impl Access {
             revision: last.revision,
             ..identity.clone()
         };
-        self.update_record(nonce, Arc::new(identity), expires).await
-    }
-
-    /// Writes a changed record and publishes it; `None` if the login is over in the store. The
-    /// caller holds the lock of the login in `asking`.
-    pub(super) async fn update_record(
-        &self,
-        nonce: IdentityNonce,
-        identity: Arc<Identity>,
-        expires: UnixTime,
-    ) -> Result<Option<Arc<Identity>>, StoreError> {
-        if self
-            .store
-            .update_identity(&nonce, &identity, expires)
-            .await?
-        {
-            self.known
-                .set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-            Ok(Some(identity))
-        } else {
-            // Another process has revoked the login. Its sessions here end now, before that is
-            // followed.
-            self.known.set_identity(nonce, IdentityState::Missing);
-            Ok(None)
-        }
+        self.records
+            .update(nonce, Arc::new(identity), expires)
+            .await
     }
 
     /// The logins of a browser: the team's session, and those beside it.
@@ -190,7 +192,9 @@ impl Access {
     ) -> Result<Vec<Login>, StoreError> {
         let now = request.now;
         let session = match (
-            self.organisation_session(&request.headers, now).await?,
+            self.sessions
+                .organisation_session(&request.headers, now)
+                .await?,
             before,
         ) {
             (None, Some(before)) => self.living(before, now).await?,
@@ -213,8 +217,8 @@ impl Access {
         nonce: IdentityNonce,
         now: UnixTime,
     ) -> Result<Option<Login>, StoreError> {
-        let snapshot = self.snapshot();
-        let Some(identity) = self.record(nonce).await? else {
+        let snapshot = self.running.snapshot();
+        let Some(identity) = self.records.stored(nonce).await? else {
             return Ok(None);
         };
         let presented = Presented {
@@ -232,14 +236,6 @@ impl Access {
         }))
     }
 
-    /// The record behind a login as it was written, whatever became of the person since.
-    async fn record(&self, nonce: IdentityNonce) -> Result<Option<Arc<Identity>>, StoreError> {
-        match self.known_identity(nonce) {
-            Some(identity) => Ok(Some(identity)),
-            None => Ok(self.store.identity(&nonce).await?.map(Arc::new)),
-        }
-    }
-
     /// Has a login end with these others, and with no more: what stood beside it and is over does
     /// not count.
     async fn stand_beside(
@@ -248,10 +244,9 @@ impl Access {
         others: Vec<IdentityNonce>,
         expires: UnixTime,
     ) -> Result<(), StoreError> {
-        let one = self.asking.get_with(nonce, Arc::default);
-        let _one = one.lock().await;
-        let known = matches!(self.known.identity(&nonce), Some(IdentityState::Known(_)));
-        let Some(identity) = self.record(nonce).await? else {
+        let _one = self.records.lock(nonce).await;
+        let known = self.records.known(nonce).is_some();
+        let Some(identity) = self.records.stored(nonce).await? else {
             return Ok(());
         };
         if identity.beside == others {
@@ -263,206 +258,16 @@ impl Access {
         };
         // What nobody looked at since it was written must be looked at when it is used.
         if self
-            .update_record(nonce, Arc::new(identity), expires)
+            .records
+            .update(nonce, Arc::new(identity), expires)
             .await?
             .is_some()
             && !known
         {
-            self.known.forget_identity(&nonce);
+            self.running.known().forget_identity(&nonce);
         }
         Ok(())
     }
-
-    /// Ends a login everywhere: in the store first, so that no restart brings it back, then here.
-    ///
-    /// # Errors
-    /// Where the store does not answer; then nothing was ended.
-    pub(crate) async fn end_session(
-        &self,
-        nonce: IdentityNonce,
-        now: UnixTime,
-    ) -> Result<(), StoreError> {
-        self.revoke(Revocation::Session(nonce), now).await
-    }
-
-    /// Ends a login, those beside it, and every other login of the same user that the store has.
-    ///
-    /// # Errors
-    /// If the store does not answer; then not everything was ended.
-    pub(crate) async fn end_sessions(
-        &self,
-        nonce: IdentityNonce,
-        user: &UserId,
-        now: UnixTime,
-    ) -> Result<(), StoreError> {
-        let stored = self
-            .store
-            .identity(&nonce)
-            .await
-            .inspect_err(|error| self.store_failed(error))?;
-        // What was read of the store while another login came to stand beside this one may be all
-        // that is known here.
-        let known = self.known_identity(nonce);
-        let beside = stored
-            .iter()
-            .chain(known.as_deref())
-            .flat_map(|identity| identity.beside.iter().copied());
-        for beside in beside.collect::<HashSet<_>>() {
-            match self
-                .record(beside)
-                .await
-                .inspect_err(|error| self.store_failed(error))?
-            {
-                Some(other) => self.revoke_all(ends(beside, &other.user, now), now).await?,
-                None => self.end_session(beside, now).await?,
-            }
-        }
-        // Last, so that whoever is told that it failed can try again.
-        self.revoke_all(ends(nonce, user, now), now).await
-    }
-
-    /// The same, even if the store takes no writes: here at once, for every login of these users,
-    /// and in the store as soon as it accepts it. Only if this process ends before that, a restart
-    /// brings them back. `identity` is the record as it was found, which need not be known here
-    /// yet.
-    pub(super) async fn end_sessions_whatever(
-        &self,
-        nonce: IdentityNonce,
-        identity: &Identity,
-        now: UnixTime,
-    ) {
-        let known = self.known_identity(nonce);
-        let beside = known
-            .as_deref()
-            .into_iter()
-            .chain([identity])
-            .flat_map(|identity| identity.beside.iter().copied());
-        let sessions: HashSet<_> = beside.chain([nonce]).collect();
-        let others = sessions
-            .iter()
-            .filter_map(|other| Some(self.known_identity(*other)?.user.clone()));
-        let users = others.chain([identity.user.clone()]).collect();
-        let forget = self.forget_from(now);
-        {
-            let mut all = self.unpersisted.lock();
-            all.entry(nonce).or_insert_with(|| Revoked {
-                user: identity.user.clone(),
-                users,
-                at: now,
-                failed: false,
-            });
-            self.publisher.change(&self.snapshot, |revocations| {
-                sessions
-                    .into_iter()
-                    .for_each(|session| revocations.end_session(session, forget));
-                revocations.set_pending(pending(&all));
-            });
-        }
-        // If the store does not accept it now, the task that follows revocations tries again.
-        let _ = self.persist_revocations().await;
-    }
-
-    /// Writes the revocations to the store that it has not accepted before.
-    pub(super) async fn persist_revocations(&self) -> Result<(), StoreError> {
-        // One at a time: a second revocation for the same reason would cover a login that began
-        // after the first.
-        let _one = self.unpersisted.writing.lock().await;
-        let unpersisted = self.unpersisted.lock().clone();
-        let mut outcome = Ok(());
-        for (
-            nonce,
-            Revoked {
-                user, at, failed, ..
-            },
-        ) in unpersisted
-        {
-            // One that cannot be stored must not keep the others out of the store.
-            if let Err(error) = self.end_sessions(nonce, &user, at).await {
-                self.unpersisted
-                    .lock()
-                    .entry(nonce)
-                    .and_modify(|one| one.failed = true);
-                outcome = Err(error);
-                continue;
-            }
-            let mut all = self.unpersisted.lock();
-            all.remove(&nonce);
-            self.publisher.change(&self.snapshot, |revocations| {
-                revocations.set_pending(pending(&all))
-            });
-            if failed {
-                tracing::info!(
-                    user = &*user.0,
-                    "the store has accepted a revocation that it did not accept before"
-                );
-            }
-        }
-        outcome
-    }
-
-    async fn revoke_all(
-        &self,
-        revocations: [Revocation; 2],
-        now: UnixTime,
-    ) -> Result<(), StoreError> {
-        for revocation in revocations {
-            self.revoke(revocation, now).await?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn known_identity(&self, nonce: IdentityNonce) -> Option<Arc<Identity>> {
-        match self.known.identity(&nonce) {
-            Some(IdentityState::Known(identity)) => Some(identity),
-            _ => None,
-        }
-    }
-}
-
-/// The revocations that a logout makes.
-fn ends(nonce: IdentityNonce, user: &UserId, now: UnixTime) -> [Revocation; 2] {
-    [
-        Revocation::Session(nonce),
-        Revocation::User {
-            user: user.clone(),
-            before: now,
-        },
-    ]
-}
-
-/// Revocations applied here that the store has not accepted yet, by the login that they began with.
-#[derive(Default)]
-pub(super) struct Unpersisted {
-    all: Mutex<HashMap<IdentityNonce, Revoked>>,
-    writing: tokio::sync::Mutex<()>,
-}
-
-#[derive(Clone)]
-struct Revoked {
-    user: UserId,
-    /// Every user who is revoked with this login.
-    users: HashSet<UserId>,
-    at: UnixTime,
-    /// The store has rejected it before.
-    failed: bool,
-}
-
-impl Unpersisted {
-    /// Returns `true` if one of them is of that user.
-    fn concern(&self, user: &UserId) -> bool {
-        self.lock()
-            .values()
-            .any(|revoked| revoked.users.contains(user))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IdentityNonce, Revoked>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn pending(all: &HashMap<IdentityNonce, Revoked>) -> impl Iterator<Item = UserId> {
-    all.values()
-        .flat_map(|revoked| revoked.users.iter().cloned())
 }
 
 /// More providers than anybody uses at once.

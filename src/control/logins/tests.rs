@@ -8,9 +8,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, System};
-use crate::control::compile;
+use crate::control::{Access, compile};
 use crate::engine::{Decision, Known, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
+use crate::login::HostRole;
 use crate::model::{
     Authority, CleanPath, Email, Group, Groups, IdpId, IdpRef, RequestId, RequestView, UnixTime,
 };
@@ -99,7 +100,7 @@ fn request(session: Option<&str>) -> PortalRequest {
     let cookie = session.map(|session| (header::COOKIE, session.parse().unwrap()));
     PortalRequest {
         endpoint: Endpoint::Home,
-        on_team: true,
+        host_role: HostRole::Team,
         method: Method::GET,
         host: "access.localhost".to_owned(),
         path: "/".to_owned(),
@@ -115,6 +116,7 @@ fn request(session: Option<&str>) -> PortalRequest {
 
 async fn log_in(access: &Access, session: Option<&str>) -> Login {
     access
+        .logins
         .log_in(
             profile("alice@example.com"),
             None,
@@ -127,7 +129,10 @@ async fn log_in(access: &Access, session: Option<&str>) -> Login {
 
 /// The organisation session as a browser sends it.
 fn session(access: &Access, login: &Login) -> String {
-    let cookie = access.organisation_cookie(login, UnixTime::now()).unwrap();
+    let cookie = access
+        .sessions
+        .organisation_cookie(login, UnixTime::now())
+        .unwrap();
     cookie
         .to_str()
         .unwrap()
@@ -143,6 +148,7 @@ async fn token(access: &Access, login: &Login, made: UnixTime) -> Option<String>
     let now = UnixTime::now();
     let expires = now.after(std::time::Duration::from_secs(3600));
     access
+        .sessions
         .application_token(&snapshot.applications()[0], login.nonce, made, expires, now)
         .await
         .unwrap()
@@ -178,6 +184,7 @@ async fn is_let_in(access: &Arc<Access>, token: &str) -> bool {
 
 async fn log_out(access: &Access, login: &Login) {
     access
+        .logins
         .end_sessions(login.nonce, &login.identity.user, UnixTime::now())
         .await
         .unwrap();
@@ -202,7 +209,11 @@ async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
         !is_let_in(&one, &late).await,
         "at the process of the logout"
     );
-    two.tail_revocations(UnixTime::now()).await.unwrap();
+    two.logins
+        .revoker
+        .tail_revocations(UnixTime::now())
+        .await
+        .unwrap();
     assert!(!is_let_in(&two, &late).await);
     assert_eq!(
         token(&two, &telephone, made).await,
@@ -210,13 +221,15 @@ async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
         "nor is a hand-over worth anything"
     );
     assert!(
-        two.organisation_session(&request(Some(&cookie)).headers, UnixTime::now())
+        two.sessions
+            .organisation_session(&request(Some(&cookie)).headers, UnixTime::now())
             .await
             .unwrap()
             .is_none()
     );
     assert!(
-        two.signed_in(&request(Some(&cookie)))
+        two.sessions
+            .signed_in(&request(Some(&cookie)))
             .await
             .unwrap()
             .found
@@ -254,7 +267,11 @@ async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
         "out at once, before the revocation is followed"
     );
     let good = token(&two, &anew, UnixTime::now()).await.unwrap();
-    two.tail_revocations(UnixTime::now()).await.unwrap();
+    two.logins
+        .revoker
+        .tail_revocations(UnixTime::now())
+        .await
+        .unwrap();
     for process in [&one, &two] {
         assert!(is_let_in(process, &good).await && !is_let_in(process, &old).await);
     }
@@ -264,6 +281,7 @@ async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
     let cookie = session(&two, &anew);
     log_out(&one, &desk).await;
     let renewed = two
+        .logins
         .log_in(
             profile("alice@example.com"),
             None,
@@ -283,6 +301,7 @@ async fn login_over_a_session_keeps_its_place_in_the_order() {
         let first = log_in(&access, None).await;
         let early = token(&access, &first, UnixTime::now()).await.unwrap();
         let mallory = access
+            .logins
             .log_in(
                 profile("mallory@example.com"),
                 None,
@@ -328,7 +347,9 @@ async fn update_of_a_record_ends_a_session_that_another_process_revoked() {
     });
     let expires = UnixTime::now().after(std::time::Duration::from_secs(3600));
     assert!(
-        two.update_record(telephone.nonce, groups, expires)
+        two.logins
+            .records
+            .update(telephone.nonce, groups, expires)
             .await
             .unwrap()
             .is_none()
@@ -351,12 +372,15 @@ async fn user_who_is_gone_is_out_before_the_store_knows_and_a_later_login_is_in(
     let full = "CREATE TRIGGER full BEFORE INSERT ON revocations BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     sqlx::query(full).execute(&database).await.unwrap();
     access
+        .logins
+        .revoker
         .end_sessions_whatever(login.nonce, &login.identity, UnixTime::now())
         .await;
     for token in &tokens {
         assert!(!is_let_in(&access, token).await, "every login of the user");
     }
     let refused = access
+        .logins
         .log_in(
             profile("alice@example.com"),
             None,
@@ -374,8 +398,13 @@ async fn user_who_is_gone_is_out_before_the_store_knows_and_a_later_login_is_in(
         .unwrap();
     let anew = log_in(&access, None).await;
     let good = token(&access, &anew, UnixTime::now()).await.unwrap();
-    access.persist_revocations().await.unwrap();
-    access.tail_revocations(UnixTime::now()).await.unwrap();
+    access.logins.revoker.persist_revocations().await.unwrap();
+    access
+        .logins
+        .revoker
+        .tail_revocations(UnixTime::now())
+        .await
+        .unwrap();
     assert!(is_let_in(&access, &good).await);
     for token in &tokens {
         assert!(!is_let_in(&access, token).await);
@@ -391,14 +420,16 @@ async fn clock_that_was_ahead_for_one_prune_forgets_nothing() {
         let (ended, login) = (log_in(&access, None).await, log_in(&access, None).await);
         let dead = token(&access, &ended, UnixTime::now()).await.unwrap();
         access
+            .logins
+            .revoker
             .end_session(ended.nonce, UnixTime::now())
             .await
             .unwrap();
         let good = token(&access, &login, UnixTime::now()).await.unwrap();
         let ahead = UnixTime::now().after(std::time::Duration::from_secs(62 * 24 * 3600));
-        access.prune(ahead).await;
-        access.known.forget_identity(&login.nonce);
-        access.prune(UnixTime::now()).await;
+        access.logins.revoker.prune(ahead).await;
+        access.running.known().forget_identity(&login.nonce);
+        access.logins.revoker.prune(UnixTime::now()).await;
         assert!(
             !is_let_in(&access, &dead).await,
             "a revoked session stays revoked"
@@ -415,12 +446,19 @@ async fn revocation_by_a_clock_that_is_behind_outlives_the_tokens() {
         let access = process(Arc::clone(&store)).await;
         let behind = UnixTime(UnixTime::now().0 - 100 * 24 * 3600);
         let (first, second) = (log_in(&access, None).await, log_in(&access, None).await);
-        access.end_session(first.nonce, behind).await.unwrap();
         access
+            .logins
+            .revoker
+            .end_session(first.nonce, behind)
+            .await
+            .unwrap();
+        access
+            .logins
+            .revoker
             .end_sessions_whatever(second.nonce, &second.identity, behind)
             .await;
         let token = token(&access, &second, UnixTime::now()).await;
-        access.prune(UnixTime::now()).await;
+        access.logins.revoker.prune(UnixTime::now()).await;
         let left = store.revocations_after(0).await.unwrap();
         assert_eq!(left.len(), 3, "{left:?}");
         let until = UnixTime::now().after(std::time::Duration::from_secs(60 * 24 * 3600));

@@ -2,12 +2,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::Access;
+use super::revoker::Revoker;
 use crate::engine::Snapshot;
 use crate::model::UnixTime;
 use crate::observe::metrics::metrics;
 use crate::session::{Revocations, Until};
-use crate::store::{Revocation, Revoked, StoreError};
+use crate::store::{Revocation, StoreError, StoredRevocation};
 
 /// The only writer of snapshots. Two changes at the same moment come one after the other, and none
 /// is lost.
@@ -48,10 +48,10 @@ impl Publisher {
     pub(super) fn apply(
         &self,
         snapshot: &ArcSwap<Snapshot>,
-        more: impl IntoIterator<Item = Revoked>,
+        more: impl IntoIterator<Item = StoredRevocation>,
     ) {
         self.change(snapshot, |all| {
-            for Revoked {
+            for StoredRevocation {
                 revision,
                 revocation,
                 ordered,
@@ -99,23 +99,21 @@ impl Publisher {
     }
 }
 
-impl Access {
+impl Revoker {
     /// Applies what other processes revoked since the last call. Sessions are good from then on for
     /// as long as revocations may be out of date, and no longer where there is no next time.
     pub(super) async fn tail_revocations(&self, now: UnixTime) -> Result<(), StoreError> {
+        let publisher = self.running().publisher();
         loop {
-            let new = self
-                .store
-                .revocations_after(self.publisher.revision())
-                .await?;
+            let new = self.store().revocations_after(publisher.revision()).await?;
             let Some(last) = new.last().map(|revoked| revoked.revision) else {
                 break;
             };
-            self.publisher.apply(&self.snapshot, new);
-            self.publisher.set_revision(last);
+            self.running().apply_revocations(new);
+            publisher.set_revision(last);
         }
-        let max_stale = self.services().revocations_max_stale;
-        self.known.set_revocations_good_until(
+        let max_stale = self.running().services().revocations_max_stale;
+        self.running().known().set_revocations_good_until(
             max_stale.map_or(UnixTime(u64::MAX), |most| now.after(most)),
         );
         metrics().revocations_followed(now);

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, Config, System};
-use crate::control::compile;
+use crate::control::{Access, compile};
 use crate::engine::{Known, Origins};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::model::{IdentityNonce, LoginOrder, UserId};
@@ -70,34 +70,51 @@ async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_agai
     assert!(access.is_ready());
     let start = UnixTime::now();
     let at = |seconds| UnixTime(start.0 + seconds);
-    let good = |seconds| access.known.revocations_are_good(at(seconds));
-    access.tail_revocations(at(100)).await.unwrap();
+    let good = |seconds| access.running.known().revocations_are_good(at(seconds));
+    access
+        .logins
+        .revoker
+        .tail_revocations(at(100))
+        .await
+        .unwrap();
     assert!(good(129) && !good(130));
 
     sqlx::query("ALTER TABLE revocations RENAME TO elsewhere")
         .execute(&database)
         .await
         .unwrap();
-    access.tail_revocations(at(110)).await.unwrap_err();
+    access
+        .logins
+        .revoker
+        .tail_revocations(at(110))
+        .await
+        .unwrap_err();
     assert!(good(129) && !good(130), "a failure makes nothing younger");
     let session = access
+        .sessions
         .organisation_session(&http::HeaderMap::new(), at(130))
         .await;
     assert!(
         matches!(session, Err(StoreError::Stale)),
         "nor does anybody get to another application"
     );
-    access.known.set_revocations_good_until(start);
+    access.running.known().set_revocations_good_until(start);
     assert!(!access.is_ready());
 
     sqlx::query("ALTER TABLE elsewhere RENAME TO revocations")
         .execute(&database)
         .await
         .unwrap();
-    access.tail_revocations(at(140)).await.unwrap();
+    access
+        .logins
+        .revoker
+        .tail_revocations(at(140))
+        .await
+        .unwrap();
     assert!(good(169) && !good(170));
     assert!(
         access
+            .sessions
             .organisation_session(&http::HeaderMap::new(), at(169))
             .await
             .unwrap()
@@ -114,7 +131,10 @@ async fn what_no_other_process_can_revoke_is_never_stale() {
     ] {
         let access = start(&config, Arc::new(MemoryStore::new())).await;
         assert!(
-            access.known.revocations_are_good(UnixTime(u64::MAX - 1)),
+            access
+                .running
+                .known()
+                .revocations_are_good(UnixTime(u64::MAX - 1)),
             "{:?}",
             config.store
         );
@@ -127,10 +147,10 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
     let longest = "session_duration = \"720h\"\nclock_leeway = \"5m\"";
     let application = "[[applications]]\ndomain = \"app.localhost\"\norigin = \"http://127.0.0.1:9\"\nsession_duration = \"720h\"";
     let config = config(longest, &format!("{OURS}\n{application}"));
-    let store = Arc::new(MemoryStore::new());
-    let access = start(&config, Arc::clone(&store) as _).await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let access = start(&config, Arc::clone(&store)).await;
     let (now, nonce, user) = (UnixTime::now(), IdentityNonce::random(), UserId("u".into()));
-    access.end_sessions(nonce, &user, now).await.unwrap();
+    access.logins.end_sessions(nonce, &user, now).await.unwrap();
 
     let kept = store.revocations_after(0).await.unwrap();
     // An organisation session that begins now may be handed over at its end.
@@ -163,18 +183,18 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
     };
     assert_eq!(ended(), (true, true));
     store.prune(last).await.unwrap();
-    access.publisher.forget(&access.snapshot, last);
+    access.running.forget_revocations(last);
     assert_eq!(
         (ended(), store.revocations_after(0).await.unwrap().len()),
         ((true, true), 2)
     );
     let over = kept[0].expires.after(Duration::from_secs(1));
     store.prune(over).await.unwrap();
-    access.publisher.forget(&access.snapshot, over);
+    access.running.forget_revocations(over);
     assert_eq!(
         (ended(), store.revocations_after(0).await.unwrap().len()),
         ((false, false), 0)
     );
-    access.tail_revocations(over).await.unwrap();
+    access.logins.revoker.tail_revocations(over).await.unwrap();
     assert_eq!(ended(), (false, false), "nor does it come back");
 }

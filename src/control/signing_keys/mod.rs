@@ -41,7 +41,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::model::{Secret, UnixTime};
-use crate::store::{Cause, Store, StoreError, StoredKey};
+use crate::store::{Cause, KeyRepository, StoreError, StoredKey};
 use crate::token::{SigningKey, SigningKeyError};
 
 /// How long a key signs: six weeks.
@@ -140,13 +140,13 @@ impl SigningKeys {
     /// at start and every [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA
     /// keys on a thread for blocking work. `lifetime` is how long a token may be presented after it
     /// was signed; more than 41 days would make new keys late. `seen` is the store's own time, from
-    /// [`Store::advance_clock`].
+    /// [`Maintenance::advance_clock`](crate::store::Maintenance::advance_clock).
     ///
     /// # Errors
     /// Where the store does not answer, or holds a key that cannot be read. The keys of before stay
     /// good.
     pub async fn load_or_create(
-        store: &dyn Store,
+        store: &dyn KeyRepository,
         lifetime: Duration,
         now: UnixTime,
         seen: UnixTime,
@@ -221,7 +221,7 @@ impl std::fmt::Debug for SigningKeys {
 }
 
 async fn execute(
-    store: &dyn Store,
+    store: &dyn KeyRepository,
     actions: Actions,
     keys: &[StoredKey],
     now: UnixTime,

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// Answers every connection with these bytes; counts them.
+/// Sends these bytes to every connection, and counts the connections.
 async fn server(answer: impl Into<Vec<u8>>) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, count, answer) = (
@@ -175,7 +175,7 @@ async fn failures_are_told_apart_and_tell_no_query() {
     assert_eq!(tries.load(Ordering::Relaxed), 1, "never a second time");
 }
 
-/// A TLS server of this authority's; anybody else's client turns away.
+/// Only a client that trusts the server's root gets a response.
 #[tokio::test]
 async fn an_extra_root_and_nothing_less() {
     let key = rcgen::generate_simple_self_signed(vec!["idp.localhost".to_owned()]).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::model::Secret;
 
-/// A proxy that serves `CONNECT` alone.
+/// A proxy that supports `CONNECT` only.
 struct ConnectProxy {
     port: u16,
     /// The heads of all requests.
@@ -61,7 +61,7 @@ impl ConnectProxy {
     }
 }
 
-/// A TLS server for `idp.example.test`; the second value is a file that holds its certificate.
+/// A TLS server for `idp.example.test`, and a file with its certificate.
 fn tls_server() -> (u16, tempfile::NamedTempFile) {
     let key = rcgen::generate_simple_self_signed(vec!["idp.example.test".to_owned()]).unwrap();
     let (cert, secret) = (key.cert.der().clone(), key.signing_key.serialize_der());
@@ -138,7 +138,7 @@ async fn https_goes_by_connect_and_is_verified_end_to_end() {
         "{heads:?}"
     );
 
-    // A proxy that connects to another server gets nothing from it accepted.
+    // A proxy that connects to another server gains nothing: the certificate is rejected.
     let other_name = body(&client, "https://other.example.test").await;
     assert!(
         matches!(other_name, Err(HttpError::Tls { .. })),
@@ -320,7 +320,7 @@ async fn proxy_that_is_silent_or_untrusted_is_named() {
         "{advice}"
     );
 
-    // Its certificate is for another name.
+    // The proxy's certificate is for another name.
     let untrusted = Proxy::parse(&format!("https://127.0.0.1:{port}")).unwrap();
     let failure = body(&through(untrusted, &ca), "https://idp.example.test")
         .await

@@ -1,8 +1,8 @@
-//! Everything about an identity provider that can be tried without a browser.
+//! Checks of an identity provider that need no browser.
 //!
-//! Decides nothing: it makes the calls that a login makes, by the login's own code, and says how
-//! each ended and what to change. Never logs anybody in, never shows a credential, and never calls
-//! anything that a login or a refresh would not.
+//! Decides nothing: it makes the calls of a login with the login's own code, and reports each
+//! result with a remedy. Never signs a user in, never shows a credential, and never makes a call
+//! that a login or a refresh would not make.
 
 mod oidc;
 mod saml;
@@ -19,85 +19,86 @@ use crate::http_client::{self, HttpClient, HttpError, MAX_BODY, Step as CallStep
 use crate::model::chain;
 use crate::oidc::tame;
 
-/// What is tried, in this order.
+/// The checks, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// The certificates that a SAML provider signs with.
+    /// The signing certificates of a SAML provider.
     Certificate,
-    /// The host's addresses.
+    /// The addresses of the host.
     Name,
-    /// TCP, and TLS by the roots that logins trust.
+    /// The TCP connection, and TLS with the roots that logins trust.
     Connection,
-    /// An answer of a SAML provider, whichever.
+    /// Any response of a SAML provider.
     Answer,
     /// The discovery document.
     Discovery,
-    /// The name that tokens must be from.
+    /// The issuer that tokens must name.
     Issuer,
     /// The keys that ID tokens are signed with.
     Keys,
-    /// The request of a login: client id, redirect URI and scopes.
+    /// The login request: client ID, redirect URI and scopes.
     Request,
     /// The client's secret or key.
     Credentials,
     /// The token for Okta's API.
     ApiToken,
-    /// What that may read.
+    /// The permission of the API token to read groups.
     Groups,
 }
 
-/// How a step ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// As it should.
+    /// Everything is in order.
     Good,
-    /// Logins work, but somebody should look at it; or it could not be told.
+    /// Logins work but an operator should look at this, or the result is inconclusive.
     Warning,
     /// Logins do not work.
     Failed,
-    /// It was not come to, or there is nothing to try.
+    /// Not reached, or not applicable.
     Skipped,
 }
 
-/// The end of one step. Holds no secret; what the provider said in it is cut and on one line.
+/// The result of one check. It contains no secret; text from the provider is cut and on one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Of which.
+    /// The check.
     pub step: Step,
-    /// How.
+    /// The result.
     pub outcome: Outcome,
-    /// What was found, or what is wrong.
+    /// The details, or the fault.
     pub found: String,
-    /// What to change, where something is to be changed and that is known.
+    /// The remedy, if there is one.
     pub advice: Option<Cow<'static, str>>,
 }
 
-/// What has to be registered at the provider.
+/// The values to register at the provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Registration {
-    /// At an OpenID Connect provider.
+    /// For an OpenID Connect provider.
     Oidc {
-        /// Where logins come back to.
+        /// The redirect URI of logins.
         sign_in_redirect_uri: Url,
-        /// Where logouts come back to, if they go to the provider.
+        /// The redirect URI of logouts, if they go to the provider.
         sign_out_redirect_uri: Option<Url>,
     },
-    /// At a SAML provider.
+    /// For a SAML provider.
     Saml {
-        /// The single sign-on URL, or ACS, of this end.
+        /// The single sign-on URL (ACS) of this service provider.
         acs_url: String,
-        /// The audience, or entity id, of this end: the same.
+        /// The audience (entity ID) of this service provider; identical to the ACS URL.
         entity_id: String,
-        /// Where both, and the certificates of this end, stand for providers that read them.
+        /// The URL of our metadata, with both values and our certificates, for providers that read
+        /// it.
         metadata_url: Option<Url>,
     },
 }
 
 impl Step {
-    /// What people call it.
+    /// Returns the name shown to operators.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
@@ -115,7 +116,7 @@ impl Step {
     }
 }
 
-/// Where findings go.
+/// The receiver of findings.
 struct Report<'a>(&'a mut (dyn FnMut(Finding) + Send));
 
 impl Report<'_> {
@@ -157,8 +158,8 @@ impl Report<'_> {
         }
     }
 
-    /// The first two steps with any host: its name, and a connection to it. What came of a first
-    /// call, where there was a connection.
+    /// Checks the host name and the connection. Returns the outcome of a first call if there was a
+    /// connection.
     async fn reach(
         &mut self,
         http: &HttpClient,
@@ -169,7 +170,7 @@ impl Report<'_> {
             self.tell(
                 Step::Name,
                 Outcome::Skipped,
-                &format!("the proxy `{proxy}` looks it up"),
+                &format!("resolved by the proxy `{proxy}`"),
                 None,
             );
         } else if !self.name(url).await {
@@ -201,7 +202,7 @@ impl Report<'_> {
             return None;
         }
         let how = if url.scheme() == "https" {
-            "over TLS, by a certificate that is trusted"
+            "over TLS, with a trusted certificate"
         } else {
             "without TLS"
         };
@@ -220,7 +221,7 @@ impl Report<'_> {
             self.tell(
                 Step::Name,
                 Outcome::Skipped,
-                "the configuration holds an address",
+                "the configuration uses an IP address",
                 None,
             );
             return true;
@@ -235,7 +236,7 @@ impl Report<'_> {
             Ok(Ok(_)) => format!("`{host}` has no address"),
             Ok(Err(error)) => format!("`{host}` has no address: {error}"),
             Err(_) => format!(
-                "nobody says within {} s what the address of `{host}` is",
+                "no answer within {} s for the address of `{host}`",
                 LOOKUP.as_secs()
             ),
         };
@@ -245,7 +246,7 @@ impl Report<'_> {
     }
 }
 
-/// What happened, with its causes.
+/// Describes a failure with its causes.
 fn told(failure: &LoginFailure) -> String {
     match failure {
         LoginFailure::Unreachable { source, .. } => format!("{failure}: {}", source.told()),
@@ -265,8 +266,8 @@ fn accept(types: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(types))])
 }
 
-/// As long as a login waits for a connection.
+/// The limit for connecting at a login.
 const LOOKUP: Duration = Duration::from_secs(5);
 
-/// In characters.
+/// The maximum length of a text, in characters.
 const MAX_TEXT: usize = 600;

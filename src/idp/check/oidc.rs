@@ -62,18 +62,19 @@ impl Connection {
             .unwrap_or_default();
         match documents.metadata().await {
             Ok(metadata) if documents.is_fixed() => {
-                let none = "none: the configuration names the endpoints";
+                let none = "not used: the configuration names the endpoints";
                 report.tell(Step::Discovery, Outcome::Skipped, none, None);
-                let later = format!("a login will tell whether ID tokens are from `{issuer}`");
+                let later = format!("only a login shows whether ID tokens are from `{issuer}`");
                 report.tell(Step::Issuer, Outcome::Skipped, &later, None);
                 Some(metadata)
             }
             Ok(metadata) => {
                 if self.settings().provider_logout && metadata.end_session().is_none() {
                     let found = format!(
-                        "{location} names no `end_session_endpoint`: logouts end nothing at the provider"
+                        "{location} names no `end_session_endpoint`: logouts do not end the provider's session"
                     );
-                    let advice = "take `okta_logout`, or `provider_logout`, away, or allow it at the provider";
+                    let advice =
+                        "remove `okta_logout` or `provider_logout`, or enable it at the provider";
                     report.warning(Step::Discovery, &found, Some(advice));
                 } else if !metadata.unreadable().is_empty() {
                     let found = format!(
@@ -106,14 +107,14 @@ impl Connection {
         }
     }
 
-    /// What should stand in the configuration instead.
+    /// Suggests a corrected setting.
     async fn issuer_hint(&self, failure: &LoginFailure) -> Option<String> {
         let account = self
             .directory()
             .map(|directory| directory.account().as_str().trim_end_matches('/'));
         match (failure, account) {
             (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), None) => Some(format!(
-                "write `issuer = \"{found}\"`, if that is whom you mean"
+                "write `issuer = \"{found}\"`, if that is the intended provider"
             )),
             (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), Some(account)) => {
                 let (named, server) = found.split_once("/oauth2/").unwrap_or((found, ""));
@@ -122,12 +123,12 @@ impl Connection {
                     hints.push(format!("write `okta_account = \"{named}\"`"));
                 }
                 match server {
-                    "" => hints.push("leave `authorization_server_id` out".to_owned()),
+                    "" => hints.push("remove `authorization_server_id`".to_owned()),
                     server => hints.push(format!("write `authorization_server_id = \"{server}\"`")),
                 }
                 Some(hints.join(", and "))
             }
-            // No such custom server; the account itself has one.
+            // The custom authorization server does not exist, but the account's own one may.
             (
                 LoginFailure::Answer { .. }
                 | LoginFailure::Redirect { .. }
@@ -145,8 +146,8 @@ impl Connection {
                     .ok()?;
                 let there = answer.status == StatusCode::OK
                     && Metadata::read(&answer.body, account).is_ok();
-                let hint = "the org authorization server answers: leave `authorization_server_id` out, or look it up in Okta \
-                            under Security > API > Authorization Servers";
+                let hint = "the org authorization server responds: remove `authorization_server_id`, or look it up \
+                            in Okta under Security > API > Authorization Servers";
                 there.then(|| hint.to_owned())
             }
             _ => None,
@@ -176,12 +177,12 @@ impl Connection {
         }
     }
 
-    /// Goes as far as a browser would before anybody types anything.
+    /// Makes the requests of a browser up to the sign-in form.
     async fn check_request(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
         let state = random();
         let begun = match self.begin(state.expose(), Hints::default(), now).await {
             Ok(begun) => begun,
-            // Whose credentials are wrong, and those of nobody else.
+            // Other client errors would be about our credentials; these are about the request.
             Err(failure @ LoginFailure::PushedRequest { status, .. })
                 if status.is_client_error() && !is_about_client(&failure) =>
             {
@@ -216,19 +217,19 @@ impl Connection {
             report.failed(
                 Step::Request,
                 &found,
-                Some("look at the identity provider's own log and status page".into()),
+                Some("see the identity provider's own log and status page".into()),
             );
         } else if let Some(failure) = self.sent_back(&answer, &begun.url, &state, metadata) {
             report.login_failed(Step::Request, &failure);
         } else {
             report.good(
                 Step::Request,
-                &format!("taken, for `{}`", self.redirect_uri),
+                &format!("accepted, for `{}`", self.redirect_uri),
             );
         }
     }
 
-    /// The refusal that the provider would have the browser bring, if it did.
+    /// Returns the error in the provider's redirect to our callback, if there is one.
     fn sent_back(
         &self,
         answer: &Response,
@@ -249,14 +250,15 @@ impl Connection {
 
     fn register(&self) -> String {
         format!(
-            "most likely the redirect URI or the client id is not registered: register `{}` as a sign-in redirect URI of the \
-             application whose client id is `{}`; in Okta, Applications > (the application) > General",
+            "most likely the redirect URI or the client id is not registered: register `{}` as a sign-in redirect \
+             URI of the application with the client ID `{}`; in Okta, Applications > (the application) > General",
             self.redirect_uri,
             self.settings().client_id
         )
     }
 
-    /// With a code that nobody gave out: who does not know us says so first (RFC 6749 §5.2).
+    /// Exchanges an invalid code: a provider that rejects our credentials reports that first (RFC
+    /// 6749 5.2).
     async fn check_credentials(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
         let FlowSecrets {
             nonce,
@@ -276,7 +278,7 @@ impl Connection {
             Ok(_) => {
                 return report.warning(
                     Step::Credentials,
-                    "the token endpoint took a code that nobody gave out",
+                    "the token endpoint accepted an invalid code",
                     None,
                 );
             }
@@ -292,13 +294,13 @@ impl Connection {
                 };
                 report.good(
                     Step::Credentials,
-                    &format!("{which} is that of `{}`", self.settings().client_id),
+                    &format!("{which} belongs to `{}`", self.settings().client_id),
                 );
             }
             LoginFailure::TokenEndpoint { status, .. } | LoginFailure::NotJson { status, .. }
                 if *status != StatusCode::UNAUTHORIZED && !is_about_client(&failure) =>
             {
-                let found = format!("cannot be told without a login: {}", told(&failure));
+                let found = format!("inconclusive without a login: {}", told(&failure));
                 report.warning(Step::Credentials, &found, failure.advice());
             }
             _ => report.login_failed(Step::Credentials, &failure),
@@ -310,7 +312,7 @@ impl Connection {
             return;
         };
         let Some(api) = directory.own_api() else {
-            let none = "none: people in 100 groups or more cannot log in, and groups are those of the login \
+            let none = "not configured: users in 100 groups or more cannot log in, and groups are read only at login \
                         (`api_token` changes both)";
             return report.tell(Step::ApiToken, Outcome::Skipped, none, None);
         };
@@ -325,7 +327,7 @@ impl Connection {
                         status: StatusCode::NOT_FOUND,
                         ..
                     } => {
-                        "Okta's API is not at that address: check `okta_account`, which under a custom domain is that domain"
+                        "Okta's API is not at that URL: check `okta_account` (the custom domain, if there is one)"
                     }
                     other => other.advice(),
                 };
@@ -334,15 +336,16 @@ impl Connection {
             }
         };
         let (login, status) = (owner.profile.login, owner.status);
-        let whose = format!("of `{login}`, who is {}", status.to_ascii_lowercase());
+        let whose = format!("owned by `{login}`, who is {}", status.to_ascii_lowercase());
         if status == "ACTIVE" {
             report.good(Step::ApiToken, &whose);
         } else {
-            let advice = "make the token as a user who stays: it ends with its owner";
+            let advice =
+                "create the token as a permanent user: it becomes invalid with its owner's account";
             report.warning(Step::ApiToken, &whose, Some(advice));
         }
         match api.reads(&owner.id, now).await {
-            Ok(()) => report.good(Step::Groups, "the token reads groups"),
+            Ok(()) => report.good(Step::Groups, "the token can read groups"),
             Err(failure) => report.failed(
                 Step::Groups,
                 &groups_told(&failure),

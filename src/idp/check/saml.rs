@@ -22,9 +22,9 @@ impl Saml {
         }
         match report.reach(http, self.provider().sso_url()).await {
             None => report.skipped(&[Step::Answer]),
-            // Other errors are of a request that had no SAML in it.
+            // Any other error is due to the missing SAML request.
             Some(Ok(status @ StatusCode::NOT_FOUND)) => {
-                let advice = "there is nothing at this address: copy the provider's sign-on URL to `sso_target_url`";
+                let advice = "there is nothing at this URL: copy the provider's sign-on URL to `sso_target_url`";
                 report.warning(
                     Step::Answer,
                     &format!("`{}`: {status}", self.provider().sso_url()),
@@ -54,8 +54,8 @@ impl Saml {
     }
 }
 
-/// Logins do not look at the dates: it is an operator who says which certificate counts, and for
-/// how long.
+/// Reports the validity period of a certificate. Logins ignore it: the operator's configuration
+/// decides which certificates are trusted, and how long.
 fn check_certificate(certificate: &CertificateInfo, now: UnixTime, report: &mut Report<'_>) {
     let CertificateInfo {
         subject,
@@ -65,8 +65,8 @@ fn check_certificate(certificate: &CertificateInfo, now: UnixTime, report: &mut 
     } = certificate;
     let named = format!("`{subject}`, SHA-256 {fingerprint}");
     if now > *not_after {
-        let advice = "logins go on, but look at the provider: there may be a newer one, which can stand beside it in \
-                      `idp_public_certs`";
+        let advice = "logins still work, but check the provider for a newer certificate and list it beside this one \
+                      in `idp_public_certs`";
         report.warning(
             Step::Certificate,
             &format!("{named}: expired on {}", date(*not_after)),
@@ -77,12 +77,11 @@ fn check_certificate(certificate: &CertificateInfo, now: UnixTime, report: &mut 
             "is this the certificate of the next rotation, or is this machine's clock wrong?";
         report.warning(
             Step::Certificate,
-            &format!("{named}: good only from {}", date(*not_before)),
+            &format!("{named}: valid only from {}", date(*not_before)),
             Some(advice),
         );
     } else if now.after(SOON) > *not_after {
-        let advice =
-            "put the provider's next one beside it in `idp_public_certs` before it signs with that";
+        let advice = "list the provider's next certificate beside it in `idp_public_certs` before the provider uses it";
         report.warning(
             Step::Certificate,
             &format!("{named}: expires on {}", date(*not_after)),
@@ -101,8 +100,8 @@ fn date(time: UnixTime) -> String {
         .ok()
         .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     at.map(|at| at.strftime("%Y-%m-%d").to_string())
-        .unwrap_or_else(|| "a day beyond all calendars".to_owned())
+        .unwrap_or_else(|| "an unknown date".to_owned())
 }
 
-/// A month to see to it.
+/// The notice before a certificate expires: one month.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);

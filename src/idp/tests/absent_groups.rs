@@ -1,4 +1,4 @@
-//! Logins whose groups the provider left out.
+//! Logins without groups in the provider's response.
 
 use serde_json::{Value, json};
 

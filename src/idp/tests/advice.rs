@@ -1,4 +1,4 @@
-//! What an operator is told to do about a login that failed.
+//! Remedies for failed logins.
 
 use http::StatusCode;
 
@@ -33,10 +33,10 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
             "Client Credentials",
         ),
         (token(401, None), "Client Credentials"),
-        (token(400, Some("invalid_grant")), "begin anew"),
+        (token(400, Some("invalid_grant")), "start over"),
         (token(400, Some("unauthorized_client")), "Grant type"),
         (token(503, Some("something else")), "status page"),
-        (refused("access_denied"), "assign the person"),
+        (refused("access_denied"), "assign the user"),
         (refused("invalid_scope"), "`groups`"),
         (LoginFailure::from(issuer), "okta_account"),
         (
@@ -185,17 +185,17 @@ fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
 #[test]
 fn an_assertion_that_is_over_is_no_matter_of_clocks() {
     use crate::saml::{SamlError, Step as SamlStep};
-    let over = LoginFailure::from(SamlError::Over { seconds: 120 });
+    let over = LoginFailure::from(SamlError::Expired { seconds: 120 });
     assert_eq!(
         (over.id(), over.blame()),
         ("saml_conditions", Blame::Browser)
     );
-    assert!(over.advice().unwrap().contains("begin anew"));
+    assert!(over.advice().unwrap().contains("start over"));
     assert_eq!(
         LoginFailure::from(SamlError::SessionOver).blame(),
         Blame::Browser
     );
-    let early = LoginFailure::from(SamlError::Early { seconds: 90 });
+    let early = LoginFailure::from(SamlError::NotYetValid { seconds: 90 });
     assert_eq!((early.id(), early.blame()), ("clock_skew", Blame::Provider));
     assert_eq!(early.step(), Step::Saml(SamlStep::Conditions));
     assert!(early.sentence().contains("clocks") && early.advice().unwrap().contains("NTP"));

@@ -1,4 +1,5 @@
-//! Documents that change or cannot be fetched, and error answers in other shapes than RFC 6749 has.
+//! Documents that change or cannot be fetched, and error responses in other forms than those of RFC
+//! 6749.
 
 use std::time::Duration;
 
@@ -120,7 +121,7 @@ async fn odd_error_answers_keep_their_code() {
         assert_eq!(failure.blame(), Blame::Browser);
         op.reply(par, &[Reply::json(400, &answer)]);
         let failure = begin(&pushing).await.unwrap_err();
-        let said = "the request of the login was not taken, with 400 Bad Request: invalid_grant";
+        let said = "the pushed login request was rejected with 400 Bad Request: invalid_grant";
         assert_eq!(failure.to_string(), said, "{odd}");
     }
     for none in [

@@ -1,4 +1,4 @@
-//! Logins that are begun once more.
+//! Logins with several attempts.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ const API: &str = "/api/v1/users/00u1/groups";
 const WORDS: &str =
     "The groups claim matched too many groups and must be configured to match fewer groups.";
 
-/// A user in 150 groups, none of whom a claim lists.
+/// A user in 150 groups, none of which are in the claim.
 async fn crowded() -> StandIn {
     let op = StandIn::start().await;
     op.state().directory = (0..150).map(|n| format!("group-{n}")).collect();
@@ -37,7 +37,7 @@ async fn again(provider: &Provider, attempt: Attempt) -> Started {
     }
 }
 
-/// The answer of Okta at its authorization endpoint.
+/// Okta's response at its authorization endpoint.
 fn overfull(begun: &Started) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query
@@ -98,7 +98,7 @@ async fn attempt_without_groups_believes_the_api_alone() {
         .await
         .unwrap_err();
     let attempt = provider.next_attempt(&failure, &begun.pending).unwrap();
-    // A claim that still comes was cut.
+    // A claim that is still sent is truncated.
     op.state().userinfo["groups"] = json!(["group-0"]);
     let second = again(&provider, attempt).await;
     let profile = finish(&provider, &second, &op.authorize(&second))
@@ -222,7 +222,7 @@ async fn sign_in_that_expired_is_begun_again_once() {
         ("idp_refused", Blame::Browser)
     );
     assert!(
-        failure.sentence().contains("too long") && failure.advice().unwrap().contains("begin anew")
+        failure.sentence().contains("too long") && failure.advice().unwrap().contains("start over")
     );
     let second = again(
         &provider,
@@ -237,7 +237,7 @@ async fn sign_in_that_expired_is_begun_again_once() {
         .await
         .unwrap_err();
     assert_eq!(provider.next_attempt(&failure, &second.pending), None);
-    // A callback for another login says nothing about this one.
+    // A callback for another login proves nothing about this one.
     let foreign = finish(&provider, &begun, &expired(&Secret::new("other")))
         .await
         .unwrap_err();

@@ -77,9 +77,9 @@ async fn redirected_document_is_named_with_its_new_address() {
             "{failure:?}"
         );
         assert!(
-            failure
-                .to_string()
-                .contains("301 Moved Permanently, which leads to `https://new.example/realm/doc`")
+            failure.to_string().contains(
+                "301 Moved Permanently and a redirect to `https://new.example/realm/doc`"
+            )
         );
         assert!(
             failure
@@ -106,7 +106,7 @@ async fn nobody_listens() {
     );
     assert_eq!(
         failure.source().unwrap().to_string(),
-        "`127.0.0.1` could not be connected to"
+        "could not connect to `127.0.0.1`"
     );
 }
 
@@ -317,7 +317,7 @@ async fn signed_userinfo_is_read_with_the_keys_of_the_provider() {
     reply(&rsa(0), "k0", &client);
     let profile = op.login(&provider).await.unwrap();
     assert_eq!(profile.email.as_str(), "ann@corp.example");
-    // A key that is new since the ID token was verified.
+    // The key is newer than the ID token's verification.
     op.state().jwks = jwks(&[rsa(0).jwk(Some("k0")), rsa(1).jwk(Some("k1"))]);
     reply(&rsa(1), "k1", &client);
     assert!(op.login(&provider).await.is_ok());
@@ -401,7 +401,7 @@ async fn r02_r05_r06_only_one_s_own_callback_and_only_once() {
     assert!(state(
         finish(&provider, &mine, &attackers).await.unwrap_err()
     ));
-    // Their code with my state: PKCE.
+    // Another login's code with this login's state: PKCE rejects it.
     let mixed = format!("code=code-1&state={}", mine.state.expose());
     let failure = finish(&provider, &mine, &mixed).await.unwrap_err();
     assert_eq!(
@@ -659,7 +659,7 @@ async fn answer_that_is_not_json_is_named_as_such() {
         assert_eq!(
             said,
             format!(
-                "the identity provider's token endpoint answered with {expected} in place of JSON"
+                "the identity provider's token endpoint answered with {expected} instead of JSON"
             )
         );
         assert!(

@@ -1,4 +1,4 @@
-//! The advice of `idp check` about an API token.
+//! The remedies of `idp check` for an API token.
 
 use serde_json::json;
 
@@ -42,7 +42,7 @@ async fn api_that_does_not_know_its_token_owner_is_at_another_address() {
             "{findings:#?}"
         );
         assert!(
-            advice.contains("not at that address") && advice.contains("`okta_account`"),
+            advice.contains("not at that URL") && advice.contains("`okta_account`"),
             "{advice}"
         );
         assert!(
@@ -59,7 +59,7 @@ async fn advice_about_an_api_token_is_that_of_its_failure() {
     for (reply, words) in [
         (
             Reply::json(401, &json!({"errorCode": "E0000011"})),
-            "make a new one",
+            "create a new one",
         ),
         (
             Reply::json(403, &json!({"errorCode": "E0000006"})),
@@ -84,7 +84,7 @@ async fn advice_about_an_api_token_is_that_of_its_failure() {
         (Outcome::Good, Outcome::Good),
         "{good:#?}"
     );
-    // The owner is known, so a missing list of their groups is about them.
+    // The owner exists, so a missing list of groups is about the owner.
     op.reply(
         GROUPS,
         &[Reply::json(404, &json!({"errorCode": "E0000007"}))],

@@ -1,4 +1,4 @@
-//! How a client shows who it is, what it may ask of a login, and providers other than Okta.
+//! Client authentication, login parameters, and providers other than Okta.
 
 use serde_json::{Value, json};
 
@@ -163,7 +163,7 @@ async fn rfc9126_the_request_is_left_at_the_provider() {
                 ..op.settings()
             })
         };
-        // Nowhere to leave it.
+        // There is no endpoint to push the request to.
         let failure = begin(&okta(true)).await.unwrap_err();
         assert_eq!(
             (failure.id(), failure.blame()),
@@ -185,7 +185,7 @@ async fn rfc9126_the_request_is_left_at_the_provider() {
                 .await
                 .is_ok()
         );
-        // Who can do without, does, unless the provider insists.
+        // Pushing is optional unless the provider requires it.
         assert_eq!(
             query(&begin(&okta(false)).await.unwrap().url, "request_uri"),
             None
@@ -506,8 +506,8 @@ async fn any_other_provider_without_a_discovery_document() {
     );
 }
 
-/// RFC 9700 §4.4: a code of one provider never goes to another's token endpoint, whichever way the
-/// browser is led.
+/// RFC 9700 4.4: a code of one provider is never sent to another's token endpoint, however the
+/// browser is redirected.
 #[tokio::test]
 async fn rfc9700_4_4_providers_are_not_mixed_up() {
     let (honest, other) = (StandIn::start().await, StandIn::start().await);
@@ -523,8 +523,7 @@ async fn rfc9700_4_4_providers_are_not_mixed_up() {
         })
     };
     let (one, two) = (named(&honest, "honest"), named(&other, "other"));
-    // Begun with the other one, which sends the browser on to the honest one; that one's answer
-    // names itself.
+    // Started at the second provider, which redirects to the honest one. That one names itself.
     let begun = begin(&two).await.unwrap();
     let answer = format!("{}&iss={}", honest.authorize(&begun), honest.origin);
     let failure = finish(&two, &begun, &answer).await.unwrap_err();
@@ -532,7 +531,7 @@ async fn rfc9700_4_4_providers_are_not_mixed_up() {
         matches!(failure, LoginFailure::Issuer(IssuerMismatch::Callback)),
         "{failure:?}"
     );
-    // And the other way round: one that promises to name itself and does not.
+    // The reverse: a provider that promises to name itself and does not.
     let begun = begin(&one).await.unwrap();
     let failure = finish(&one, &begun, &other.authorize(&begun))
         .await
@@ -541,7 +540,7 @@ async fn rfc9700_4_4_providers_are_not_mixed_up() {
         matches!(failure, LoginFailure::Issuer(IssuerMismatch::Callback)),
         "{failure:?}"
     );
-    // A flow that is brought to the wrong provider.
+    // A login that is completed at the wrong provider.
     assert!(matches!(
         finish(&two, &begun, &honest.authorize(&begun)).await,
         Err(LoginFailure::Flow)

@@ -1,4 +1,4 @@
-//! The relying-party tests of the OpenID conformance suite that apply: the Basic and the Config
+//! The applicable relying-party tests of the OpenID conformance suite: the Basic and the Config
 //! plan.
 
 use serde_json::{Value, json};
@@ -183,7 +183,7 @@ async fn oidcc_client_test_invalid_sig_hs256() {
     ));
 }
 
-/// The stand-in gives claims to a bearer header alone.
+/// The stand-in returns claims for a bearer header only.
 #[tokio::test]
 async fn oidcc_client_test_userinfo_bearer_header() {
     let op = StandIn::start().await;
@@ -194,8 +194,8 @@ async fn oidcc_client_test_userinfo_bearer_header() {
     );
 }
 
-/// A test that the suite lets one skip: the token goes into the header and nowhere else, and where
-/// that is not taken nobody logs in without what userinfo would have said.
+/// The suite allows skipping this test: the token is sent in the header only. If the provider
+/// rejects that, the login fails, because userinfo claims must not be missing.
 #[tokio::test]
 async fn oidcc_client_test_userinfo_bearer_body() {
     let op = StandIn::start().await;
@@ -252,7 +252,7 @@ async fn oidcc_client_test_scope_userinfo_claims() {
     assert_eq!(scope, "openid profile email groups");
 }
 
-/// The stand-in takes nothing else; here its metadata say so, and then say otherwise.
+/// The stand-in accepts only this method. Its metadata first lists it, and then another.
 #[tokio::test]
 async fn oidcc_client_test_client_secret_basic() {
     let op = StandIn::start().await;

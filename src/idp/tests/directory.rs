@@ -1,4 +1,4 @@
-//! Looking up people who are logged in, and one question for many who ask it.
+//! Looking up users with a session, with one request for concurrent callers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,8 +142,8 @@ async fn who_is_gone_and_who_is_not() {
     assert!(!okta.is_quiet(NOW));
 }
 
-/// What is not Okta's word on the person says nothing about them, and the account is left alone for
-/// a while.
+/// A response that is not Okta's own statement proves nothing about the user, and pauses calls to
+/// the account.
 #[tokio::test]
 async fn a_directory_that_fails_ends_nothing() {
     for reply in [
@@ -227,8 +227,7 @@ async fn the_rate_limit_is_left_to_those_who_wait() {
     assert!(okta.is_quiet(later(89)) && !okta.is_quiet(later(90)));
 }
 
-/// What Okta publishes of its API, word for word: its examples, and every status that a user may
-/// have.
+/// The published examples of Okta's API, verbatim, and every possible user status.
 #[tokio::test]
 async fn okta_s_published_answers_are_understood() {
     let document: Value =
@@ -275,7 +274,7 @@ async fn okta_s_published_answers_are_understood() {
     );
 }
 
-/// The two hints of Access's own page stand in the log, each where it applies.
+/// The log has both hints of Access's own page, each in its case.
 #[test]
 fn every_failure_says_what_to_do() {
     let refused = |status: u16, code: Option<&str>| GroupsFailure::Refused {
@@ -285,7 +284,7 @@ fn every_failure_says_what_to_do() {
     for (failure, word) in [
         (GroupsFailure::TooMany, "api_token"),
         (GroupsFailure::Overfull, "api_token"),
-        (refused(401, Some("E0000011")), "make a new one"),
+        (refused(401, Some("E0000011")), "create a new one"),
         (refused(403, Some("E0000006")), "read-only administrator"),
         (refused(403, None), "ThreatInsight"),
         (refused(500, None), "ThreatInsight"),

@@ -9,7 +9,7 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("group-{n}")).collect()
 }
 
-/// A person in `count` groups, of whom the claim says `claim`.
+/// A user in `count` groups with this claim.
 async fn person(count: usize, claim: Value) -> StandIn {
     let op = StandIn::start().await;
     op.state().directory = names(count);
@@ -192,7 +192,7 @@ async fn userinfo_that_cannot_hold_the_groups_is_read_without_them() {
     };
     for reply in [body, header] {
         let op = person(450, Value::Null).await;
-        // All that is wanted but what userinfo has against it.
+        // Everything required, except that userinfo contradicts it.
         op.state().id_token = json!({"department": "eng", "email": "ann@corp.example"});
         op.reply("/oauth2/v1/userinfo", &[reply]);
         assert!(matches!(
@@ -443,7 +443,7 @@ async fn failed_api_call_is_made_once_more() {
         failure(op.login(&op.provider_with_token()).await);
         assert_eq!(op.calls(API), 2, "and no third time");
     }
-    // What a second call would not change.
+    // A second call would not change these.
     for refusal in [
         error(400),
         error(401),

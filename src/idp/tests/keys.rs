@@ -1,4 +1,4 @@
-//! Key sets of a provider that change, or cannot be read.
+//! Key sets that change or cannot be read.
 
 use std::time::Duration;
 
@@ -76,13 +76,14 @@ async fn changed_keys_are_fetched_under_any_name() {
         state.header["kid"] = json!(kid);
     };
     assert!(op.login(&provider).await.is_ok());
-    // A new key under the old name, and soon another one under another name.
+    // A new key under the old name, then another one under a new name.
     sign_with(1, "k0");
     assert!(op.login(&provider).await.is_ok());
     sign_with(0, "k1");
     assert!(op.login(&provider).await.is_ok());
     assert_eq!(op.calls(KEYS), 3);
-    // The third change within the cooldown waits, and costs no fetch however many try.
+    // The third change within the cooldown has to wait, and causes no fetch however many logins
+    // need it.
     sign_with(1, "k1");
     for _ in 0..20 {
         let failure = op.login(&provider).await.unwrap_err();

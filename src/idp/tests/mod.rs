@@ -1,4 +1,4 @@
-//! Logins against a provider on the loopback interface, shaped like Okta.
+//! Logins against a stand-in for Okta on the loopback interface.
 
 mod absent_groups;
 mod advice;

@@ -1,5 +1,4 @@
-//! Logins whose user takes scopes out of the request, which an authorization URL leaves to the
-//! browser.
+//! Logins in which the user removes scopes from the request, which an authorization URL allows.
 
 use serde_json::{Value, json};
 
@@ -114,7 +113,7 @@ async fn pushed_request_proves_the_scopes_unless_the_answer_has_fewer() {
     // The user did not consent to one of them.
     op.state().scope = Some(json!("openid profile email"));
     assert_eq!(names(&op.login(&provider).await.unwrap()), None);
-    // The scopes that count are those of the request, which a reload may have changed since.
+    // The scopes of the request count; a reload may have changed the configured ones since.
     op.state().scope = Some(Value::Null);
     let earlier = with(&op, |settings| {
         settings.client.pushed_requests = true;
@@ -158,7 +157,7 @@ async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
         assert_eq!(claims(&provider, profile), Some(json!("R&D")));
         op.state().userinfo["department"] = Value::Null;
     }
-    // An ID token alone may leave claims out.
+    // An ID token on its own may omit claims.
     op.state()
         .metadata
         .as_object_mut()

@@ -1,4 +1,4 @@
-//! An OpenID provider shaped like Okta, on the loopback interface, that can misbehave.
+//! A stand-in for Okta on the loopback interface, which can misbehave.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: String,
-    /// Beyond every timeout where it should hang.
+    /// The delay before the reply, longer than every timeout if it should hang.
     pub(super) delay: Duration,
 }
 
@@ -40,30 +40,30 @@ pub(super) struct State {
     pub(super) header: Value,
     pub(super) jwks: String,
     pub(super) metadata: Value,
-    /// Laid over the claims of the ID token; `null` takes one out.
+    /// Claims that replace those of the ID token; `null` removes one.
     pub(super) id_token: Value,
     pub(super) access_token: String,
     pub(super) userinfo: Value,
-    /// What the groups API knows.
+    /// The groups in the groups API.
     pub(super) directory: Vec<String>,
-    /// Instead of what the path would answer, in order; the last one stays.
+    /// Replies that replace the regular one of a path, in order; the last one repeats.
     pub(super) replies: HashMap<&'static str, Vec<Reply>>,
     pub(super) next_link_origin: Option<String>,
-    /// Paths that were called.
+    /// The paths of the calls so far.
     pub(super) calls: Vec<String>,
-    /// What the users API says of the person.
+    /// The user's status in the users API.
     pub(super) status: &'static str,
-    /// Whether the secret must be in the form.
+    /// `true` if the secret must be in the form.
     pub(super) takes_post: bool,
-    /// The client's key, where it has one instead of a secret.
+    /// The client's key, if it has one instead of a secret.
     pub(super) client_key: Option<TestKey>,
-    /// Assertions that were seen.
+    /// The client assertions so far.
     pub(super) assertions: HashSet<String>,
-    /// Requests that were left here, by their names.
+    /// Pushed requests, by `request_uri`.
     pub(super) pushed: HashMap<String, HashMap<String, String>>,
-    /// `scope` of the token answer: `None` repeats what the request had, and null leaves it out.
+    /// `scope` of the token response: `None` repeats the request's, and null omits it.
     pub(super) scope: Option<Value>,
-    /// Logins that were begun: code, nonce, challenge and scope.
+    /// Started logins: code, nonce, challenge and scope.
     flows: HashMap<String, (String, String, String)>,
 }
 
@@ -93,7 +93,7 @@ impl Reply {
         }
     }
 
-    /// The end of the connection, without an answer.
+    /// Closes the connection without a response.
     pub(super) fn reset() -> Self {
         Self {
             status: 0,
@@ -174,7 +174,7 @@ impl StandIn {
             .count()
     }
 
-    /// What a test may want to be different.
+    /// Default settings that a test may adjust.
     pub(super) fn settings(&self) -> OktaSettings {
         OktaSettings {
             client: self.client(),
@@ -187,7 +187,7 @@ impl StandIn {
         }
     }
 
-    /// The part of it that every provider has.
+    /// The settings that all providers have.
     pub(super) fn client(&self) -> ClientSettings {
         ClientSettings {
             id: IdpId("okta-1".into()),
@@ -223,7 +223,7 @@ impl StandIn {
         })
     }
 
-    /// What the browser does at the authorization endpoint, and what it brings back.
+    /// Acts as the browser at the authorization endpoint. Returns the query of the callback.
     pub(super) fn authorize(&self, begun: &Started) -> String {
         let mut query: HashMap<_, _> = begun.url.query_pairs().into_owned().collect();
         let mut state = self.state();
@@ -241,7 +241,7 @@ impl StandIn {
         format!("code={code}&state={}", query["state"])
     }
 
-    /// A login whose user changes the scopes in the address of the request, if they are there.
+    /// A login in which the user changes the scopes in the request URL, if it has any.
     pub(super) async fn login_with_scopes(
         &self,
         provider: &Provider,
@@ -281,7 +281,7 @@ pub(super) fn provider(settings: OktaSettings) -> Provider {
     Provider::okta(settings, http(), redirect_uri())
 }
 
-/// What the browser that began a login holds.
+/// The state of a started login in the browser.
 #[derive(Clone, Debug)]
 pub(super) struct Started {
     pub(super) url: Url,
@@ -428,7 +428,7 @@ fn answer(request: &Request, state: &mut State) -> Reply {
     }
 }
 
-/// RFC 9126: keeps the request, and gives it a name.
+/// Stores a pushed request and returns its name (RFC 9126).
 fn push(request: &Request, state: &mut State) -> Reply {
     if !is_the_client(request, state) {
         return Reply::json(401, &json!({"error": "invalid_client"}));
@@ -442,7 +442,7 @@ fn is_the_client(request: &Request, state: &mut State) -> bool {
     let form = |name: &str| request.form.get(name).map(String::as_str);
     let authorization = request.headers.get("authorization");
     let Some(key) = &state.client_key else {
-        // RFC 6749 §2.3.1: both are form-encoded before they become a Basic credential.
+        // RFC 6749 2.3.1: both parts are form-encoded before they become a Basic credential.
         use base64::Engine as _;
         let basic = base64::engine::general_purpose::STANDARD.encode("client:client%3As+e%2Bcret");
         if state.takes_post {
@@ -487,7 +487,7 @@ fn token(request: &Request, state: &mut State) -> Reply {
     if !is_the_client(request, state) {
         return Reply::json(401, &json!({"error": "invalid_client"}));
     }
-    // A code is good once.
+    // A code is valid once.
     let Some((nonce, challenge, scope)) = state.flows.remove(&form("code")) else {
         return refuse("invalid_grant");
     };

@@ -1,4 +1,4 @@
-//! One JSON object for each event, with all fields at its top.
+//! One JSON object for each event, with all fields at the top level.
 
 use std::fmt::{self, Write as _};
 
@@ -14,9 +14,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::audit::JSON_FIELDS;
 
-/// Writes events as JSON. `tracing` has no fields that are lists or objects, so the formatter of
-/// `tracing-subscriber` writes those as strings, which every reader of the log would have to parse
-/// once more.
+/// Writes events as JSON. `tracing` has no list or object fields, so the formatter of
+/// `tracing-subscriber` would write those as strings, which every reader would have to parse again.
 pub(super) struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -63,7 +62,7 @@ impl Line {
     }
 
     fn text(&mut self, field: &Field, value: &str) {
-        // The source line of a `log` record; `target` has the rest.
+        // The source location of a `log` record; `target` is enough.
         if field.name().starts_with("log.") {
             return;
         }

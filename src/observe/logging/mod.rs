@@ -1,8 +1,8 @@
-//! The standalone proxy's log: where records and audit events become lines on standard output.
+//! The log of the standalone proxy, which writes records and audit events to standard output.
 //!
-//! Decides the format and what is left out. Trusts `PORTCULLIS_LOG`. Never makes a request wait for
-//! whoever reads the log: lines go through a bounded queue to one thread, and where it is full they
-//! are dropped and counted.
+//! Decides the format and which records are left out. Trusts `PORTCULLIS_LOG`. Never makes a
+//! request wait for the reader of the log: lines pass through a bounded queue to one thread, and
+//! are dropped and counted if it is full.
 
 mod json;
 mod short;
@@ -23,47 +23,47 @@ use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 
 use super::metrics::metrics;
 
-/// What a line looks like.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object on each line, with all fields at its top.
+    /// One JSON object per line, with all fields at the top level.
     #[default]
     Json,
-    /// For people.
+    /// Text for humans.
     Text,
-    /// A short line for each audit event and each warning, unless [`VARIABLE`] asks for something:
-    /// then [`Format::Text`].
+    /// A short line for each audit event and each warning. If [`VARIABLE`] is set, [`Format::Text`]
+    /// is used instead.
     Short,
 }
 
-/// Why there is no log.
+/// The reason why no log could be started.
 #[derive(Debug, Error)]
 pub enum LoggingError {
-    /// The filter is not one.
+    /// The filter is malformed.
     #[error("`{VARIABLE}` holds `{value}`, which is not a log filter")]
     Filter {
-        /// What it holds.
+        /// The value of the variable.
         value: String,
-        /// The mistake.
+        /// The error in it.
         source: ParseError,
     },
     /// The filter is not text.
     #[error("`{VARIABLE}` is not UTF-8")]
     NotText,
-    /// The thread that writes could not be started.
-    #[error("the thread that writes the log could not be started")]
+    /// The writer thread could not be started.
+    #[error("the log writer thread could not be started")]
     Thread(#[source] io::Error),
-    /// Something else in the process logs already.
-    #[error("the process has a log already")]
+    /// The process has another logger already.
+    #[error("the process already has a logger")]
     Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The environment variable with the filter: `level` and `target=level`, separated by commas.
 pub const VARIABLE: &str = "PORTCULLIS_LOG";
-/// The filter where the variable is not set.
+/// The filter if the variable is not set.
 ///
-/// Pingora reports each second of waiting for an upgrade as an error; its outcome is an event or an
-/// error of ours.
+/// Pingora logs each second of waiting during an upgrade as an error. The outcome of the upgrade is
+/// logged by our own events and errors.
 pub const DEFAULT_FILTER: &str = "info,pingora=warn,pingora_core::server::transfer_fd=off";
 
 /// The running log.
@@ -72,11 +72,11 @@ pub struct Logging {
     queue: Queue,
 }
 
-/// Starts the log on standard output for the whole process: our own events, and the `log` records
-/// of Pingora.
+/// Starts the log on standard output for the whole process: for our own events and for the `log`
+/// records of Pingora.
 ///
 /// # Errors
-/// Where the filter is malformed or the process has a log already.
+/// If the filter is malformed, or the process has a logger already.
 pub fn init(format: Format) -> Result<Logging, LoggingError> {
     let filter = match std::env::var(VARIABLE) {
         Ok(value) => {
@@ -100,11 +100,12 @@ pub fn init(format: Format) -> Result<Logging, LoggingError> {
 }
 
 impl Logging {
-    /// Waits until what was logged so far is written, or until that time is over. For the end of
-    /// the process, which takes the queue with it.
+    /// Waits until all lines so far are written, at most for this time. Call it before the process
+    /// exits, which would discard the queue.
     pub fn flush(&self, most: Duration) {
         let (done, written) = sync_channel(1);
-        // Where the queue is full even for this, its lines will not be written in time anyway.
+        // If even this message does not fit into the queue, its lines would not be written in time
+        // anyway.
         if self.queue.0.try_send(Message::Flush(done)).is_ok() {
             let _ = written.recv_timeout(most);
         }
@@ -116,8 +117,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let layer = fmt::layer().with_writer(writer).with_ansi(false);
-    // At their loudest other crates write whole requests down, cookies and codes with them. No
-    // filter lets that out.
+    // At their most verbose levels, other crates log whole requests with cookies and codes. No
+    // filter can enable those levels.
     let quiet = FilterFn::new(|meta| {
         meta.target().starts_with("portcullis") || *meta.level() <= tracing::Level::INFO
     });
@@ -136,8 +137,8 @@ where
     }
 }
 
-/// The `log` records of other crates as events, without the place in their source, which is a path
-/// of the machine that built this.
+/// Converts the `log` records of other crates to events. Drops the source location, which is a path
+/// of the build machine.
 #[derive(Default)]
 struct Records(LogTracer);
 
@@ -168,8 +169,8 @@ impl Log for Records {
     }
 }
 
-/// Pingora calls it an error when a client breaks off a handshake, as port scanners and load
-/// balancers do all day.
+/// Returns `true` if the client caused this error: Pingora logs aborted handshakes as errors, but
+/// port scanners and load balancers abort them all the time.
 fn is_clients_fault(record: &Record<'_>) -> bool {
     record.level() == Level::Error
         && matches!(
@@ -197,8 +198,8 @@ impl Queue {
     }
 }
 
-/// Ends when the last sender is gone. A line that cannot be written is dropped; the next one is
-/// tried again.
+/// Writes lines until the last sender is dropped. A line that cannot be written is dropped; the
+/// next one is tried again.
 fn write_all(queue: &Receiver<Message>, to: impl Write) {
     let mut to = io::BufWriter::new(to);
     while let Ok(first) = queue.recv() {
@@ -231,7 +232,7 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// One event on its way to the queue: whole or not at all.
+/// An event on its way to the queue: complete or not at all.
 struct Line<'a> {
     queue: &'a Queue,
     text: Vec<u8>,
@@ -259,7 +260,7 @@ impl Drop for Line<'_> {
     }
 }
 
-/// Lines; about two megabytes of audit events.
+/// The capacity of the queue in lines: about two megabytes of audit events.
 const QUEUED: usize = 4_096;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One short line for each event, for the person at the terminal of `portcullis demo`.
+//! One short line per event, for the terminal of `portcullis demo`.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::audit;
 
-/// Writes audit events and warnings. What else is said of a request is in its audit event already,
-/// but for details that belong into a log.
+/// Writes audit events and warnings. Other records about a request only add details to its audit
+/// event.
 pub(super) struct Short;
 
 impl<S, N> FormatEvent<S, N> for Short
@@ -38,14 +38,14 @@ where
             Level::WARN if said.request_id.is_empty() => {
                 writeln!(writer, "  warning: {}", said.message)
             }
-            // That it serves, and that it stopped.
+            // The proxy started serving or stopped.
             Level::INFO if metadata.target() == APP => writeln!(writer, "  {}", said.message),
             _ => Ok(()),
         }
     }
 }
 
-/// The process as a whole.
+/// The target of records about the process as a whole.
 const APP: &str = "portcullis::app";
 
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Said {
             request_id,
             ..
         } = self;
-        let who = if email.is_empty() { "nobody" } else { email };
+        let who = if email.is_empty() { "anonymous" } else { email };
         write!(writer, "  {who}")?;
         if !application.is_empty() {
             write!(writer, " -> {application}")?;

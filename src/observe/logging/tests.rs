@@ -7,7 +7,7 @@ use super::*;
 use crate::model::{Email, IdpId, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome};
 
-/// Where a test's log goes.
+/// The log of a test, in memory.
 #[derive(Clone, Default)]
 struct Paper(Arc<Mutex<Vec<u8>>>);
 
@@ -179,7 +179,7 @@ fn the_demo_says_one_short_line_for_each_event() {
     });
     let expected = format!(
         "  bob@demo.example -> Vault: login refused, no_policy_applied (request {id})\n  \
-         bob@demo.example: logout allowed\n  nobody: login refused, email_refused (request {id})\n  \
+         bob@demo.example: logout allowed\n  anonymous: login refused, email_refused (request {id})\n  \
          warning: the disk is full\n  error: the store did not answer\n  serving\n"
     );
     assert_eq!(text, expected);
@@ -284,7 +284,7 @@ fn records_of_other_crates_name_no_file_and_a_broken_handshake_is_no_error() {
     assert!(!logged(Format::Text, "info", say_all).contains("/builder"));
 }
 
-/// A reader that has gone to lunch.
+/// A reader that does not read.
 struct Stuck(Arc<(Mutex<bool>, Condvar)>);
 
 impl Write for Stuck {
@@ -336,7 +336,7 @@ fn a_reader_that_reads_nothing_stops_nobody() {
     gate.1.notify_all();
 }
 
-/// Alone in this process to install anything: the rest use a subscriber of their own.
+/// The only test in this process that installs a logger; the others use their own subscriber.
 #[test]
 fn init_takes_the_records_of_log_and_refuses_a_second_time() {
     let logging = init(Format::Json).unwrap();

@@ -1,4 +1,4 @@
-//! OpenID Connect Core 3.1.3.7 (3) to (5): clients that a token is for.
+//! Audiences of an ID token (OpenID Connect Core 3.1.3.7, steps 3 to 5).
 
 use super::*;
 use IdTokenError::{Audience, AuthorizedParty, UntrustedAudience};
@@ -57,7 +57,7 @@ fn core_3_1_3_7_4_several_audiences_need_azp() {
         check_trusting(&several, Some("Client"), None),
         Err(AuthorizedParty { absent: false })
     );
-    // `azp` alone makes no audience.
+    // `azp` does not replace an audience.
     for aud in [
         json!(["account", "other"]),
         json!("account"),
@@ -100,7 +100,7 @@ fn trusted_audiences_narrow_what_is_accepted() {
         ),
         Err(UntrustedAudience)
     );
-    // Trust does not replace `azp`, and a trusted audience is not this client.
+    // A trusted audience replaces neither `azp` nor this client.
     assert_eq!(
         check_trusting(&several, None, Some(&["account"])),
         Err(AuthorizedParty { absent: true })

@@ -1,4 +1,4 @@
-//! The claims of ID token and userinfo answer, together.
+//! Claims of the ID token and the userinfo response, combined.
 
 use proptest::prelude::*;
 
@@ -96,9 +96,9 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
         assert_eq!(
             profile.unreadable,
-            [format!("`groups` in the userinfo answer: {shape}")]
+            [format!("`groups` in the userinfo response: {shape}")]
         );
-        // Another list beside it does not make it known.
+        // Another list beside it does not make the groups known.
         let profile = merged(json!({"groups": odd}), json!({"groups": ["x"]}));
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
     }
@@ -111,7 +111,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
             "`name` in the ID token: a list of strings"
         ]
     );
-    // A reference that cannot be read may be to the groups.
+    // An unreadable reference may refer to the groups.
     for names in [json!("groups"), json!(["groups"]), json!(1)] {
         let profile = merged(json!({"_claim_names": names}), json!({}));
         assert_eq!(
@@ -126,7 +126,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
         null.unreadable,
         ["`groups` in the ID token: a reference in `_claim_names`"]
     );
-    // A value beside a reference may be a part of it.
+    // A value beside a reference may be incomplete.
     let part = merged(
         json!({"level": 3, "department": "R"}),
         json!({"_claim_names": {"level": "src1"}}),
@@ -137,7 +137,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
     );
     assert_eq!(
         part.unreadable,
-        ["`level` in the userinfo answer: a reference in `_claim_names`"]
+        ["`level` in the userinfo response: a reference in `_claim_names`"]
     );
     assert_eq!(
         merged(json!({"_claim_names": {"x": "y"}}), json!({})).groups,
@@ -152,7 +152,7 @@ fn claim_of_nearly_the_wanted_name_is_unknown() {
         assert_eq!(profile.claims.get("missing"), None, "{near}");
         assert_eq!(
             profile.unreadable,
-            ["`missing` in the userinfo answer: a claim of nearly this name"]
+            ["`missing` in the userinfo response: a claim with a similar name"]
         );
     }
     let reference = merged(json!({"_claim_names": {"Missing": "src1"}}), json!({}));
@@ -191,8 +191,7 @@ fn unproven_absence_leaves_all_but_the_groups_out() {
             absence,
         )
     };
-    // The groups take the place of the null if a directory has them, and are taken out if it does
-    // not.
+    // If a directory lists the groups, they replace the null. Otherwise the null is removed.
     let unproven = merged(Absence::Unproven);
     assert_eq!(
         Value::Object(unproven.claims),
@@ -378,7 +377,7 @@ fn wanted_claim_may_be_nested() {
         kept(json!({"_claim_names": {"realm": "s"}}), none.clone()),
         Some(Value::Null)
     );
-    // Unknown, and named in the log.
+    // The claim is unknown and named in the log.
     let roles = json!({"realm_access": {"roles": "a"}});
     for (id_token, userinfo, fault) in [
         (
@@ -399,12 +398,12 @@ fn wanted_claim_may_be_nested() {
         (
             json!({"Realm_Access": {"roles": ["a"]}}),
             &none,
-            "ID token: a claim of nearly this name",
+            "ID token: a claim with a similar name",
         ),
         (
             json!({"realm_access": {"Roles": ["a"]}}),
             &none,
-            "ID token: a claim of nearly this name",
+            "ID token: a claim with a similar name",
         ),
     ] {
         let profile = both(id_token.clone(), userinfo.clone());
@@ -425,7 +424,7 @@ fn bad_characters_of_a_claim_end_no_login() {
     .unwrap();
     assert_eq!(claims.get("name"), Some(&json!("Ada \u{fffd}")));
     assert_eq!(claims.get("nick"), Some(&json!("caf\u{fffd}")));
-    // Two names that become one are still a name that stands twice.
+    // Two names that become equal when repaired are still a duplicate.
     assert!(UserClaims::parse(b"{\"a\\ud800\":1,\"a\\ud801\":2}").is_err());
 }
 
@@ -579,7 +578,7 @@ fn claim_that_is_not_the_groups_claim_is_not_read() {
     assert_eq!(profile.groups, ClaimedGroups::Unreadable);
     assert_eq!(
         profile.unreadable,
-        ["`roles` in the userinfo answer: no list of names"]
+        ["`roles` in the userinfo response: no list of names"]
     );
 }
 
@@ -606,7 +605,7 @@ fn core_5_3_2_userinfo_is_about_the_same_person() {
             "{body}"
         );
     }
-    // A JSON object is one under any content type; a JWT and a page are not.
+    // A JSON object is accepted under any content type; a JWT and a web page are not.
     assert!(userinfo(false, br#"{"sub":"00u1"}"#, "00u1").is_ok());
     assert_eq!(
         userinfo(false, br#"{"sub":"00u2"}"#, "00u1"),

@@ -31,7 +31,7 @@ fn a_jwks_gives_what_is_good_in_it() {
         );
     }
     assert!(check(&signed(&claims()), &keys(&[&broken[..], &[good]].concat())).is_ok());
-    // A large set, in which the key is the last one.
+    // A large set with the matching key at the end.
     let mut many: Vec<Value> = (0..300)
         .map(|n| rsa(1).jwk(Some(&format!("k{n}"))))
         .collect();
@@ -123,7 +123,7 @@ fn spellings_of_a_jwk_are_one_key() {
             "{members:?}"
         );
     }
-    // One in 128 points has a coordinate that begins with a zero, which some libraries leave out.
+    // One in 128 points has a coordinate with a leading zero byte, which some libraries omit.
     for alg in ["ES256", "ES384", "ES512"] {
         let (key, name, short) = std::iter::repeat_with(|| ec(alg))
             .take(20_000)
@@ -225,7 +225,7 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
             "{listed}"
         );
     }
-    // RFC 9207 3: a promise that cannot be read is one.
+    // RFC 9207 3: an unreadable promise counts as a promise.
     for (promise, promised) in [
         (json!(true), true),
         (json!("True"), true),
@@ -264,7 +264,7 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
 fn discovery_members_that_are_not_used_stop_no_login() {
     for (name, value) in [
         ("op_policy_uri", json!("")),
-        ("op_tos_uri", json!("not an address")),
+        ("op_tos_uri", json!("not a URL")),
         ("service_documentation", json!(7)),
         ("acr_values_supported", json!([1])),
         ("subject_types_supported", Value::Null),
@@ -281,7 +281,7 @@ fn discovery_members_that_are_not_used_stop_no_login() {
         ("userinfo_endpoint", json!("")),
         ("code_challenge_methods_supported", Value::Null),
         ("code_challenge_methods_supported", json!("S256")),
-        // RFC 8414 2: lists without elements are left out.
+        // RFC 8414 2: empty lists are omitted.
         ("code_challenge_methods_supported", json!([])),
         ("code_challenge_methods_supported", json!([""])),
         ("code_challenge_methods_supported", json!("plain S256")),
@@ -343,7 +343,7 @@ fn discovery_members_that_are_not_used_stop_no_login() {
         assert_eq!(read.unreadable(), [format!("`{name}`: {shape}")], "{value}");
         assert_eq!((read.end_session(), read.pushed(false)), (None, Ok(None)));
     }
-    // An unreadable endpoint fails when it is needed, and not before.
+    // An unreadable endpoint is an error only when it is needed.
     let odd = metadata(&[("pushed_authorization_request_endpoint", json!(7))]).unwrap();
     assert!(odd.pushed(true).is_err());
     assert!(
@@ -401,7 +401,7 @@ proptest! {
     }
 }
 
-/// Any JSON, with the words that matter among it.
+/// Any JSON value, including the significant words.
 pub(super) fn odd_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

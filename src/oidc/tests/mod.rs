@@ -58,7 +58,7 @@ fn signed(claims: &Value) -> String {
     rsa(0).sign(&json!({"alg": "RS256", "kid": "a"}), &claims.to_string())
 }
 
-/// The good claims with one of them changed, or without it.
+/// The valid claims with one of them changed or removed.
 fn changed(name: &str, value: Option<Value>) -> String {
     let mut claims = claims();
     match value {
@@ -94,7 +94,7 @@ fn r08_core_3_1_3_7_each_step() {
         ("iat", Some(json!("1800000000")), Claim("iat")),
         ("exp", None, Claim("exp")),
         ("exp", Some(json!(-1)), Claim("exp")),
-        // Over from the beginning, which no clock explains.
+        // Expired before it was issued, which no clock difference explains.
         ("exp", Some(json!(NOW.0 - 400)), Claim("exp")),
         ("nbf", Some(json!("soon")), Claim("nbf")),
         ("nonce", None, Nonce),
@@ -197,7 +197,7 @@ fn times_have_a_leeway_and_tell_the_skew() {
             .to_string()
             .ends_with("about 360 s ahead of the provider's")
     );
-    // More leeway than 300 s is not to be had.
+    // A leeway above 300 s is capped.
     assert!(check_with(&token(now + 300, now + 3600), &keys, 100_000).is_ok());
     assert_eq!(
         check_with(&token(now + 301, now + 3600), &keys, 100_000).unwrap_err(),
@@ -245,7 +245,7 @@ fn j01_j02_only_what_asymmetric_keys_signed() {
         b64(aws_lc_rs::hmac::sign(&secret, message.as_bytes()).as_ref())
     );
     assert_eq!(check(&token, &keys).unwrap_err(), IdTokenError::Header);
-    // No signature, half of one, somebody else's, one over other claims.
+    // Without a signature, with half of one, with another key's, with one over other claims.
     let good = rsa(0).sign(&rs256, &payload);
     let (message, signature) = good.rsplit_once('.').unwrap();
     let other = signed(&json!({"sub": "root"}));
@@ -327,7 +327,7 @@ fn j08_every_algorithm_with_its_own_key_only() {
         );
         jwk["alg"] = json!(alg);
         assert!(check(&sign(&rsa(0), alg), &keys(&[jwk])).is_ok(), "{alg}");
-        // Signed in one way and named as another.
+        // Signed with one algorithm and labelled with another.
         for other in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
             .into_iter()
             .filter(|other| *other != alg)
@@ -391,7 +391,7 @@ fn j08_every_algorithm_with_its_own_key_only() {
         let zero = sign(&key, alg).rsplit_once('.').unwrap().0.to_owned() + "." + &b64(&[0; 64]);
         assert!(check(&zero, &set).is_err());
     }
-    // A key that says its algorithm is used for no other.
+    // A key with a stated algorithm verifies no other.
     let mut jwk = rsa(0).jwk(Some("k"));
     jwk["alg"] = json!("RS256");
     assert!(check(&sign(&rsa(0), "RS256"), &keys(&[jwk.clone()])).is_ok());
@@ -407,7 +407,7 @@ fn j11_kid_absent() {
     let (good, other) = (rsa(0).jwk(Some("a")), rsa(1).jwk(Some("b")));
     assert!(check(&token, &keys(std::slice::from_ref(&good))).is_ok());
     assert!(check(&token, &keys(&[rsa(0).jwk(None)])).is_ok());
-    // A key that cannot have signed it leaves no doubt.
+    // A key that cannot have signed the token causes no ambiguity.
     let mut encryption = other.clone();
     encryption["use"] = json!("enc");
     let mut ps512 = other.clone();
@@ -419,7 +419,7 @@ fn j11_kid_absent() {
         )
         .is_ok()
     );
-    // OpenID Connect Core 10.1: of several that may have signed it, the token must name one.
+    // OpenID Connect Core 10.1: the token must name its key if several may have signed it.
     for several in [
         vec![other.clone(), good.clone()],
         vec![good.clone(), other.clone()],
@@ -430,7 +430,7 @@ fn j11_kid_absent() {
             IdTokenError::AmbiguousKey
         );
     }
-    // One key that is listed twice is one key.
+    // A key that is listed twice counts once.
     for twice in [
         vec![good.clone(), good.clone()],
         vec![good.clone(), rsa(0).jwk(Some("b")), rsa(0).jwk(None)],
@@ -444,7 +444,7 @@ fn j11_kid_absent() {
             .unwrap_err()
             .may_be_rotation()
     );
-    // A key without a name may be the one that is named.
+    // A key without a name may be the named one.
     assert!(check(&named, &keys(&[other.clone(), rsa(0).jwk(None)])).is_ok());
     assert!(
         check(&named, &keys(&[rsa(1).jwk(None)]))
@@ -455,7 +455,7 @@ fn j11_kid_absent() {
         check(&named, &keys(&[rsa(1).jwk(Some("a")), rsa(0).jwk(None)])).unwrap_err(),
         IdTokenError::Signature
     );
-    // A new key under the old name.
+    // A new key with the name of an old one.
     let old = keys(&[rsa(1).jwk(Some("a"))]);
     assert!(check(&named, &old).unwrap_err().may_be_rotation());
 }

@@ -1,5 +1,5 @@
-//! Responses that others wrote and signed: `tests/saml/foreign`. Their canonical form is not ours,
-//! and so tests ours.
+//! Responses that other implementations wrote and signed (`tests/saml/foreign`). They canonicalised
+//! with other code, and so test ours.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::model::{Groups, UnixTime};
 use crate::saml::testing::{ACS, field, settings, sp_key};
 use crate::saml::{Expected, SamlIdentity, ServiceProvider, Settings};
 
-/// What each leads to: a login with so many groups, or words.
+/// The expected result of each file: a login with this number of groups, or an error text.
 const ROWS: [(&str, Result<usize, &str>); 14] = [
     ("pysaml2-assertion-signed", Ok(3)),
     ("pysaml2-both-signed", Ok(3)),
@@ -20,31 +20,31 @@ const ROWS: [(&str, Result<usize, &str>); 14] = [
     (
         "pysaml2-encrypted-aes256-cbc",
         Err(
-            "is encrypted in a way that is not taken: `http://www.w3.org/2001/04/xmlenc#aes256-cbc`",
+            "uses an unsupported encryption algorithm: `http://www.w3.org/2001/04/xmlenc#aes256-cbc`",
         ),
     ),
     ("pysaml2-encrypted-aes256-gcm", Ok(3)),
     ("pysaml2-response-signed", Ok(3)),
     (
         "pysaml2-sha1",
-        Err("of a kind that is not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
+        Err("an unsupported algorithm: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
     ),
     ("pysaml2-unsigned", Err("the assertion is not signed")),
     ("simplesamlphp-assertion-signed", Ok(150)),
     ("simplesamlphp-both-signed", Ok(150)),
     (
         "simplesamlphp-encrypted",
-        Err("is encrypted in a way that is not taken: `http://www.w3.org/2001/04/xmlenc#"),
+        Err("uses an unsupported encryption algorithm: `http://www.w3.org/2001/04/xmlenc#"),
     ),
     ("simplesamlphp-response-signed", Ok(150)),
     (
         "simplesamlphp-sha1",
-        Err("of a kind that is not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
+        Err("an unsupported algorithm: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
     ),
 ];
 
 #[test]
-fn others_responses_are_read_as_they_meant_them() {
+fn foreign_responses_have_their_expected_result() {
     let mut wrong = Vec::new();
     for (name, outcome) in ROWS {
         let read = read(name).map_err(|error| error.to_string());
@@ -58,7 +58,7 @@ fn others_responses_are_read_as_they_meant_them() {
 }
 
 #[test]
-fn every_file_has_its_row() {
+fn every_foreign_file_has_a_row() {
     let files = std::fs::read_dir(folder())
         .unwrap()
         .map(|file| file.unwrap().path());
@@ -79,7 +79,7 @@ fn look(identity: &SamlIdentity, number: usize) {
     assert_eq!(names[..3], ["Everyone", "R&D <x>", "Vertrieb, Köln"]);
 }
 
-/// At the moment, and in answer to the request, that the message says: both are checked elsewhere.
+/// Reads a file with the time and request ID that it states itself; other tests check those.
 fn read(name: &str) -> Result<SamlIdentity, crate::saml::SamlError> {
     let xml = std::fs::read_to_string(folder().join(name).with_extension("xml")).unwrap();
     let document = Document::parse(&xml).unwrap();

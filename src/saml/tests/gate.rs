@@ -2,11 +2,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
-use crate::saml::gate::{MAX_MESSAGE, MAX_WORK, check, open};
+use crate::saml::gate::{MAX_MESSAGE, MAX_WORK, check, decode};
 use crate::saml::tree;
 
 #[test]
-fn m11_bounds_hold_to_the_element() {
+fn m11_size_bounds_are_exact() {
     let deep = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
     assert!(check(&deep(32)).is_ok());
     assert_eq!(
@@ -16,7 +16,7 @@ fn m11_bounds_hold_to_the_element() {
     let wide = |number: usize| format!("<a {}/>", "x='1' ".repeat(number));
     assert!(check(&wide(32)).is_ok());
     assert!(check(&wide(33)).is_err());
-    // Eight attributes on each of five, and on a sixth.
+    // Eight attributes on each of five nested elements, and on a sixth.
     let both = |number: usize| format!("<a {}>", "x='1' ".repeat(8)).repeat(number);
     assert!(check(&both(5)).is_ok());
     let error = check(&both(6)).unwrap_err().to_string();
@@ -24,7 +24,7 @@ fn m11_bounds_hold_to_the_element() {
         error,
         "the SAML response has too many attributes on elements within each other"
     );
-    // One behind the other is not within.
+    // Siblings are not nested.
     assert!(
         check(&format!(
             "<r>{}</r>",
@@ -36,9 +36,10 @@ fn m11_bounds_hold_to_the_element() {
     assert!(check(&" ".repeat(256 * 1024 + 1)).is_err());
 }
 
-/// For each element that declares one, a parser compares the namespaces in scope with each other.
+/// For each element that declares a namespace, a parser compares all namespaces in scope with each
+/// other.
 #[test]
-fn namespaces_cost_no_more_than_they_may() {
+fn namespace_work_is_bounded() {
     let declarations = |range: std::ops::Range<usize>| {
         range
             .map(|n| format!(" xmlns:n{n}='u'"))
@@ -83,7 +84,7 @@ fn namespaces_cost_no_more_than_they_may() {
         ))
         .is_err()
     );
-    // What has no namespaces of its own costs little, under however many.
+    // An element without namespaces of its own costs little, however many are in scope.
     assert!(
         check(&format!(
             "<r{}>{}</r>",
@@ -95,17 +96,17 @@ fn namespaces_cost_no_more_than_they_may() {
 }
 
 #[test]
-fn a_greater_than_in_a_value_ends_no_tag() {
+fn greater_than_in_a_value_does_not_end_the_tag() {
     let hidden = |quote: char| format!("<a x={quote}>{}{quote}/>", "</a>".repeat(3));
     for quote in ['"', '\''] {
         assert!(check(&hidden(quote)).is_ok());
-        // Tags in a value count for nothing, so they do not make depth either way.
+        // Tags inside a value do not count, so they change the depth in neither direction.
         assert!(check(&format!("{}{}", hidden(quote), "<a>".repeat(33))).is_err());
     }
 }
 
 #[test]
-fn only_utf_8_may_be_declared() {
+fn only_utf_8_can_be_declared() {
     for good in [
         r#"<?xml version="1.0"?><a/>"#,
         r#"<?xml version='1.0' encoding='utf-8' standalone='yes'?><a/>"#,
@@ -148,15 +149,15 @@ fn only_utf_8_may_be_declared() {
 }
 
 #[test]
-fn one_byte_order_mark_is_skipped_and_a_second_is_refused() {
+fn second_byte_order_mark_is_rejected() {
     let field = |marks: usize| STANDARD.encode(format!("{}<a/>", "\u{feff}".repeat(marks)));
-    assert_eq!(open(&field(0)).unwrap(), "<a/>");
-    assert_eq!(open(&field(1)).unwrap(), "<a/>");
+    assert_eq!(decode(&field(0)).unwrap(), "<a/>");
+    assert_eq!(decode(&field(1)).unwrap(), "<a/>");
     for marks in [2, 3] {
-        assert!(open(&field(marks)).is_err(), "{marks}");
+        assert!(decode(&field(marks)).is_err(), "{marks}");
     }
     assert!(
-        open(&STANDARD.encode("\u{feff}<?xml version='1.0'?>\u{feff}<a/>"))
+        decode(&STANDARD.encode("\u{feff}<?xml version='1.0'?>\u{feff}<a/>"))
             .map_or(true, |text| tree::parse(&text).is_err())
     );
 }

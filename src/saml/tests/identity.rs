@@ -31,7 +31,7 @@ fn with(attribute: &str) -> String {
 }
 
 #[test]
-fn everything_is_read() {
+fn complete_assertion_is_read() {
     let identity = read(settings(), &response()).unwrap();
     assert_eq!(identity.subject, ALICE);
     assert_eq!(identity.email.as_str(), ALICE);
@@ -64,7 +64,7 @@ fn everything_is_read() {
 }
 
 #[test]
-fn missing_groups_are_unknown_and_empty_ones_are_none() {
+fn missing_groups_are_unknown_and_empty_ones_known() {
     let having = |groups: &str| {
         names(
             read(settings(), &swap(&response(), GROUPS, groups))
@@ -86,7 +86,7 @@ fn missing_groups_are_unknown_and_empty_ones_are_none() {
     );
     let nil = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:nil="true"/></saml2:Attribute>"#;
     assert_eq!(having(nil), Some(vec![]));
-    // Entra's word that there are too many to say.
+    // Microsoft Entra ID sends this link if there are too many groups.
     let link = r#"<saml2:Attribute Name="http://schemas.microsoft.com/claims/groups.link"><saml2:AttributeValue>https://graph</saml2:AttributeValue></saml2:Attribute>"#;
     assert_eq!(having(link), None);
     let twice = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue>a</saml2:AttributeValue></saml2:Attribute>"#;
@@ -106,7 +106,7 @@ fn missing_groups_are_unknown_and_empty_ones_are_none() {
 }
 
 #[test]
-fn groups_are_left_out_if_nothing_stands_for_them() {
+fn groups_are_left_out_if_no_similar_attribute_exists() {
     let no_groups = |groups: &str| {
         read(settings(), &swap(&response(), GROUPS, groups))
             .unwrap()
@@ -138,7 +138,7 @@ fn groups_are_left_out_if_nothing_stands_for_them() {
 }
 
 #[test]
-fn group_names_survive_to_the_letter() {
+fn group_names_are_kept_exactly() {
     let odd = [
         "a,b",
         "R&D <x>",
@@ -178,7 +178,7 @@ fn group_names_survive_to_the_letter() {
 }
 
 #[test]
-fn spaces_around_a_group_or_attribute_are_part_of_it() {
+fn outer_spaces_of_groups_and_attributes_are_kept() {
     for value in [" x", "x ", "x\u{a0}", "x  ", " "] {
         let values = format!(
             "<saml2:AttributeValue>a</saml2:AttributeValue><saml2:AttributeValue>{value}</saml2:AttributeValue>"
@@ -205,7 +205,7 @@ fn spaces_around_a_group_or_attribute_are_part_of_it() {
 }
 
 #[test]
-fn groups_and_attributes_that_cannot_be_read_are_unknown() {
+fn unreadable_groups_and_attributes_are_unknown() {
     for value in [
         "\n  contractors\n",
         " \ncontractors\n ",
@@ -248,7 +248,7 @@ fn groups_and_attributes_that_cannot_be_read_are_unknown() {
 }
 
 #[test]
-fn white_space_around_an_address_or_header_is_refused() {
+fn outer_space_of_email_or_header_is_rejected() {
     let attribute = |name: &str, value: &str| {
         format!(
             r#"<saml2:Attribute Name="{name}"><saml2:AttributeValue>a</saml2:AttributeValue><saml2:AttributeValue>{value}</saml2:AttributeValue></saml2:Attribute>"#
@@ -265,7 +265,8 @@ fn white_space_around_an_address_or_header_is_refused() {
             " ",
         ] {
             let error = read(settings(), &with(&attribute(name, value))).unwrap_err();
-            let said = format!("the attribute `{name}` has a value with white space around it");
+            let said =
+                format!("the attribute `{name}` has a value with leading or trailing white space");
             assert_eq!(error.to_string(), said, "{value:?}");
             assert!(error.advice().is_some());
         }
@@ -274,7 +275,7 @@ fn white_space_around_an_address_or_header_is_refused() {
 }
 
 #[test]
-fn a_hundred_and_fifty_groups_and_a_thousand() {
+fn many_groups_are_read() {
     for number in [150, 1000] {
         let values: String = (0..number).map(|n| format!(r#"<saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Group {n}</saml2:AttributeValue>"#)).collect();
         let message = swap(
@@ -289,7 +290,7 @@ fn a_hundred_and_fifty_groups_and_a_thousand() {
 }
 
 #[test]
-fn the_address_comes_from_one_place() {
+fn email_comes_from_one_source() {
     let email = |value: &str| {
         format!(
             r#"<saml2:Attribute Name="email"><saml2:AttributeValue>{value}</saml2:AttributeValue></saml2:Attribute>"#
@@ -324,10 +325,10 @@ fn the_address_comes_from_one_place() {
     let missing = address(configured(), &with(&email("bob@example.com"))).unwrap_err();
     assert_eq!(
         missing.to_string(),
-        "required attributes are missing: no e-mail address in the attribute `mail`"
+        "required attributes are missing: no email address in the attribute `mail`"
     );
     assert!(missing.advice().unwrap().contains("email_attribute_name"));
-    // An attribute that is there and says nothing: the name id is not asked instead.
+    // The attribute is present and empty. The name ID must not be used instead.
     assert!(address(settings(), &with(&email(""))).is_err());
     assert!(address(settings(), &with(r#"<saml2:Attribute Name="email"/>"#)).is_err());
     for bad in [
@@ -340,14 +341,14 @@ fn the_address_comes_from_one_place() {
             .unwrap_err()
             .to_string();
         assert_eq!(
-            error, "what is in the attribute `email` is not one e-mail address",
+            error, "the attribute `email` does not hold exactly one email address",
             "{bad}"
         );
     }
 }
 
 #[test]
-fn only_a_name_that_is_said_to_be_an_address_is_taken_for_one() {
+fn only_name_id_in_email_format_is_an_email() {
     const FORMAT: &str = r#" Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress""#;
     let formatted = |format: &str| read(settings(), &swap(&response(), FORMAT, format));
     for format in [
@@ -357,7 +358,7 @@ fn only_a_name_that_is_said_to_be_an_address_is_taken_for_one() {
         r#" Format="urn:oasis:names:tc:SAML:2.0:nameid-format:transient""#,
     ] {
         let error = formatted(format).unwrap_err();
-        let said = "required attributes are missing: no e-mail address in an attribute `email`, and the name id is not of the format `emailAddress`";
+        let said = "required attributes are missing: no email address in an attribute `email`, and the name id is not of the format `emailAddress`";
         assert_eq!(error.to_string(), said, "{format}");
         let advice = error.advice().unwrap();
         assert!(
@@ -375,12 +376,12 @@ fn only_a_name_that_is_said_to_be_an_address_is_taken_for_one() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "what is in the name id is not one e-mail address"
+        "the name id does not hold exactly one email address"
     );
 }
 
 #[test]
-fn a_name_that_changes_with_each_login_names_nobody() {
+fn transient_name_id_is_not_the_subject() {
     let email = format!(
         r#"<saml2:Attribute Name="email"><saml2:AttributeValue>{ALICE}</saml2:AttributeValue></saml2:Attribute>"#
     );
@@ -412,7 +413,7 @@ fn a_name_that_changes_with_each_login_names_nobody() {
 }
 
 #[test]
-fn one_person_has_one_name_and_two_have_two() {
+fn each_user_has_exactly_one_subject() {
     const PERSISTENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent";
     let email = format!(
         r#"<saml2:Attribute Name="email"><saml2:AttributeValue>{ALICE}</saml2:AttributeValue></saml2:Attribute>"#
@@ -432,7 +433,7 @@ fn one_person_has_one_name_and_two_have_two() {
     };
     let persistent = |more: &str| subject(PERSISTENT, more, "0815").unwrap();
     assert_eq!(persistent(""), "0815");
-    // As SimpleSAMLphp has it: the two sides' own names say nothing more.
+    // SimpleSAMLphp writes the parties' own names as qualifiers. They add nothing.
     let own = format!(r#" NameQualifier="{ISSUER}" SPNameQualifier="{ACS}""#);
     assert_eq!(
         (persistent(&own), persistent(r#" NameQualifier="""#)),
@@ -455,7 +456,7 @@ fn one_person_has_one_name_and_two_have_two() {
             .unwrap_err()
             .contains("a qualifier of the name id")
     );
-    // In whatever case an address is written, it is one person's.
+    // An email address belongs to the same user in upper and lower case.
     let address = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
     assert_eq!(subject(address, "", "Alice@EXAMPLE.com").unwrap(), ALICE);
     assert_eq!(
@@ -475,7 +476,7 @@ fn one_person_has_one_name_and_two_have_two() {
 }
 
 #[test]
-fn headers_carry_values_to_the_letter_or_not_at_all() {
+fn headers_carry_exact_values_or_fail() {
     let having = |value: &str| {
         read(
             settings(),
@@ -491,7 +492,7 @@ fn headers_carry_values_to_the_letter_or_not_at_all() {
     let error = having("a\nX-Admin: 1").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the attribute `department` has a value that no header can carry"
+        "the attribute `department` has a value that is not allowed in a header"
     );
     let two = having("a</saml2:AttributeValue><saml2:AttributeValue>b").unwrap();
     assert_eq!(
@@ -501,7 +502,8 @@ fn headers_carry_values_to_the_letter_or_not_at_all() {
             .collect::<Vec<_>>(),
         ["a", "b"]
     );
-    let too_long = "has, with those before it, more values than fit into the headers of a request";
+    let too_long =
+        "exceeds, together with the attributes before it, the size limit for request headers";
     assert_eq!(having(&"x".repeat(4096)).unwrap().headers[0].1.len(), 4096);
     let many =
         |number: usize| vec!["a"; number].join("</saml2:AttributeValue><saml2:AttributeValue>");
@@ -518,7 +520,7 @@ fn headers_carry_values_to_the_letter_or_not_at_all() {
 }
 
 #[test]
-fn the_provider_may_end_the_session_earlier() {
+fn provider_may_end_the_session_earlier() {
     let ends = |at: &str| {
         swap(
             &response(),
@@ -535,7 +537,7 @@ fn the_provider_may_end_the_session_earlier() {
 }
 
 #[test]
-fn what_a_message_says_is_quoted_in_one_short_line() {
+fn quoted_message_text_is_one_short_line() {
     let long = "x".repeat(150_000);
     let audience = format!(
         "<saml2:Audience>{}</saml2:Audience>",
@@ -567,30 +569,30 @@ fn what_a_message_says_is_quoted_in_one_short_line() {
 }
 
 #[test]
-fn what_is_over_is_not_what_is_early() {
+fn expired_and_not_yet_valid_are_distinct() {
     const IN_TIME: &str =
         r#"NotBefore="2027-01-15T07:55:00.124Z" NotOnOrAfter="2027-01-15T08:05:00.124Z""#;
     const ISSUED: &str = r#"ID="assertion" IssueInstant="2027-01-15T08:00:00.123Z""#;
     let at = |from: &str, to: &str| read(settings(), &swap(&response(), from, to)).unwrap_err();
-    // A form that was sent again seven minutes later: nobody's clock is wrong.
+    // The browser submits a form again seven minutes later. No clock is wrong.
     let over = at(
         IN_TIME,
         r#"NotBefore="2027-01-15T07:48:00Z" NotOnOrAfter="2027-01-15T07:58:00Z""#,
     );
-    assert_eq!(over, SamlError::Over { seconds: 120 });
+    assert_eq!(over, SamlError::Expired { seconds: 120 });
     let early = at(
         IN_TIME,
         r#"NotBefore="2027-01-15T09:55:00Z" NotOnOrAfter="2027-01-15T10:05:00Z""#,
     );
-    assert_eq!(early, SamlError::Early { seconds: 6900 });
+    assert_eq!(early, SamlError::NotYetValid { seconds: 6900 });
     assert_eq!(
         at(ISSUED, &ISSUED.replace("08:00:00.123Z", "08:02:00Z")),
-        SamlError::Early { seconds: 120 }
+        SamlError::NotYetValid { seconds: 120 }
     );
 }
 
 #[test]
-fn what_can_be_mended_at_the_provider_is_said_to_be() {
+fn correctable_errors_have_advice() {
     let refused =
         |from: &str, to: &str| read(settings(), &swap(&response(), from, to)).unwrap_err();
     let endless = refused(
@@ -607,7 +609,7 @@ fn what_can_be_mended_at_the_provider_is_said_to_be() {
 }
 
 #[test]
-fn error_without_request_or_address_keeps_its_status() {
+fn error_without_request_or_destination_keeps_status() {
     let failed = swap(&response(), "status:Success", "status:RequestDenied");
     let refused = |message: &str| {
         ServiceProvider::new(settings())

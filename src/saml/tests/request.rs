@@ -21,7 +21,7 @@ fn start(settings: Settings, key: Option<&SigningKey>) -> AuthnRequest {
         .unwrap()
 }
 
-/// The bytes of a stored block (RFC 1951 3.2.4), and the whole of it.
+/// Returns the content of one stored block (RFC 1951 3.2.4), which must be the whole input.
 fn inflate(bytes: &[u8]) -> String {
     assert_eq!(bytes[0], 1, "the last block, stored");
     let length = u16::from_le_bytes([bytes[1], bytes[2]]);
@@ -70,7 +70,7 @@ fn look(xml: &str, id: &str, destination: &str) {
 }
 
 #[test]
-fn bindings_3_4_4_a_request_in_an_address() {
+fn bindings_3_4_4_redirect_request() {
     let request = start(settings(), None);
     assert!(!request.fresh);
     assert!(
@@ -107,7 +107,7 @@ fn bindings_3_4_4_a_request_in_an_address() {
 }
 
 #[test]
-fn bindings_3_4_4_1_the_parameters_are_signed_as_they_stand() {
+fn bindings_3_4_4_1_encoded_parameters_are_signed() {
     let key = key();
     let request = start(settings(), Some(&key));
     let Message::Redirect(url) = request.message else {
@@ -131,7 +131,7 @@ fn bindings_3_4_4_1_the_parameters_are_signed_as_they_stand() {
 }
 
 #[test]
-fn an_address_with_parameters_keeps_them() {
+fn sso_url_keeps_its_own_parameters() {
     let sso_url: Url = "https://idp.example/sso?tenant=a&x=%20".parse().unwrap();
     let request = start(
         Settings {
@@ -161,7 +161,7 @@ fn an_address_with_parameters_keeps_them() {
 }
 
 #[test]
-fn core_5_4_a_posted_request_is_signed_in_itself() {
+fn core_5_4_posted_request_has_an_enveloped_signature() {
     let key = key();
     let request = start(
         Settings {
@@ -194,7 +194,7 @@ fn core_5_4_a_posted_request_is_signed_in_itself() {
             .find(|node| node.tag_name().name() == name)
             .unwrap()
     };
-    // The schema has it behind the issuer.
+    // The schema puts the signature after the issuer.
     assert_eq!(
         find("Issuer").next_sibling_element().unwrap(),
         find("Signature")
@@ -219,7 +219,7 @@ fn core_5_4_a_posted_request_is_signed_in_itself() {
 }
 
 #[test]
-fn a_posted_request_may_be_unsigned_and_may_ask_for_credentials() {
+fn posted_request_can_be_unsigned_and_force_authn() {
     let request = start(
         Settings {
             binding: Binding::Post,
@@ -240,7 +240,7 @@ fn a_posted_request_may_be_unsigned_and_may_ask_for_credentials() {
 }
 
 #[test]
-fn metadata_2_4_4_says_what_is_needed() {
+fn metadata_2_4_4_is_complete() {
     let own = include_str!("../../../tests/saml/keys/foreign.crt");
     let provider = ServiceProvider::new(Settings {
         decryption_keys: vec![sp_key()],

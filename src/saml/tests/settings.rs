@@ -16,7 +16,7 @@ fn with(certificates: &[&str]) -> Result<(), SettingsError> {
 }
 
 #[test]
-fn certificates_are_taken_as_consoles_give_them() {
+fn certificates_are_read_in_all_common_forms() {
     let bare: String = IDP.lines().filter(|line| !line.starts_with('-')).collect();
     let lines: String = IDP
         .lines()
@@ -39,11 +39,14 @@ fn certificates_are_taken_as_consoles_give_them() {
 }
 
 #[test]
-fn what_is_no_certificate_is_said_with_its_place() {
+fn unusable_certificate_is_reported_with_its_position() {
     let wrong = |text: &str, source| {
         assert_eq!(
             with(&[IDP, text]),
-            Err(SettingsError::Certificate { place: 2, source })
+            Err(SettingsError::Certificate {
+                position: 2,
+                source
+            })
         )
     };
     wrong("", CertificateError::Encoding);
@@ -73,7 +76,7 @@ fn what_is_no_certificate_is_said_with_its_place() {
 }
 
 #[test]
-fn nothing_is_nameless() {
+fn empty_names_are_rejected() {
     let refused = |settings| ServiceProvider::new(settings).map(drop).unwrap_err();
     assert_eq!(
         refused(Settings {
@@ -106,7 +109,7 @@ fn nothing_is_nameless() {
 }
 
 #[test]
-fn a_decryption_key_is_not_shown() {
+fn decryption_key_is_not_printed() {
     let (key, certificate) = (
         include_str!("../../../tests/saml/keys/sp.key"),
         include_str!("../../../tests/saml/keys/sp.crt"),
@@ -118,7 +121,7 @@ fn a_decryption_key_is_not_shown() {
 }
 
 #[test]
-fn a_decryption_key_and_its_certificate_are_a_pair() {
+fn decryption_key_must_match_its_certificate() {
     let certificate = include_str!("../../../tests/saml/keys/sp.crt");
     let other = Secret::new(include_str!("../../../tests/saml/keys/idp.key"));
     assert_eq!(

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::store::schema::{KNOWN, SchemaError};
+use super::schema::{KNOWN, SchemaError};
 use crate::store::{Cause, StoreError};
 
 /// The file behind a path, however often the path is given to another one.

@@ -9,9 +9,9 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::SqliteStore;
 use super::file::{self, FileId, check_private, create_private, unusable};
+use super::schema::{self, SchemaError};
 use super::writer::Writer;
 use crate::store::StoreError;
-use crate::store::schema::{self, SchemaError};
 
 impl SqliteStore {
     /// Opens the store in that file, creates it if it is missing, and brings it to the schema of

@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime, UserId};
-use crate::store::{Revocation, Revoked, StoreError};
+use crate::store::{Revocation, StoreError, StoredRevocation};
 
 pub(super) fn to_text(identity: &Identity, operation: &'static str) -> Result<String, StoreError> {
     serde_json::to_string(identity).map_err(|error| StoreError::Unavailable {
@@ -47,7 +47,7 @@ pub(super) type RevocationRow = (i64, String, String, Option<i64>, i64, i64);
 
 pub(super) fn revoked(
     (revision, kind, subject, before, expires, ordered): RevocationRow,
-) -> Option<Revoked> {
+) -> Option<StoredRevocation> {
     let before = || before.and_then(moment);
     let revocation = match kind.as_str() {
         "session" => Revocation::Session(IdentityNonce::parse(&subject).ok()?),
@@ -61,7 +61,7 @@ pub(super) fn revoked(
         },
         _ => return None,
     };
-    Some(Revoked {
+    Some(StoredRevocation {
         revision: u64::try_from(revision).ok()?,
         revocation,
         ordered: ordered != 0,

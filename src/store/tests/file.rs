@@ -127,7 +127,7 @@ async fn an_empty_file_becomes_a_store_and_a_newer_one_does_not() {
             error,
             StoreError::Newer {
                 found: 99,
-                known: schema::KNOWN,
+                known: sqlite::schema::KNOWN,
                 ..
             }
         ),
@@ -167,7 +167,7 @@ async fn a_schema_that_stopped_half_way_is_finished() {
         .fetch_one(store.database())
         .await
         .unwrap();
-    assert_eq!(version, schema::KNOWN);
+    assert_eq!(version, sqlite::schema::KNOWN);
 }
 
 /// Takes the schema back to that of the second release.

@@ -1,6 +1,7 @@
 mod faults;
 mod file;
 
+use std::error::Error as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Email, Group, Groups, IdpRef};
+use crate::model::{
+    Aud, Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId,
+};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -352,20 +355,20 @@ async fn revocations_are_tailed_in_order() {
 async fn a_tail_comes_in_bounded_parts() {
     let dir = dir();
     for store in stores(&dir).await {
-        for at in 0..TAIL + 5 {
+        for at in 0..PAGE + 5 {
             store
                 .revoke(&user_revocation(&at.to_string()), NOW)
                 .await
                 .unwrap();
         }
         let first = store.revocations_after(0).await.unwrap();
-        assert_eq!(first.len(), TAIL);
+        assert_eq!(first.len(), PAGE);
         let rest = store
-            .revocations_after(first[TAIL - 1].revision)
+            .revocations_after(first[PAGE - 1].revision)
             .await
             .unwrap();
         assert_eq!(rest.len(), 5);
-        assert_eq!(rest[4].revocation, user_revocation(&(TAIL + 4).to_string()));
+        assert_eq!(rest[4].revocation, user_revocation(&(PAGE + 4).to_string()));
     }
 }
 

@@ -253,7 +253,7 @@ async fn a_cancelled_login_is_no_warning() {
         .logged(0, &["\"INFO\"", "a login was cancelled"])
         .await;
     let log = world.proxy.log();
-    assert!(!log.contains("assign the person"), "{log}");
+    assert!(!log.contains("assign the user"), "{log}");
     let warned = log
         .lines()
         .any(|line| line.contains("\"WARN\"") && line.contains("idp_refused"));
@@ -263,7 +263,7 @@ async fn a_cancelled_login_is_no_warning() {
     assert_eq!(world.browser().open(WIKI).await.response.status, 403);
     world
         .proxy
-        .logged(log.len(), &["\"WARN\"", "assign the person"])
+        .logged(log.len(), &["\"WARN\"", "assign the user"])
         .await;
 }
 

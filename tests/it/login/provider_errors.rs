@@ -108,7 +108,7 @@ async fn error_without_state_keeps_its_reason() {
         (
             "error=access_denied&error_description=x&state=invented",
             "access_denied",
-            "assign the person",
+            "assign the user",
         ),
         (
             "error=call_0800_123&error_description=Your+account+is+locked",
@@ -211,7 +211,7 @@ async fn web_page_of_the_token_endpoint_is_named() {
             before,
             &[
                 "a login failed",
-                "200 OK and a web page in place of JSON",
+                "200 OK and a web page instead of JSON",
                 "curl",
             ],
         )

@@ -259,7 +259,7 @@ fn another_authorization_server() {
         config.provider = r#", authorization_server_id = "nosuch""#.to_owned()
     };
     let said = run(&config(&org.issuer, no_such), &[], &[]);
-    said.failed("discovery", &["404", "leave `authorization_server_id` out"]);
+    said.failed("discovery", &["404", "remove `authorization_server_id`"]);
     said.ended('–', &["issuer", "signing keys"]);
 
     let custom = Okta::start_with(&[CALLBACK], &["--server", "default"]);
@@ -321,7 +321,7 @@ fn nobody_answers() {
     );
     said.failed(
         "connection",
-        &["could not be connected to", "refused", "firewalls"],
+        &["could not connect to", "refused", "firewalls"],
     );
     said.ended(
         '–',
@@ -378,7 +378,7 @@ fn an_api_token_that_is_bad_or_may_not_read() {
         )
     };
     let said = with("00nobodys");
-    said.failed("API token", &["401", "E0000011", "make a new one"]);
+    said.failed("API token", &["401", "E0000011", "create a new one"]);
     said.ended('–', &["groups API"]);
     said.ended('✓', &["client credentials"]);
     let said = with("00example-token-without-rights");

@@ -327,7 +327,7 @@ async fn login_with_too_many_groups_goes_on_without_the_scope() {
 async fn a_token_that_is_not_good_fails_closed() {
     for (token, hint) in [
         ("00example-token-without-rights", "read-only administrator"),
-        ("00nobodys", "make a new one"),
+        ("00nobodys", "create a new one"),
     ] {
         let okta = Okta::start(&[CALLBACK]);
         let (proxy, okta, origin) =

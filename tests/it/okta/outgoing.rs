@@ -167,7 +167,7 @@ async fn idp_check_names_the_proxy_and_its_refusal() {
     let named = format!("through the proxy `http://{}`", network.address);
     for words in [
         named.as_str(),
-        "looks it up",
+        "resolved by the proxy",
         "✓ discovery",
         "✓ client credentials",
     ] {
@@ -176,7 +176,7 @@ async fn idp_check_names_the_proxy_and_its_refusal() {
     let bad = tokio::task::block_in_place(|| check("127.0.0.1:1"));
     let said = String::from_utf8(bad.stdout).unwrap();
     for words in [
-        "`idp.example.test` could not be reached through the proxy `http://127.0.0.1:1`",
+        "could not reach `idp.example.test` through the proxy `http://127.0.0.1:1`",
         "https_proxy",
     ] {
         assert!(said.contains(words), "{words}: {said}");

@@ -139,16 +139,18 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
         .text();
     for words in [
         "Your connection does not work",
-        "learning the groups",
+        "reading the groups",
         "E0000011",
-        "make a new one",
+        "create a new one",
         "groups_unavailable",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     assert!(!text.contains("00nobodys"), "{text}");
     assert_nobody(&browser);
-    proxy.logged(0, &["a login failed", "make a new one"]).await;
+    proxy
+        .logged(0, &["a login failed", "create a new one"])
+        .await;
     assert_eq!(
         (proxy.events("login").len(), proxy.events("idp_test").len()),
         (0, 1)
@@ -314,7 +316,7 @@ async fn a_saml_provider_is_tried_out_likewise() {
     for words in [
         "Your connection does not work",
         "verifying the signatures",
-        "what was signed was changed",
+        "the signed element was modified after signing",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }

@@ -26,7 +26,7 @@ use portcullis::front::pingora::{
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::UnixTime;
 use portcullis::observe::audit::Sample;
-use portcullis::store::{MemoryStore, Revocation, Store};
+use portcullis::store::{MemoryStore, Revocation, RevocationRepository as _};
 use portcullis::token::SigningKey;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;

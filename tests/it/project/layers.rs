@@ -9,6 +9,7 @@ const LAYERS: [&[&str]; 11] = [
     &["cookie", "policy", "route", "token"],
     &["oidc", "saml", "session"],
     &["engine"],
+    &["login"],
     &[
         "config",
         "geo",
@@ -18,7 +19,6 @@ const LAYERS: [&[&str]; 11] = [
         "pages",
         "store",
     ],
-    &["login"],
     &["control"],
     &["portal"],
     &["gate"],

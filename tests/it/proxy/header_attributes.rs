@@ -236,7 +236,7 @@ async fn a_value_that_no_header_can_carry_is_no_login() {
         .proxy
         .logged(
             0,
-            &["the attribute `department` has a value that no header can carry"],
+            &["the attribute `department` has a value that is not allowed in a header"],
         )
         .await;
     assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None);

@@ -56,7 +56,7 @@ async fn error_without_relay_state_keeps_its_reason() {
             within("Responder", &urn("RequestDenied")),
             "not assigned",
             "(RequestDenied)",
-            "assign the person",
+            "assign the user",
         ),
         (
             format!(r#"<p:StatusCode Value="{}"/>"#, urn("Requester")),
@@ -191,7 +191,7 @@ async fn cancelled_login_offers_ways_on_and_no_advice() {
                 .await;
             let log = world.proxy.log();
             assert!(
-                !log[before..].contains("assign the person"),
+                !log[before..].contains("assign the user"),
                 "{inner}: {}",
                 &log[before..]
             );
@@ -233,7 +233,7 @@ async fn refusal_with_a_reason_is_no_cancelled_login() {
     );
     world
         .proxy
-        .logged(0, &["\"WARN\"", "assign the person"])
+        .logged(0, &["\"WARN\"", "assign the user"])
         .await;
 }
 

@@ -133,7 +133,7 @@ async fn a_session_ends_with_that_of_the_provider_if_not_earlier() {
     );
     world
         .proxy
-        .logged(0, &["the identity provider's session is over"])
+        .logged(0, &["the identity provider's session has ended"])
         .await;
 }
 

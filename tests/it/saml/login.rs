@@ -121,8 +121,8 @@ async fn a_response_that_was_changed_is_refused_and_the_operator_learns_why() {
         .logged(
             0,
             &[
-                "the SAML response is refused at the step `signature`",
-                "what was signed was changed",
+                "the SAML response was rejected at the step `signature`",
+                "the signed element was modified after signing",
             ],
         )
         .await;
@@ -487,7 +487,7 @@ async fn a_login_that_the_provider_begins_is_told_where_to_begin() {
         );
         world
             .proxy
-            .logged(before, &["a login failed", "begin at the application"])
+            .logged(before, &["a login failed", "start at the application"])
             .await;
     }
     world

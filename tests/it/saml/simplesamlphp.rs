@@ -132,7 +132,7 @@ async fn an_encrypted_assertion_is_read_where_nobody_can_have_changed_it() {
         .logged(
             0,
             &[
-                "is encrypted in a way that is not taken",
+                "uses an unsupported encryption algorithm",
                 "xmlenc#aes128-cbc",
             ],
         )

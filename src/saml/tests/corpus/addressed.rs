@@ -1,8 +1,8 @@
-//! Messages for somebody else, in answer to something else, or at another time.
+//! Responses for another party, to another request, or at another time.
 
 use super::*;
 
-/// For whom, from whom, in answer to what.
+/// Responses with a wrong audience, recipient, issuer or request.
 pub(super) fn addressed() -> Vec<Row> {
     let inner = format!(r#"InResponseTo="{REQUEST}" NotOnOrAfter"#);
     let to_request = format!(r#" InResponseTo="{REQUEST}" IssueInstant"#);
@@ -67,7 +67,7 @@ pub(super) fn addressed() -> Vec<Row> {
         ),
         (
             "another destination",
-            Refused("was sent to another address: `https://other.example/`"),
+            Refused("is for another destination: `https://other.example/`"),
             swap(
                 &signed(),
                 &destination,
@@ -76,12 +76,12 @@ pub(super) fn addressed() -> Vec<Row> {
         ),
         (
             "no destination",
-            Refused("the SAML response names no address of its own"),
+            Refused("the SAML response names no destination"),
             swap(&signed(), &destination, ""),
         ),
         (
             "another destination, signed",
-            Refused("was sent to another address"),
+            Refused("is for another destination"),
             idp().sign(
                 &swap(
                     &response(),
@@ -162,12 +162,12 @@ pub(super) fn addressed() -> Vec<Row> {
         ),
         (
             "no bearer",
-            Refused("it has no confirmation by bearer"),
+            Refused("it has no bearer confirmation"),
             saying("cm:bearer", "cm:holder-of-key"),
         ),
         (
-            "no confirmation",
-            Refused("it has no confirmation by bearer"),
+            "no bearer confirmation",
+            Refused("it has no bearer confirmation"),
             idp().sign(
                 &without(
                     &response(),
@@ -179,15 +179,15 @@ pub(super) fn addressed() -> Vec<Row> {
         ),
         (
             "a confirmation without data",
-            Refused("it does not say to whom and until when"),
+            Refused("its confirmation has no data"),
             idp().sign(
                 &without(&response(), "<saml2:SubjectConfirmationData", "/>"),
                 "assertion",
             ),
         ),
         (
-            "no login",
-            Refused("it tells of no login"),
+            "no authentication statement",
+            Refused("it has no authentication statement"),
             idp().sign(
                 &without(
                     &response(),
@@ -241,16 +241,16 @@ pub(super) fn timed() -> Vec<Row> {
     let conditions =
         r#"NotBefore="2027-01-15T07:55:00.124Z" NotOnOrAfter="2027-01-15T08:05:00.124Z""#;
     let confirmation = r#"NotOnOrAfter="2027-01-15T08:05:00.124Z" Recipient"#;
-    let not_a_time = "a time is not one";
+    let not_a_time = "a time is malformed";
     vec![
         (
             "expired by its conditions",
-            Refused("the assertion is over since 60 s"),
+            Refused("the assertion expired 60 s ago"),
             saying(conditions, r#"NotOnOrAfter="2027-01-15T07:59:00Z""#),
         ),
         (
             "expired by its confirmation",
-            Refused("the assertion is over since 60 s"),
+            Refused("the assertion expired 60 s ago"),
             saying(
                 confirmation,
                 r#"NotOnOrAfter="2027-01-15T07:59:00Z" Recipient"#,
@@ -258,12 +258,12 @@ pub(super) fn timed() -> Vec<Row> {
         ),
         (
             "not yet valid by its conditions",
-            Refused("ahead of this machine's by about 61 s"),
+            Refused("about 61 s ahead of this machine's"),
             saying("2027-01-15T07:55:00.124Z", "2027-01-15T08:01:01Z"),
         ),
         (
             "not yet valid by its confirmation",
-            Refused("ahead of this machine's by about 61 s"),
+            Refused("about 61 s ahead of this machine's"),
             saying(
                 confirmation,
                 r#"NotBefore="2027-01-15T08:01:01Z" NotOnOrAfter="2027-01-15T08:05:00.124Z" Recipient"#,
@@ -271,7 +271,7 @@ pub(super) fn timed() -> Vec<Row> {
         ),
         (
             "issued in the future",
-            Refused("ahead of this machine's by about 3600 s"),
+            Refused("about 3600 s ahead of this machine's"),
             saying(
                 r#"ID="assertion" IssueInstant="2027-01-15T08:00:00.123Z""#,
                 r#"ID="assertion" IssueInstant="2027-01-15T09:00:00Z""#,
@@ -279,7 +279,7 @@ pub(super) fn timed() -> Vec<Row> {
         ),
         (
             "a session that is over",
-            Refused("the identity provider's session is over"),
+            Refused("the identity provider's session has ended"),
             saying(
                 r#"SessionIndex="#,
                 r#"SessionNotOnOrAfter="2027-01-15T08:00:00Z" SessionIndex="#,
@@ -287,12 +287,12 @@ pub(super) fn timed() -> Vec<Row> {
         ),
         (
             "conditions without an end",
-            Refused("not a bearer's: its conditions have no end"),
+            Refused("not a valid bearer assertion: its conditions have no end"),
             saying(conditions, r#"NotBefore="2027-01-15T07:55:00.124Z""#),
         ),
         (
             "a confirmation without an end",
-            Refused("not a bearer's: its confirmation has no end"),
+            Refused("not a valid bearer assertion: its confirmation has no end"),
             saying(confirmation, "Recipient"),
         ),
         (

@@ -1,4 +1,4 @@
-//! Messages that were changed, and signatures that are not what they seem.
+//! Modified messages and misleading signatures.
 
 use super::*;
 
@@ -219,10 +219,10 @@ pub(super) fn tampered() -> Vec<Row> {
         ),
         (
             "a signature after the subject",
-            Refused("the assertion has a part that is missing, twice there, or not understood"),
+            Refused("a part of the assertion is missing, duplicated or unknown"),
             {
-                // Signed by the identity provider, but put where the schema has no place for it:
-                // read from what was signed, it is gone.
+                // The identity provider signed this, but it stands at a position that the schema
+                // does not allow. The reader of the signed bytes must not see it.
                 let statement = "<saml2:Advice/>";
                 idp().sign(
                     &swap(
@@ -485,11 +485,11 @@ pub(super) fn wrapped() -> Vec<Row> {
 }
 
 pub(super) fn algorithms() -> Vec<Row> {
-    let kind = "the signature is of a kind that is not taken: `";
+    let kind = "the signature uses an unsupported algorithm: `";
     vec![
         (
             "RSA-SHA1",
-            Refused("not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
+            Refused("unsupported algorithm: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
             Sign {
                 method: "http://www.w3.org/2000/09/xmldsig#rsa-sha1",
                 ..idp()
@@ -498,7 +498,7 @@ pub(super) fn algorithms() -> Vec<Row> {
         ),
         (
             "a SHA-1 digest",
-            Refused("not taken: `http://www.w3.org/2000/09/xmldsig#sha1`"),
+            Refused("unsupported algorithm: `http://www.w3.org/2000/09/xmldsig#sha1`"),
             Sign {
                 digest: "http://www.w3.org/2000/09/xmldsig#sha1",
                 ..idp()

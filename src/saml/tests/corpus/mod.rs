@@ -1,8 +1,8 @@
-//! What attackers send, row by row, beside what must go through. `tests/saml/README.md` says where
-//! the rows come from.
+//! Attack messages, row by row, beside the messages that must be accepted. `tests/saml/README.md`
+//! lists the sources.
 //!
-//! A row that is refused for another reason than the one it is here for would test nothing, so each
-//! names its own.
+//! Each row states its own reason for rejection: a row that is rejected for another reason would
+//! test nothing.
 
 mod addressed;
 mod forged;
@@ -21,12 +21,12 @@ use crate::saml::testing::{
 use crate::saml::tree::{self, DSIG, EXC_C14N};
 use crate::saml::{Expected, SamlError, ServiceProvider, assertion as reading, gate, signature};
 
-/// What a message must lead to.
+/// The expected result of a message.
 #[derive(Clone, Copy)]
 enum Outcome {
-    /// To Alice being logged in.
+    /// Alice is logged in.
     Alice,
-    /// To nothing, and to these words about it.
+    /// The message is rejected with this text.
     Refused(&'static str),
 }
 use Outcome::{Alice, Refused};
@@ -34,14 +34,15 @@ use Outcome::{Alice, Refused};
 type Row = (&'static str, Outcome, String);
 
 const MALLORY: &str = "mallory@evil.example";
-const MISPLACED: &str = "the SAML response is not of the expected shape: an assertion or a signature stands where none belongs";
-const NO_PLACE: &str = "the SAML response is not of the expected shape: the response has an element that has no place there, or twice";
-const BAD_SIGNATURE: &str = "a signature is not as SAML allows it";
-const CHANGED: &str = "what was signed was changed";
+const MISPLACED: &str =
+    "the SAML response is not of the expected shape: an assertion or a signature is misplaced";
+const NO_PLACE: &str = "the SAML response is not of the expected shape: the response has an unexpected or duplicated element";
+const BAD_SIGNATURE: &str = "a signature is not in the form that SAML requires";
+const CHANGED: &str = "the signed element was modified after signing";
 const NO_KEY: &str = "no configured certificate verifies the signature";
 
 #[test]
-fn every_row_ends_as_it_must() {
+fn every_row_has_its_expected_result() {
     let (plain, encrypting) = (provider(), encrypting());
     let mut wrong = Vec::new();
     for (name, outcome, message) in rows() {
@@ -63,14 +64,14 @@ fn every_row_ends_as_it_must() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// With the look at the bytes and at the shape left out, which are a second line: whatever
-/// signature a message has, wherever it stands, what it proves is what was signed.
+/// Without the second line of defence (the checks of bytes and shape), a signature still proves
+/// only what was signed, whatever and wherever it is.
 #[test]
-fn no_signature_of_any_row_proves_somebody_else() {
+fn no_signature_of_any_row_proves_another_user() {
     let provider = provider();
     let (mut proofs, mut documents) = (0, 0);
     for (name, _, message) in rows() {
-        // Where depth ends, recursion does; that bound is left in.
+        // The depth limit also bounds the recursion of the test, so it stays in force.
         let too_deep = matches!(gate::check(&message), Err(SamlError::TooMany(_)));
         let Ok(document) = tree::parse(if too_deep { "" } else { &message }) else {
             continue;
@@ -86,7 +87,7 @@ fn no_signature_of_any_row_proves_somebody_else() {
             let Ok(read) = reading::read(&signed, &provider, &EXPECTED) else {
                 continue;
             };
-            // Of a name that was split, what proves is the whole of it, as it was signed.
+            // These rows split a name. The whole name, as it was signed, must come out.
             let split = name.ends_with(" in the name id");
             let who = if split {
                 format!("{ALICE}.evil.example")
@@ -104,7 +105,7 @@ fn no_signature_of_any_row_proves_somebody_else() {
 }
 
 #[test]
-fn one_changed_byte_is_never_somebody_else() {
+fn one_changed_byte_never_gives_another_user() {
     let provider = provider();
     let genuine = signed();
     let mut taken = 0;
@@ -121,12 +122,12 @@ fn one_changed_byte_is_never_somebody_else() {
             }
         }
     }
-    // What is not signed: white space in tags, the response around the assertion, KeyInfo.
+    // Unsigned parts: white space in tags, the response around the assertion, and KeyInfo.
     assert!(taken > 100, "{taken}");
 }
 
 #[test]
-fn no_cut_message_is_taken_or_panics() {
+fn truncated_messages_are_rejected_without_panic() {
     let (provider, genuine) = (provider(), signed());
     for end in (0..genuine.len()).step_by(11) {
         assert!(verify(&provider, genuine.get(..end).unwrap_or_default()).is_err());
@@ -134,7 +135,7 @@ fn no_cut_message_is_taken_or_panics() {
 }
 
 #[test]
-fn no_row_is_there_twice() {
+fn rows_are_unique() {
     let mut names: Vec<_> = rows().into_iter().map(|(name, ..)| name).collect();
     let all = names.len();
     names.sort_unstable();
@@ -144,7 +145,7 @@ fn no_row_is_there_twice() {
 }
 
 #[test]
-fn profiles_4_1_4_5_an_assertion_is_used_once() {
+fn profiles_4_1_4_5_replayed_assertion_is_rejected() {
     let provider = provider();
     let verified = || provider.verify(&field(&signed()), &EXPECTED).unwrap();
     let other = provider
@@ -152,14 +153,14 @@ fn profiles_4_1_4_5_an_assertion_is_used_once() {
         .unwrap();
     let (first, second) = (verified(), verified());
     assert_eq!(
-        first.once(),
-        second.once(),
+        first.replay_key(),
+        second.replay_key(),
         "the same assertion has the same name"
     );
-    assert_ne!(first.once().0, other.once().0);
-    assert_eq!(first.once().0.len(), 64);
-    // The later of the two ends, and the leeway.
-    assert_eq!(first.once().1.0, EXPECTED.now.0 + 300 + 60);
+    assert_ne!(first.replay_key().0, other.replay_key().0);
+    assert_eq!(first.replay_key().0.len(), 64);
+    // The later of the two ends, plus the leeway.
+    assert_eq!(first.replay_key().1.0, EXPECTED.now.0 + 300 + 60);
     assert!(first.identity(true).is_ok());
     assert_eq!(
         second.identity(false).unwrap_err().to_string(),
@@ -181,12 +182,12 @@ fn idp() -> Sign {
     Sign::with(&SIGNERS.idp)
 }
 
-/// The assertion signed.
+/// A response with a signed assertion.
 fn signed() -> String {
     idp().sign(&response(), "assertion")
 }
 
-/// Both signed.
+/// A response in which the assertion and the response are signed.
 fn doubly() -> String {
     idp().sign(&signed(), "response")
 }
@@ -196,17 +197,17 @@ fn doubly_signed_as(id: &str) -> String {
     idp().sign(&idp().sign(&other, id), "response")
 }
 
-/// Signed after a change: as an identity provider would that means something else.
+/// A response that is changed and then signed, as if the identity provider meant it.
 fn saying(from: &str, to: &str) -> String {
     idp().sign(&swap(&response(), from, to), "assertion")
 }
 
-/// A response with something else for its assertion.
+/// A response with other content in place of the assertion.
 fn around(content: &str) -> String {
     swap(&response(), &assertion("assertion", ALICE), content)
 }
 
-/// The signed assertion of Alice, its signature, and itself without.
+/// Alice's signed assertion, its signature, and the assertion without it.
 struct Stolen {
     whole: String,
     signature: String,
@@ -229,7 +230,7 @@ fn evil(id: &str) -> String {
     assertion(id, MALLORY)
 }
 
-/// An assertion with something behind its issuer, where a signature belongs.
+/// Inserts an element after the issuer of an assertion, the position of a signature.
 fn with_signature(assertion: &str, signature: &str) -> String {
     swap(
         assertion,
@@ -298,7 +299,7 @@ fn genuine() -> Vec<Row> {
 }
 
 #[test]
-fn encryption_must_be_configured() {
+fn encrypted_assertion_without_key_is_rejected() {
     let error = verify(&provider(), &Encrypt::default().encrypt(&signed())).unwrap_err();
     assert_eq!(
         error,
@@ -307,7 +308,7 @@ fn encryption_must_be_configured() {
 }
 
 #[test]
-fn a_base64_of_lines_is_read_and_junk_is_not() {
+fn wrapped_base64_is_read_and_junk_is_rejected() {
     let text = field(&signed());
     let lines: Vec<_> = text
         .as_bytes()
@@ -326,11 +327,11 @@ fn a_base64_of_lines_is_read_and_junk_is_not() {
             "the SAML response is not base64 of UTF-8 text"
         );
     }
-    assert!(gate::open(&"A".repeat(10 * 1024 * 1024)).is_err());
+    assert!(gate::decode(&"A".repeat(10 * 1024 * 1024)).is_err());
 }
 
 #[test]
-fn a_fresh_login_is_one_since_the_request() {
+fn fresh_login_must_follow_the_request() {
     let provider = provider();
     let since = |at: &str, fresh| {
         let message = saying("2027-01-15T07:59:58.000Z", at);
@@ -346,7 +347,7 @@ fn a_fresh_login_is_one_since_the_request() {
 }
 
 #[test]
-fn no_more_than_five_minutes_of_leeway() {
+fn leeway_is_at_most_five_minutes() {
     let late = Expected {
         now: EXPECTED.now.after(std::time::Duration::from_secs(700)),
         leeway: std::time::Duration::from_secs(3600),

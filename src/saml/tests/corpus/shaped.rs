@@ -1,8 +1,9 @@
-//! Messages that no parser should be given or that one must refuse, of a wrong shape, or encrypted.
+//! Messages that no parser should see or that a parser must reject, messages of a wrong shape, and
+//! encrypted ones.
 
 use super::*;
 
-/// What no parser should be given, and what one must refuse.
+/// Messages that no parser should see, and messages that a parser must reject.
 pub(super) fn parsed() -> Vec<Row> {
     let long_name = format!("{ALICE}.evil.example");
     let with_long_name = idp().sign(&swap(&response(), ALICE, &long_name), "assertion");
@@ -200,7 +201,7 @@ pub(super) fn parsed() -> Vec<Row> {
 }
 
 pub(super) fn shaped() -> Vec<Row> {
-    let no_part = "the assertion has a part that is missing, twice there, or not understood";
+    let no_part = "a part of the assertion is missing, duplicated or unknown";
     let subject = format!(
         r#"<saml2:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">{ALICE}</saml2:NameID>"#
     );
@@ -257,7 +258,7 @@ pub(super) fn shaped() -> Vec<Row> {
         ),
         (
             "text between elements",
-            Refused("there is text between its elements"),
+            Refused("there is text between elements"),
             swap(&signed(), "<saml2p:Status ", "x<saml2p:Status "),
         ),
         ("the status last", Refused(NO_PLACE), {
@@ -280,7 +281,7 @@ pub(super) fn shaped() -> Vec<Row> {
         ),
         (
             "two name ids",
-            Refused("it has not exactly one name id"),
+            Refused("it does not have exactly one name id"),
             saying(
                 &subject,
                 &format!("{subject}{}", subject.replace(ALICE, MALLORY)),
@@ -288,7 +289,7 @@ pub(super) fn shaped() -> Vec<Row> {
         ),
         (
             "no name id",
-            Refused("it has not exactly one name id"),
+            Refused("it does not have exactly one name id"),
             saying(&subject, ""),
         ),
         (
@@ -303,7 +304,7 @@ pub(super) fn shaped() -> Vec<Row> {
         ),
         (
             "an element in the name id",
-            Refused("there is an element where text belongs"),
+            Refused("there is an element in a position for text"),
             saying(
                 &subject,
                 &subject.replace(ALICE, "alice@example.com<x/>.evil.example"),
@@ -311,7 +312,7 @@ pub(super) fn shaped() -> Vec<Row> {
         ),
         (
             "an encrypted name id",
-            Refused("the name id is encrypted on its own"),
+            Refused("the name id is individually encrypted"),
             saying(&subject, "<saml2:EncryptedID/>"),
         ),
         (
@@ -348,27 +349,27 @@ pub(super) fn shaped() -> Vec<Row> {
         ),
         (
             "an encrypted attribute",
-            Refused("may be among those that are encrypted on their own"),
+            Refused("may be one of the individually encrypted attributes"),
             saying(
                 "</saml2:AttributeStatement>",
                 "<saml2:EncryptedAttribute/></saml2:AttributeStatement>",
             ),
         ),
         (
-            "no address",
+            "no email address",
             Refused(
-                "no e-mail address in an attribute `email`, and the name id is not of the format `emailAddress`",
+                "no email address in an attribute `email`, and the name id is not of the format `emailAddress`",
             ),
             saying("nameid-format:emailAddress", "nameid-format:persistent"),
         ),
         (
             "a name id that is no address",
-            Refused("what is in the name id is not one e-mail address"),
+            Refused("the name id does not hold exactly one email address"),
             saying(ALICE, "alice"),
         ),
         (
             "two addresses",
-            Refused("what is in the attribute `email` is not one e-mail address"),
+            Refused("the attribute `email` does not hold exactly one email address"),
             saying(
                 "<saml2:AttributeStatement>",
                 &format!(
@@ -386,7 +387,7 @@ pub(super) fn shaped() -> Vec<Row> {
 
 pub(super) fn encrypted() -> Vec<Row> {
     let decryption = "the assertion cannot be decrypted";
-    let cipher = "the assertion is encrypted in a way that is not taken: `";
+    let cipher = "the assertion uses an unsupported encryption algorithm: `";
     let unsigned = "the assertion is not signed";
     let genuine = || Encrypt::default().encrypt(&signed());
     let containing = |plain: &str| around(&Encrypt::default().encrypted(plain));
@@ -413,23 +414,23 @@ pub(super) fn encrypted() -> Vec<Row> {
         ("encrypted, two assertions", Refused(NO_PLACE), containing(&format!("{}{}", evil("evil"), stolen.whole))),
         ("encrypted, an evil assertion around the original", Refused(MISPLACED), containing(&swap(&evil("evil"), "</saml2:Assertion>", &format!("{}</saml2:Assertion>", stolen.whole)))),
         ("encrypted, ending the response itself", Refused("not well-formed"), containing(&format!("{}</saml2p:Response><x>", stolen.whole))),
-        ("encrypted, another encrypted one", Refused("what was encrypted is not an assertion"), containing(&Encrypt::default().encrypted(&stolen.whole).replace(r#"Id="key""#, r#"Id="inner""#))),
+        ("encrypted, another encrypted one", Refused("the decrypted content is not an assertion"), containing(&Encrypt::default().encrypted(&stolen.whole).replace(r#"Id="key""#, r#"Id="inner""#))),
         ("encrypted, a comment", Refused("holds a comment"), containing(&format!("<!-- -->{}", stolen.whole))),
         ("encrypted, a document type", Refused("holds a document type"), containing(&format!("<!DOCTYPE x>{}", stolen.whole))),
-        ("encrypted, no XML", Refused("there is text between its elements"), containing("hello")),
-        ("encrypted, nothing", Refused("what was encrypted is not an assertion"), containing("")),
+        ("encrypted, no XML", Refused("there is text between elements"), containing("hello")),
+        ("encrypted, nothing", Refused("the decrypted content is not an assertion"), containing("")),
         ("encrypted with CBC", Refused("#aes256-cbc`"), Encrypt { cipher: "http://www.w3.org/2001/04/xmlenc#aes256-cbc", ..Encrypt::default() }.encrypt(&signed())),
         ("encrypted with triple DES", Refused("#tripledes-cbc`"), Encrypt { cipher: "http://www.w3.org/2001/04/xmlenc#tripledes-cbc", ..Encrypt::default() }.encrypt(&signed())),
         ("the key by RSA 1.5", Refused("#rsa-1_5`"), Encrypt { transport: "http://www.w3.org/2001/04/xmlenc#rsa-1_5", ..Encrypt::default() }.encrypt(&signed())),
         ("OAEP with parameters", Refused(cipher), Encrypt { parameters: r#"<xenc:OAEPparams>AAAA</xenc:OAEPparams>"#, ..Encrypt::default() }.encrypt(&signed())),
         ("OAEP of two hashes", Refused(" with http://www.w3.org/2009/xmlenc11#mgf1sha1`"), Encrypt { parameters: r#"<ds:DigestMethod xmlns:ds="http://www.w3.org/2000/09/xmldsig#" Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/>"#, ..Encrypt::default() }.encrypt(&signed())),
         ("OAEP of another hash than it says", Refused(decryption), Encrypt { oaep: &OAEP_SHA512_MGF1SHA512, ..Encrypt::default() }.encrypt(&signed())),
-        ("two keys", Refused("has not exactly one key"), {
+        ("two keys", Refused("does not have exactly one key"), {
             let both = Encrypt { beside: true, ..Encrypt::default() }.encrypt(&signed());
             swap(&both, "<ds:RetrievalMethod ", r#"<xenc:EncryptedKey xmlns:xenc="http://www.w3.org/2001/04/xmlenc#"/><ds:RetrievalMethod "#)
         }),
-        ("no key", Refused("has not exactly one key"), without(&genuine(), "<xenc:EncryptedKey", "</xenc:EncryptedKey>")),
-        ("what is encrypted to be fetched", Refused("an encrypted assertion is not as SAML has it"), {
+        ("no key", Refused("does not have exactly one key"), without(&genuine(), "<xenc:EncryptedKey", "</xenc:EncryptedKey>")),
+        ("what is encrypted to be fetched", Refused("the encrypted assertion is malformed"), {
             let message = genuine();
             let value = format!("<xenc:CipherValue>{}</xenc:CipherValue>", sealed(&message));
             swap(&message, &value, r#"<xenc:CipherReference URI="http://evil.example/"/>"#)
@@ -437,7 +438,7 @@ pub(super) fn encrypted() -> Vec<Row> {
     ]
 }
 
-/// The value that holds the assertion, and not the one that holds its key.
+/// Returns the ciphertext of the assertion, not that of its key.
 fn sealed(message: &str) -> String {
     let (_, last) = message.rsplit_once("<xenc:CipherValue>").unwrap();
     last.split_once("</xenc:CipherValue>").unwrap().0.to_owned()

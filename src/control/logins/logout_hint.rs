@@ -2,11 +2,11 @@
 
 use url::Url;
 
-use super::Access;
+use super::Logins;
 use crate::idp::Provider;
 use crate::model::{IdentityNonce, Secret};
 
-impl Access {
+impl Logins {
     /// What is kept of a login for its end: the ID token, sealed, because the store's file may be
     /// read by whoever makes backups; `None` where it is too long to stand in an address later.
     pub(super) fn logout_hint(&self, nonce: IdentityNonce, id_token: &Secret) -> Option<String> {
@@ -18,7 +18,10 @@ impl Access {
             );
             return None;
         }
-        self.seal().seal(&purpose(nonce), &id_token.expose()).ok()
+        self.flows
+            .seal()
+            .seal(&purpose(nonce), &id_token.expose())
+            .ok()
     }
 
     /// Where to send the browser so that the provider's session ends too, once; `None` where that
@@ -32,10 +35,11 @@ impl Access {
     ) -> Option<Url> {
         let hint = self.store.take_logout_hint(&nonce).await;
         let hint = hint
-            .map_err(|error| self.store_failed(&error))
+            .map_err(|error| self.store.failed(&error))
             .ok()
             .flatten()?;
         let hint: Secret = self
+            .flows
             .seal()
             .open::<String>(&purpose(nonce), &hint)
             .ok()?

@@ -5,18 +5,17 @@ use serde::{Deserialize, Serialize};
 use crate::cookie::SealingKey;
 use crate::model::{IdpId, UnixTime};
 
-/// Permission to test an identity provider (`docs/wire.md` 2.8), for ten minutes and anyone with
-/// the link. It opens no session.
+/// Permission to test an identity provider (`docs/wire.md` 2.8): ten minutes, for anyone with the
+/// link. It opens no session.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TestLink {
+pub(crate) struct TrialLink {
     #[serde(rename = "i")]
     idp: IdpId,
     #[serde(rename = "t")]
     expires: UnixTime,
 }
 
-impl TestLink {
-    /// How long it is good.
+impl TrialLink {
     pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 
     /// `https://<team domain>/cdn-cgi/access/test-idp/<id>?link=…`
@@ -41,13 +40,13 @@ impl TestLink {
         ))
     }
 
-    /// Whether a link's text gives leave to try that provider out, now.
-    pub(crate) fn is_good(key: &SealingKey, text: &str, idp: &IdpId, now: UnixTime) -> bool {
-        // Whoever made it may have had another clock, but none can be good for longer.
-        let good = |link: Self| {
+    /// Returns `true` if a link permits a test of that provider now.
+    pub(crate) fn is_valid(key: &SealingKey, text: &str, idp: &IdpId, now: UnixTime) -> bool {
+        // The clock of the process that made the link may be ahead, but no link lasts longer.
+        let permits = |link: Self| {
             link.idp == *idp && now < link.expires && link.expires <= now.after(Self::LIFETIME * 2)
         };
-        key.open(PURPOSE, text).is_ok_and(good)
+        key.open(PURPOSE, text).is_ok_and(permits)
     }
 }
 
@@ -60,35 +59,35 @@ mod tests {
     const NOW: UnixTime = UnixTime(1_800_000_000);
 
     #[test]
-    fn a_link_is_for_one_provider_and_ten_minutes() {
+    fn link_is_valid_for_one_provider_and_ten_minutes() {
         let key = SealingKey::new(&[1; 32]).unwrap();
         let (okta, other) = (IdpId("okta".into()), IdpId("other".into()));
-        let url = TestLink::url(&key, "https://access.example.com", &okta, NOW).unwrap();
+        let url = TrialLink::url(&key, "https://access.example.com", &okta, NOW).unwrap();
         let link = url
             .strip_prefix("https://access.example.com/cdn-cgi/access/test-idp/okta?link=")
             .unwrap();
-        let good = |text: &str, idp: &IdpId, now| TestLink::is_good(&key, text, idp, now);
-        assert!(good(link, &okta, NOW) && good(link, &okta, UnixTime(NOW.0 + 599)));
-        assert!(!good(link, &okta, UnixTime(NOW.0 + 600)), "too late");
+        let is_valid = |text: &str, idp: &IdpId, now| TrialLink::is_valid(&key, text, idp, now);
+        assert!(is_valid(link, &okta, NOW) && is_valid(link, &okta, UnixTime(NOW.0 + 599)));
+        assert!(!is_valid(link, &okta, UnixTime(NOW.0 + 600)), "too late");
         assert!(
-            !good(link, &okta, UnixTime(NOW.0 - 601)),
-            "good for longer than any"
+            !is_valid(link, &okta, UnixTime(NOW.0 - 601)),
+            "longer than any link lasts"
         );
-        assert!(!good(link, &other, NOW));
-        assert!(!good("", &okta, NOW) && !good(&format!("{link}A"), &okta, NOW));
+        assert!(!is_valid(link, &other, NOW));
+        assert!(!is_valid("", &okta, NOW) && !is_valid(&format!("{link}A"), &okta, NOW));
         assert!(
-            !TestLink::is_good(&SealingKey::new(&[2; 32]).unwrap(), link, &okta, NOW),
+            !TrialLink::is_valid(&SealingKey::new(&[2; 32]).unwrap(), link, &okta, NOW),
             "another team's"
         );
         let state = key
             .seal(
                 "state",
-                &TestLink {
+                &TrialLink {
                     idp: okta.clone(),
-                    expires: NOW.after(TestLink::LIFETIME),
+                    expires: NOW.after(TrialLink::LIFETIME),
                 },
             )
             .unwrap();
-        assert!(!good(&state, &okta, NOW), "sealed for something else");
+        assert!(!is_valid(&state, &okta, NOW), "sealed for something else");
     }
 }

@@ -1,7 +1,10 @@
 //! What the login side writes down: audit events and counts, in one place so that the steps stay
 //! readable.
 
-use super::{Access, SignedIn};
+use std::sync::Arc;
+
+use super::running::Running;
+use super::sessions::SignedIn;
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure, Profile, Provider};
 use crate::login::PortalRequest;
@@ -9,17 +12,16 @@ use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, Logout, metrics};
 use crate::policy::Verdict;
-use crate::store::StoreError;
 
 fn event<'a>(
-    access: &Access,
+    running: &Running,
     kind: Kind,
     outcome: Outcome,
     request: &'a PortalRequest,
 ) -> Event<'a> {
     Event {
         client: Some(request.client),
-        country: access.running().country_of(Some(request.client)),
+        country: running.load().country_of(Some(request.client)),
         method: Some(request.method.as_str()),
         host: Some(&request.host),
         path: Some(&request.path),
@@ -40,7 +42,7 @@ fn of<'a>(application: Option<&'a Application>, event: Event<'a>) -> Event<'a> {
 }
 
 fn known<'a>(
-    access: &Access,
+    running: &Running,
     kind: Kind,
     outcome: Outcome,
     application: &'a Application,
@@ -51,7 +53,7 @@ fn known<'a>(
         email: Some(&identity.email),
         user: Some(&identity.user),
         idp: Some(&identity.idp.id),
-        ..event(access, kind, outcome, request)
+        ..event(running, kind, outcome, request)
     };
     of(Some(application), who)
 }
@@ -78,7 +80,16 @@ fn counted_shadow<'a>(
     Some((name, outcome.as_str()))
 }
 
-impl Access {
+/// Audits and counts the steps of logins and logouts.
+pub(crate) struct Audit {
+    running: Arc<Running>,
+}
+
+impl Audit {
+    pub(super) const fn new(running: Arc<Running>) -> Self {
+        Self { running }
+    }
+
     /// A login to an application ended with leave to go there.
     pub(crate) fn logged_in(
         &self,
@@ -90,7 +101,7 @@ impl Access {
     ) {
         metrics().login(Login::Success, silent(via));
         let login = known(
-            self,
+            &self.running,
             Kind::Login,
             Outcome::Allowed,
             application,
@@ -150,7 +161,7 @@ impl Access {
         let failed = Event {
             reason: Some(failure.id()),
             idp,
-            ..event(self, kind, outcome, request)
+            ..event(&self.running, kind, outcome, request)
         };
         of(application, failed).emit();
         let chain = crate::model::chain(failure);
@@ -179,7 +190,7 @@ impl Access {
             application,
             Event {
                 reason: Some(reason),
-                ..event(self, Kind::Login, Outcome::Refused, request)
+                ..event(&self.running, Kind::Login, Outcome::Refused, request)
             },
         )
         .emit();
@@ -206,7 +217,7 @@ impl Access {
             via: Some(via),
             identity: self.told_by(via, identity),
             ..known(
-                self,
+                &self.running,
                 Kind::Login,
                 Outcome::Refused,
                 application,
@@ -215,7 +226,7 @@ impl Access {
             )
         };
         if reason == Reason::IdentityIncomplete.id() && application.misses_groups(identity) {
-            let services = self.services();
+            let services = self.running.services();
             let provider = services
                 .providers
                 .iter()
@@ -239,7 +250,7 @@ impl Access {
             idp: Some(&identity.idp.id),
             via: Some(Via::Provider),
             identity: self.told(identity),
-            ..event(self, Kind::Login, Outcome::Allowed, request)
+            ..event(&self.running, Kind::Login, Outcome::Allowed, request)
         };
         event.emit();
     }
@@ -250,21 +261,9 @@ impl Access {
         Event {
             email,
             idp,
-            ..event(self, Kind::IdpTest, Outcome::Allowed, request)
+            ..event(&self.running, Kind::IdpTest, Outcome::Allowed, request)
         }
         .emit();
-    }
-
-    /// The provider no longer has somebody, and so all their sessions ended.
-    pub(super) fn signed_out_by_provider(&self, identity: &Identity, how: &'static str) {
-        let event = Event {
-            reason: Some(how),
-            email: Some(&identity.email),
-            user: Some(&identity.user),
-            idp: Some(&identity.idp.id),
-            ..Event::new(Kind::Logout, Outcome::Allowed, RequestId::random())
-        };
-        event.emit();
     }
 
     /// Groups and claims are those of the login. Other applications that the team's session opens
@@ -274,7 +273,7 @@ impl Access {
     }
 
     fn told<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {
-        Some(identity).filter(|_| self.services().audit_identity)
+        Some(identity).filter(|_| self.running.services().audit_identity)
     }
 
     pub(crate) fn logged_out(&self, email: Option<&Email>, user: &UserId, request: &PortalRequest) {
@@ -282,7 +281,7 @@ impl Access {
         Event {
             email,
             user: Some(user),
-            ..event(self, Kind::Logout, Outcome::Allowed, request)
+            ..event(&self.running, Kind::Logout, Outcome::Allowed, request)
         }
         .emit();
     }
@@ -294,13 +293,13 @@ impl Access {
         application: Option<&Application>,
         request: &PortalRequest,
     ) {
-        let reason = if self.services().remote.is_some() {
+        let reason = if self.running.services().remote.is_some() {
             TEAM_UNAVAILABLE
         } else {
             STORE_UNAVAILABLE
         };
         metrics().login(Login::Unavailable, Some(reason));
-        let failed = event(self, Kind::Login, Outcome::Unavailable, request);
+        let failed = event(&self.running, Kind::Login, Outcome::Unavailable, request);
         of(
             application,
             Event {
@@ -319,7 +318,7 @@ impl Access {
             reason: Some(STORE_UNAVAILABLE),
             email: session.and_then(|session| session.email.as_ref()),
             user: session.map(|session| &session.user),
-            ..event(self, Kind::Logout, Outcome::Unavailable, request)
+            ..event(&self.running, Kind::Logout, Outcome::Unavailable, request)
         };
         failed.emit();
     }
@@ -330,16 +329,22 @@ impl Access {
         let reason = Some(Reason::SessionConflict.id());
         Event {
             reason,
-            ..event(self, Kind::Logout, Outcome::Refused, request)
+            ..event(&self.running, Kind::Logout, Outcome::Refused, request)
         }
         .emit();
     }
+}
 
-    pub(super) fn store_failed(&self, error: &StoreError) {
-        metrics().store_error(error);
-        self.show_store_health();
-        tracing::error!(error = %crate::model::chain(error), "the store did not answer");
-    }
+/// The provider no longer has somebody, and so all their sessions ended.
+pub(super) fn signed_out_by_provider(identity: &Identity, how: &'static str) {
+    let event = Event {
+        reason: Some(how),
+        email: Some(&identity.email),
+        user: Some(&identity.user),
+        idp: Some(&identity.idp.id),
+        ..Event::new(Kind::Logout, Outcome::Allowed, RequestId::random())
+    };
+    event.emit();
 }
 
 const STORE_UNAVAILABLE: &str = "store_unavailable";

@@ -49,7 +49,7 @@ const STEPS: &[&[&str]] = &[
 ];
 
 /// The schema of this release.
-pub(super) const KNOWN: i64 = STEPS.len() as i64;
+pub(in crate::store) const KNOWN: i64 = STEPS.len() as i64;
 
 /// What stands in the way of using a database.
 #[derive(Debug)]

@@ -1,0 +1,184 @@
+//! Logins over OpenID Connect: the request to the provider, and the callback that answers it.
+//!
+//! Decides which flow a callback belongs to, and whether a failed login is tried once more. Trusts
+//! a sealed `state` and the flow cookie that was made with it. Never calls a provider twice for one
+//! flow.
+
+use bytes::Bytes;
+use http::Response;
+
+use super::callback::ProviderResponse;
+use super::outcome::{Authenticated, LoginOutcome, LoginStep};
+use super::provider_error::{self, Reported};
+use super::provider_request::ProviderRequest;
+use crate::control::Access;
+use crate::idp::{Begun, Callback, Hints, LoginFailure, Pending, Profile, Provider};
+use crate::login::{Flow, PortalRequest, State};
+use crate::model::{Secret, chain};
+use crate::observe::metrics::Login as Counted;
+use crate::saml::Message;
+
+/// Begins a login.
+pub(super) async fn begin(
+    access: &Access,
+    provider: &Provider,
+    state: State,
+    hints: Hints,
+    request: &PortalRequest,
+) -> LoginOutcome {
+    let state = without_long_url(access, state);
+    let Ok(sealed) = state.seal(access.flows.seal()) else {
+        return LoginOutcome::Internal;
+    };
+    match provider.begin(&sealed, hints, request.now).await {
+        Ok(begun) => to_provider(access, provider, &Sealed { state, sealed }, begun, request),
+        Err(failure) => failed(provider, failure),
+    }
+}
+
+/// The `state` of a flow, and the same as the provider returns it.
+struct Sealed {
+    state: State,
+    sealed: String,
+}
+
+/// Removes a long URL from `state` and remembers it on this node: many providers reject request
+/// lines of such a length.
+fn without_long_url(access: &Access, state: State) -> State {
+    if !state.to.is_long() {
+        return state;
+    }
+    access.flows.remember_begun(&state);
+    state.to_front_page()
+}
+
+fn to_provider(
+    access: &Access,
+    provider: &Provider,
+    Sealed { state, sealed }: &Sealed,
+    Begun { url, pending }: Begun,
+    request: &PortalRequest,
+) -> LoginOutcome {
+    let flow = Flow::new(sealed, pending, request.now);
+    match flow.to_cookie(access.flows.seal(), &state.flow, request.now) {
+        Some(flow_cookie) => LoginOutcome::ToProvider(Box::new(ProviderRequest {
+            provider: provider.name().to_owned(),
+            message: Message::Redirect(url),
+            flow_cookie,
+        })),
+        None => LoginOutcome::Internal,
+    }
+}
+
+fn failed(provider: &Provider, failure: LoginFailure) -> LoginOutcome {
+    LoginOutcome::Failed {
+        idp: provider.id().clone(),
+        failure,
+    }
+}
+
+/// A callback by GET, with the parameters in its query.
+pub(super) struct OidcResponse {
+    state: State,
+    /// `state` as the provider returned it.
+    sealed: String,
+}
+
+impl OidcResponse {
+    /// Reads the `state` of a callback.
+    ///
+    /// # Errors
+    /// The response to a callback with a `state` that is absent or not of this team.
+    pub(super) fn read(access: &Access, request: &PortalRequest) -> Result<Self, Response<Bytes>> {
+        let sealed = request.parameter("state").unwrap_or_default().into_owned();
+        let Ok(state) = State::open(access.flows.seal(), &sealed) else {
+            access
+                .audit
+                .login_refused("login_state", Counted::Invalid, None, request);
+            return Err(provider_error::without_state("login_state", request));
+        };
+        let state = access.flows.begun(&state.flow).unwrap_or(state);
+        Ok(Self { state, sealed })
+    }
+}
+
+impl ProviderResponse for OidcResponse {
+    type Pending = Pending;
+
+    fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn take_flow(&mut self, access: &Access, request: &PortalRequest) -> Option<Flow<Pending>> {
+        let (headers, flow) = (&request.headers, &self.state.flow);
+        Flow::of(headers, access.flows.seal(), flow, &self.sealed)
+    }
+
+    async fn reported(&self, _: &Access, request: &PortalRequest) -> Option<Reported> {
+        Reported::in_query(request)
+    }
+
+    async fn finish(self, step: &LoginStep<'_>, pending: Pending) -> LoginOutcome {
+        match authenticate(step.access, &self.sealed, &pending, step.request).await {
+            Ok(profile) => LoginOutcome::Authenticated(Box::new(Authenticated {
+                profile,
+                previous: None,
+            })),
+            Err(failure) => match try_again(step, &self.state, &pending, &failure).await {
+                Some(outcome) => outcome,
+                None => LoginOutcome::Failed {
+                    idp: pending.idp,
+                    failure,
+                },
+            },
+        }
+    }
+}
+
+/// Exchanges the code and verifies the identity.
+async fn authenticate(
+    access: &Access,
+    sealed: &str,
+    pending: &Pending,
+    request: &PortalRequest,
+) -> Result<Profile, LoginFailure> {
+    let services = access.running.services();
+    let provider = services
+        .providers
+        .iter()
+        .find(|provider| *provider.id() == pending.idp)
+        .ok_or(LoginFailure::Flow)?;
+    let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
+    let (state, client) = (Secret::new(sealed), Some(request.client));
+    let (now, leeway) = (request.now, services.leeway);
+    provider
+        .finish(&state, pending, &callback, now, leeway, client)
+        .await
+}
+
+/// Begins a failed login once more, if another attempt may succeed and was not made before.
+async fn try_again(
+    step: &LoginStep<'_>,
+    failed_state: &State,
+    pending: &Pending,
+    failure: &LoginFailure,
+) -> Option<LoginOutcome> {
+    let (access, request) = (step.access, step.request);
+    let services = access.running.services();
+    let provider = services
+        .providers
+        .iter()
+        .find(|provider| *provider.id() == pending.idp)?;
+    let attempt = provider.next_attempt(failure, pending)?;
+    let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
+    tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
+    let state = without_long_url(access, failed_state.begun_again(request.now));
+    let Ok(sealed) = state.seal(access.flows.seal()) else {
+        return Some(LoginOutcome::Internal);
+    };
+    let begun = provider.begin_again(&sealed, attempt, request.now).await;
+    Some(match begun {
+        Ok(begun) => to_provider(access, provider, &Sealed { state, sealed }, begun, request),
+        Err(failure) => failed(provider, failure),
+    })
+}
