@@ -34,10 +34,7 @@ pub(super) fn works(
     let facts = [
         ("Email address", Some(profile.email.as_str())),
         ("Name", profile.name.as_deref()),
-        (
-            "Account ID at the provider",
-            Some(profile.subject.as_str()),
-        ),
+        ("Account ID at the provider", Some(profile.subject.as_str())),
         ("Groups", count.as_deref()),
         ("Authentication methods", methods.as_deref()),
     ];
