@@ -28,7 +28,7 @@ enum Command {
     /// Run the proxy.
     Run {
         /// The configuration file.
-        #[arg(short, long, default_value = "portcullis.toml")]
+        #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
         config: PathBuf,
         /// Take over the listeners of the running process, which must then receive SIGQUIT.
         #[arg(long)]

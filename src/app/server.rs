@@ -75,7 +75,7 @@ pub(super) fn serve(
     let served = serve_until_the_end(&mut control, config, prepared, resources, more);
     control.stop(Duration::from_secs(1));
     if served.is_ok() {
-        tracing::info!("stopped");
+        tracing::info!(target: LOG_TARGET, "stopped");
     }
     served
 }
@@ -116,6 +116,7 @@ fn serve_until_the_end(
         file.write()?;
     }
     tracing::info!(
+        target: LOG_TARGET,
         listeners = ?config.listen.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(),
         team = %config.team.url(),
         applications = config.applications.len(),
@@ -134,7 +135,8 @@ fn serve_until_the_end(
         server,
         signals,
         config.server.grace_period,
-        (control.vital(), ended),
+        control.vital(),
+        ended,
         control.runtime(),
     ) {
         Ok(End::Stopped) => Ok(()),
@@ -288,3 +290,6 @@ pub(super) fn upgrade_socket(config: &Config) -> PathBuf {
         .clone()
         .unwrap_or_else(|| default.with_extension("upgrade"))
 }
+
+/// The target of log lines about the whole process. The demo's log shows them at INFO.
+const LOG_TARGET: &str = "portcullis::app";

@@ -190,7 +190,8 @@ pub(super) fn run(
     server: Server,
     mut signals: Signals,
     grace: Duration,
-    (vital, mut ended): (&Vital, Ended),
+    vital: &Vital,
+    mut ended: Ended,
     runtime: &Handle,
 ) -> io::Result<End> {
     let mut phases = server.watch_execution_phase();

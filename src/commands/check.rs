@@ -12,7 +12,7 @@ use super::{Level, failed, print};
 #[derive(Args)]
 pub(crate) struct Check {
     /// The configuration file.
-    #[arg(short, long, default_value = "portcullis.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     config: PathBuf,
     /// Treat warnings as errors.
     #[arg(long)]

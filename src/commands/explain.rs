@@ -18,7 +18,7 @@ pub(crate) struct Explain {
     #[arg(value_name = "URL|APPLICATION")]
     target: String,
     /// The configuration file.
-    #[arg(short, long, default_value = "portcullis.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     config: PathBuf,
     /// Print JSON.
     #[arg(long)]

@@ -29,7 +29,7 @@ pub(crate) struct Check {
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// The configuration file.
-    #[arg(short, long, default_value = "portcullis.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     config: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -42,7 +42,7 @@ pub(crate) struct Test {
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// The configuration file.
-    #[arg(short, long, default_value = "portcullis.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     config: PathBuf,
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Test {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// The configuration file [default: the one that the test file names, or portcullis.toml].
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Write a JUnit XML report to FILE.
     #[arg(long, value_name = "FILE")]

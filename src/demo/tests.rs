@@ -178,7 +178,7 @@ async fn logins_and_policies_match_the_table() {
             );
         }
     }
-    let cancelled = log_in(&demo, &provider, "nobody").await.unwrap_err();
+    let cancelled = log_in(&demo, &provider, "cancel").await.unwrap_err();
     assert!(
         matches!(cancelled, LoginFailure::ProviderError { .. }),
         "{cancelled:?}"

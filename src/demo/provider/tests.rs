@@ -483,7 +483,7 @@ fn unsupported_parameters_are_reported_to_the_client() {
             "http://evil.example/",
             "request_uri_not_supported",
         ),
-        ("user", "nobody", "access_denied"),
+        ("user", "cancel", "access_denied"),
     ] {
         let answer =
             answered(&provider.ask(&with(with(authorization(), "user", "alice"), name, value)));

@@ -68,16 +68,19 @@ impl Progress {
         });
     }
 
-    /// Reports a part of the body, or its end.
-    pub(super) fn report_body(is_end: bool) {
+    /// Reports a part of the body, not the last one.
+    pub(super) fn report_body_part() {
         Self::report(|progress| {
-            if is_end {
-                progress.end_body();
-            } else if progress.body_moved.load(Ordering::Relaxed) != 0 {
-                // A body that is no longer awaited is never awaited again.
+            // A body that is no longer awaited is never awaited again.
+            if progress.body_moved.load(Ordering::Relaxed) != 0 {
                 progress.body_moved.store(now(), Ordering::Relaxed);
             }
         });
+    }
+
+    /// Reports the end of the body.
+    pub(super) fn report_body_end() {
+        Self::report(Self::end_body);
     }
 
     /// Reports that the origin responds. From here on a client may be idle, because both sides may

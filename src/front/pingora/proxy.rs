@@ -289,7 +289,11 @@ impl ProxyHttp for AccessProxy {
         end_of_stream: bool,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
-        Progress::report_body(end_of_stream);
+        if end_of_stream {
+            Progress::report_body_end();
+        } else {
+            Progress::report_body_part();
+        }
         // Pingora writes an empty last part to an HTTP/1.1 origin as a chunk of length zero, which
         // ends the body, and then ends the body again (cloudflare/pingora#935). The second end
         // would be read as the next request on that connection.

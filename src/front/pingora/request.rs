@@ -19,6 +19,25 @@ pub(super) fn view<'a>(
     tls: Option<&'a ClientTls>,
     limits: &FilterSettings,
 ) -> Result<RequestView<'a>, Reason> {
+    check_size(request, limits)?;
+    if !request.raw_path_is_utf8() {
+        return Err(Reason::PathAmbiguous);
+    }
+    let authority = authority(request)?;
+    check_target(request, &authority)?;
+    let path = CleanPath::parse(request.uri.path()).map_err(|_| Reason::PathAmbiguous)?;
+    Ok(RequestView {
+        method: &request.method,
+        authority,
+        path,
+        query: request.uri.query(),
+        headers: &request.headers,
+        client,
+        tls,
+    })
+}
+
+fn check_size(request: &RequestHeader, limits: &FilterSettings) -> Result<(), Reason> {
     let bytes: usize = request
         .headers
         .iter()
@@ -36,9 +55,11 @@ pub(super) fn view<'a>(
     if request.raw_path().len() > max_target_bytes {
         return Err(Reason::TargetTooLong);
     }
-    if !request.raw_path_is_utf8() {
-        return Err(Reason::PathAmbiguous);
-    }
+    Ok(())
+}
+
+/// Returns host and port, from the target or from `Host`. Both must be equal if both are sent.
+fn authority(request: &RequestHeader) -> Result<Authority<'_>, Reason> {
     // HTTP/2 has the authority in the target, HTTP/1.1 in a header. Pingora rejects requests in
     // which they differ.
     let mut hosts = request.headers.get_all(header::HOST).into_iter();
@@ -58,35 +79,32 @@ pub(super) fn view<'a>(
     {
         return Err(Reason::HostMalformed);
     }
+    Ok(authority)
+}
+
+/// Rejects a raw target that contains more than the parsed one, such as a fragment: an origin could
+/// interpret it differently.
+fn check_target(request: &RequestHeader, authority: &Authority<'_>) -> Result<(), Reason> {
     let raw = std::str::from_utf8(request.raw_path()).map_err(|_| Reason::PathAmbiguous)?;
-    let raw = origin_form(raw, &authority)?;
-    // The raw target may contain more than the parsed one, such as a fragment. They must be equal.
+    let raw = origin_form(raw, authority)?;
     let path = request.uri.path();
-    let query = request.uri.query();
     // In absolute form, the path may be empty (RFC 9112 3.2.2).
     let raw_path = if raw.is_empty() || raw.starts_with('?') {
         raw.get(..0).filter(|_| path == "/")
     } else {
         Some(path)
     };
-    let rebuilt_is_raw = match (raw_path.and_then(|path| raw.strip_prefix(path)), query) {
+    let rest = raw_path.and_then(|path| raw.strip_prefix(path));
+    let is_equal = match (rest, request.uri.query()) {
         (Some(rest), Some(query)) => rest.strip_prefix('?') == Some(query),
         (Some(rest), None) => rest.is_empty(),
         (None, _) => false,
     };
-    if !rebuilt_is_raw {
-        return Err(Reason::PathAmbiguous);
+    if is_equal {
+        Ok(())
+    } else {
+        Err(Reason::PathAmbiguous)
     }
-    let path = CleanPath::parse(path).map_err(|_| Reason::PathAmbiguous)?;
-    Ok(RequestView {
-        method: &request.method,
-        authority,
-        path,
-        query,
-        headers: &request.headers,
-        client,
-        tls,
-    })
 }
 
 /// Returns `true` if there are more header lines than that. Cookies count once: HTTP/2 clients send
@@ -229,7 +247,7 @@ pub(super) async fn read_form(
     if *method == Method::POST {
         Progress::report_reading();
         while let Some(part) = session.read_request_body().await? {
-            Progress::report_body(false);
+            Progress::report_body_part();
             body.extend_from_slice(&part);
             if body.len() > max {
                 break;
@@ -237,6 +255,6 @@ pub(super) async fn read_form(
         }
     }
     // The body is complete. The time until the response must not count as a gap in it.
-    Progress::report_body(true);
+    Progress::report_body_end();
     Ok((body.len() <= max).then(|| body.into()))
 }

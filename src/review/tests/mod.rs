@@ -110,7 +110,7 @@ fn a_decision_is_explained_rule_by_rule() {
     );
     assert!(
         text.contains(
-            "Grafana (grafana.example.com), the most specific; also covered by *.example.com"
+            "Grafana (grafana.example.com), the most specific match; also covered by *.example.com"
         ),
         "{text}"
     );
@@ -147,7 +147,7 @@ fn a_decision_is_explained_rule_by_rule() {
     );
     assert_eq!(
         json["groups"][0]["include"][0]["compared"],
-        "no `dept` was given"
+        "`dept` is absent"
     );
     assert_eq!(
         json["person"],
@@ -161,14 +161,14 @@ fn what_is_not_said_is_not_known() {
     let answer = ask(&world, Some(&person(None)), "grafana");
     let (text, json) = shown(&world, &answer);
     assert!(
-        text.starts_with("DENY by the policy `no contractors`, because something is not known\n"),
+        text.starts_with("DENY by the policy `no contractors`, because a fact is unknown\n"),
         "{text}"
     );
     assert_eq!(
         (&json["reason"], &json["unknown"]),
         (&json!("identity_incomplete"), &json!(true))
     );
-    assert!(text.contains("the groups are not known"), "{text}");
+    assert!(text.contains("the groups are unknown"), "{text}");
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn those_who_have_not_logged_in_are_told_what_happens_first() {
         (&json!("log_in"), &json!("not asked"))
     );
     assert!(
-        text.starts_with("LOG IN: what happens then depends on who they are\n"),
+        text.starts_with("LOG IN: the decision depends on the user who signs in\n"),
         "{text}"
     );
     let from_office = Asked {
@@ -364,7 +364,7 @@ fn a_log_is_asked_again() {
         diff.notes
     );
     assert!(
-        diff.notes[0].starts_with("2 requests were not tried"),
+        diff.notes[0].starts_with("2 requests were not compared"),
         "{:?}",
         diff.notes
     );

@@ -144,7 +144,7 @@ fn a_file_of_tests_says_what_is_wrong_with_it() {
         ),
         (
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"allow\"\nat = \"noon\"",
-            "tests.toml:5: `noon` is no moment",
+            "tests.toml:5: `noon` is not a time",
         ),
     ] {
         let error = Suite::parse(Path::new("tests.toml"), text.to_owned()).unwrap_err();

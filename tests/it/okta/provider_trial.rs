@@ -179,7 +179,7 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
     let text = page.response.text();
     for words in [
         "Your connection does not work",
-        "(discovery)",
+        "discovery document",
         "cannot be reached",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -257,7 +257,8 @@ async fn mistakes_with_the_command_are_explained() {
     let (mut proxy, _origin) = start(&okta.issuer, |_| ()).await;
     let (code, _, complaint) = idp_test(&proxy, &["octa"]);
     assert!(
-        code == Some(2) && complaint.contains("no identity provider `octa`; there is `okta`"),
+        code == Some(2)
+            && complaint.contains("identity provider `octa` not found; configured: `okta`"),
         "{complaint}"
     );
     let (code, all, _) = idp_test(&proxy, &[]);

@@ -149,7 +149,7 @@ fn certificate_must_fit_its_key() {
         &check(&reversed, &one.key_pem),
         2,
         "error: ",
-        &["is the 2. in the file and must be the first"],
+        &["is number 2 in the file and must be the first"],
     );
     assert_eq!(check(&reversed, &two.key_pem), (Some(0), vec![]));
     let encrypted = two.key_pem.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");

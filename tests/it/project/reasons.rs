@@ -12,7 +12,7 @@ const BEFORE: &[&str] = &[
     "reason: Some(\"",
     "reason: \"",
     "const REASON: &str = \"",
-    "(&text), \"",
+    "(id), \"",
 ];
 /// Files in which a match makes the ids, and the function that does.
 const MATCHES: &[(&str, &str, &str)] = &[

@@ -793,7 +793,7 @@ async fn a_graceful_stop_with_nothing_under_way_is_quick_and_says_so() {
     let said = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(
         (
-            said("stopping: no new connections, waiting up to 5s"),
+            said("stopping: no new connections; waiting up to 5s"),
             said("\"stopped\"")
         ),
         (1, 1),
