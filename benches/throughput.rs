@@ -128,7 +128,12 @@ async fn world(sessions: usize) -> Result<World, Box<dyn Error>> {
         SigningKeys::load_or_create(&store, Duration::ZERO, UnixTime::now(), UnixTime::now())
             .await?;
     let config = people::config(80, 81)?;
-    let aud = &config.applications.first().ok_or("no application")?.aud;
+    let aud = &config
+        .catalog
+        .applications
+        .first()
+        .ok_or("no application")?
+        .aud;
     let numbers = (0..sessions).chain([OUTSIDER]);
     let people: Vec<_> = numbers
         .map(|number| Person {

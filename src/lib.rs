@@ -45,6 +45,8 @@ pub mod token;
 
 // Rows 4 to 8: the control path, our endpoints and the check.
 #[cfg(feature = "control")]
+pub mod catalog;
+#[cfg(feature = "control")]
 pub mod config;
 #[cfg(feature = "control")]
 pub mod control;

@@ -119,7 +119,7 @@ pub(crate) fn token(
 ) -> Result<String, Box<dyn Error>> {
     let now = UnixTime::now();
     let claims = Claims {
-        iss: config.team.url(),
+        iss: config.catalog.team.url(),
         aud: vec![aud.as_str().to_owned()],
         exp: now.after(Duration::from_secs(24 * 3600)),
         iat: now,

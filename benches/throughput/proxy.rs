@@ -157,7 +157,7 @@ impl ProxyHttp for Bare {
 
 /// Returns a peer with the timeouts of the product's pool.
 fn bare_peer(config: &Config, origin: u16) -> Option<HttpPeer> {
-    let settings = &config.applications.first()?.origin_settings;
+    let settings = &config.catalog.applications.first()?.origin_settings;
     let mut peer = HttpPeer::new((Ipv4Addr::LOCALHOST, origin), false, "127.0.0.1".to_owned());
     peer.options.connection_timeout = Some(settings.connect_timeout);
     peer.options.total_connection_timeout = Some(settings.connect_timeout);
@@ -179,7 +179,11 @@ fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     runtime.block_on(furnish(&store))?;
     let http = HttpClient::new(&Roots::default(), Timeouts::default())?;
     let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached)?));
-    let application = config.applications.first().ok_or("no application")?;
+    let application = config
+        .catalog
+        .applications
+        .first()
+        .ok_or("no application")?;
     let background = Background::new(runtime.handle().clone(), Vital::new().0);
     let pool = OriginPool::start(
         pool_settings(application),

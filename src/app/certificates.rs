@@ -176,11 +176,13 @@ fn authority_remarks(
 /// Returns the hosts that browsers use; `*` stands for a part of a label.
 fn hosts_of_config(config: &Config) -> Vec<String> {
     let team = config
+        .catalog
         .team
         .certs_url
         .is_none()
-        .then(|| config.team.domain.as_str());
+        .then(|| config.catalog.team.domain.as_str());
     let applications = config
+        .catalog
         .applications
         .iter()
         .map(|application| application.domain.pattern.host());

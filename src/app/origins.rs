@@ -31,7 +31,7 @@ impl OriginSource for Pools {
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         started.retain(|(_, pool)| pool.strong_count() > 0);
         let mut origins = HashMap::new();
-        for application in &config.applications {
+        for application in &config.catalog.applications {
             let settings = settings(config, application);
             let of_application = started.iter().filter(|(id, _)| *id == application.id);
             let kept = of_application

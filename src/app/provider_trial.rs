@@ -40,8 +40,8 @@ pub enum TrialLinkError {
 /// # Errors
 /// See [`TrialLinkError`].
 pub fn trial_links(config: &Config, idps: &[IdpId]) -> Result<Vec<String>, TrialLinkError> {
-    if config.team.certs_url.is_some() {
-        return Err(TrialLinkError::Remote(config.team.url()));
+    if config.catalog.team.certs_url.is_some() {
+        return Err(TrialLinkError::Remote(config.catalog.team.url()));
     }
     let StoreConfig::Sqlite { path, .. } = &config.store else {
         return Err(TrialLinkError::Memory);
@@ -55,7 +55,7 @@ pub fn trial_links(config: &Config, idps: &[IdpId]) -> Result<Vec<String>, Trial
     runtime.map_err(TrialLinkError::Runtime)?.block_on(async {
         let store = SqliteStore::open(path).await?;
         let key = sealing_key(&store).await?;
-        let (team, now) = (config.team.url(), UnixTime::now());
+        let (team, now) = (config.catalog.team.url(), UnixTime::now());
         let link = |idp| TrialLink::url(&key, &team, idp, now).map_err(StartError::from);
         Ok(idps.iter().map(link).collect::<Result<_, _>>()?)
     })

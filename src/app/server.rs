@@ -118,8 +118,8 @@ fn serve_until_the_end(
     tracing::info!(
         target: LOG_TARGET,
         listeners = ?config.listen.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(),
-        team = %config.team.url(),
-        applications = config.applications.len(),
+        team = %config.catalog.team.url(),
+        applications = config.catalog.applications.len(),
         "serving",
     );
     let signals = Signals {

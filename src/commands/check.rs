@@ -36,8 +36,11 @@ pub(crate) fn run(command: &Check) -> ExitCode {
     if !is_valid {
         return ExitCode::from(2);
     }
-    let applications = count(loaded.config.applications.len(), "application");
-    let providers = count(loaded.config.identity_providers.len(), "identity provider");
+    let applications = count(loaded.config.catalog.applications.len(), "application");
+    let providers = count(
+        loaded.config.catalog.identity_providers.len(),
+        "identity provider",
+    );
     anstream::eprintln!("{}: valid: {applications}, {providers}", file.display());
     ExitCode::SUCCESS
 }

@@ -77,13 +77,13 @@ fn check(command: &Check) -> Result<ExitCode, String> {
     let mut config = config::load(&command.config, &System)
         .map_err(|errors| errors.to_string())?
         .config;
-    if config.team.certs_url.is_some() {
+    if config.catalog.team.certs_url.is_some() {
         return Err(
             "with `certs_url`, users sign in at another team; run this command on a node of that team"
                 .to_owned(),
         );
     }
-    config.identity_providers = chosen(&config, &command.ids)?
+    config.catalog.identity_providers = chosen(&config, &command.ids)?
         .into_iter()
         .cloned()
         .collect();
@@ -133,7 +133,7 @@ fn test(command: &Test) -> Result<ExitCode, String> {
 
 /// Returns the providers with these ids, or all providers if there are no ids.
 fn chosen<'a>(config: &'a Config, ids: &[String]) -> Result<Vec<&'a IdentityProvider>, String> {
-    let all = &config.identity_providers;
+    let all = &config.catalog.identity_providers;
     if ids.is_empty() {
         return Ok(all.iter().collect());
     }

@@ -1,67 +1,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::certificates::{self, ClientAuthority};
-use super::cors::Cors;
-use super::domain::Domain;
-use super::origins::{Origin, OriginSettings};
-use super::policies::{self, Reusable};
-use super::providers::IdentityProvider;
-use super::reader::{Item, Table, Unique};
+use super::certificates;
+use super::origins;
+use super::policies::{self, Entry, Reusable};
+use super::reader::{Item, Table};
 use super::rules::{self, Names};
 use super::server::{Insecure, Listen};
 use super::service_tokens;
-use super::team::Team;
+use super::unique::Unique;
 use super::values;
+use crate::catalog::{
+    Application, ApplicationPolicy, ClientAuthority, Cors, Domain, IdentityProvider, Kind,
+    OriginSettings, Team,
+};
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
-use crate::policy::{List, Policy, PolicyDecision, Rule};
+use crate::policy::{List, PolicyDecision, Rule};
 use crate::route::{CaseRivals, PathCase, case_rivals};
-
-/// Something that people get to through the proxy (`[[applications]]`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Application {
-    /// What logs and the API call it; its canonical domain where none was given.
-    pub id: String,
-    /// The audience of its tokens; derived from the team domain and the id where none was given.
-    pub aud: Aud,
-    /// For people; its domain where none was given.
-    pub name: String,
-    /// Where it is.
-    pub domain: Domain,
-    /// `true` if its origin tells paths apart that differ only in case (`case_sensitive_paths`);
-    /// not by default.
-    pub path_case: PathCase,
-    /// The servers behind it; at least one, unless the configuration is for a proxy of somebody's
-    /// own.
-    pub origins: Vec<Origin>,
-    /// How they are spoken with.
-    pub origin_settings: OriginSettings,
-    /// How long a session lasts; 24 h by default, from 1 min to 30 days.
-    pub session_duration: Duration,
-    /// The identity providers that people may come through; empty for all.
-    pub allowed_idps: Vec<IdpId>,
-    /// Whether to skip the choice of identity provider. There is exactly one then.
-    pub auto_redirect_to_identity: bool,
-    /// `SameSite` of its cookie; `None` by default, as in Cloudflare Access.
-    pub same_site_cookie_attribute: SameSite,
-    /// `HttpOnly` of its cookie; `true` by default.
-    pub http_only_cookie_attribute: bool,
-    /// Whether the cookie is limited to the application's path.
-    pub path_cookie_attribute: Option<bool>,
-    /// What other sites may do from a browser. Without it, nothing.
-    pub cors_headers: Option<Cors>,
-    /// Whether preflights go to the origin without a login. Never together with `cors_headers`.
-    pub options_preflight_bypass: bool,
-    /// Whether the origin is sent the cookies that hold the session; `false` by default.
-    pub pass_cookies: bool,
-    /// The largest body, in bytes; `[limits] max_body` where it says nothing.
-    pub max_body: Option<u64>,
-    /// What those who are refused read.
-    pub custom_deny_message: Option<String>,
-    /// Who may, in the order written. Nobody where it is empty.
-    pub policies: Vec<Policy>,
-}
 
 /// What an application's description refers to.
 pub(super) struct Surroundings<'s, 'a> {
@@ -136,8 +92,11 @@ pub(super) fn read_all<'a>(
         );
     }
     let read = |item: &Item<'a>| {
-        item.table(|table| Application::read(table, around, &mut seen))
-            .flatten()
+        let application = item
+            .table(|table| Application::read(table, around, &mut seen))
+            .flatten()?;
+        item.record(Kind::Application, &application.id);
+        Some(application)
     };
     let applications = list.iter().filter_map(read).collect();
     seen.paths.report();
@@ -150,6 +109,10 @@ impl Application {
         around: &Surroundings<'_, '_>,
         seen: &mut Seen<'a>,
     ) -> Option<Self> {
+        if table.is_access() {
+            table.ignore_read_only();
+            table.choice("type", (), &[("self_hosted", ())]);
+        }
         table.foreign(&[
             (
                 "type",
@@ -195,7 +158,7 @@ impl Application {
                 .0
                 .push((spot.domain.clone(), path_case, spot.item.clone()));
         }
-        let origins = Origin::read_all(table, around.listen);
+        let origins = origins::read_all(table, around.listen);
         let insecure = around.insecure;
         let origin_settings = table.section("origin_settings", |table| {
             OriginSettings::read(table, insecure, &origins)
@@ -383,16 +346,16 @@ fn policies(
     around: &Surroundings<'_, '_>,
     allowed: &[IdpId],
     spot: Option<&Spot<'_>>,
-) -> Vec<Policy> {
+) -> Vec<ApplicationPolicy> {
     let reader = table.reader();
-    let policies = policies::read_all(table, around.names, around.lists, around.reusable);
-    for read in &policies {
-        service_tokens::report_misplaced(reader, read, around.remote);
+    let entries = policies::read_all(table, around.names, around.lists, around.reusable);
+    for Entry { policy, place, .. } in &entries {
+        service_tokens::report_misplaced(reader, policy, place, around.remote);
         if let Some(spot) = spot {
-            certificates::report_unknown(reader, read, &spot.domain, around.certificates);
+            certificates::report_unknown(reader, policy, place, &spot.domain, around.certificates);
         }
     }
-    for (policy, place) in &policies {
+    for Entry { policy, place, .. } in &entries {
         let everybody = policy.include.contains(&Rule::Everyone {})
             && policy.require.is_empty()
             && !policy.shadow;
@@ -415,5 +378,5 @@ fn policies(
             reader.warn(place, "this lets in anyone at all, without a login");
         }
     }
-    policies.into_iter().map(|(policy, _)| policy).collect()
+    entries.into_iter().map(|entry| entry.written).collect()
 }

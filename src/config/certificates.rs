@@ -2,26 +2,14 @@ use std::path::PathBuf;
 
 use rustls::pki_types::CertificateDer;
 
-use super::Domain;
 use super::origins;
-use super::reader::{Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table};
 use super::server::Listen;
+use super::unique::Unique;
 use super::values;
+use crate::catalog::{ClientAuthority, Domain, Kind};
 use crate::policy::{Policy, Rule};
 use crate::route;
-
-/// A certificate authority for clients (`[[certificates]]`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientAuthority {
-    /// For people.
-    pub name: String,
-    /// The file that it was read from, which is read again when it changes.
-    pub file: PathBuf,
-    /// What is in it; never empty, save where the configuration is read where it does not run.
-    pub roots: Vec<CertificateDer<'static>>,
-    /// The hosts on which its certificates count; at least one.
-    pub hosts: Vec<route::Domain>,
-}
 
 /// Reads `[[certificates]]`.
 pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<ClientAuthority> {
@@ -36,24 +24,29 @@ pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<ClientAu
     let mut names = Unique::new("authority has the name");
     let list = table.list("certificates");
     list.iter()
-        .filter_map(|item| item.table(|table| read(table, &mut names)).flatten())
+        .filter_map(|item| {
+            let authority = item.table(|table| read(table, &mut names)).flatten()?;
+            item.record(Kind::Certificate, &authority.id);
+            Some(authority)
+        })
         .collect()
 }
 
 fn read(table: &mut Table<'_>, names: &mut Unique) -> Option<ClientAuthority> {
-    table.foreign(&[(
-        "certificate",
-        "this is called `ca` and names a file in PEM form",
-    )]);
     let name = table
         .needed("name", "\"Devices\"")
         .and_then(|item| item.claim(values::label, names));
-    let ca = table.needed("ca", "\"devices-ca.pem\"").and_then(|item| {
-        let file = item.reader().resolve(item.text()?);
-        // Where it does not run, who its clients are does not matter.
-        let elsewhere = || item.reader().env().is_offline().then(Vec::new);
-        Some((file, origins::authorities(&item).or_else(elsewhere)?))
-    });
+    let ca = if table.is_access() {
+        table.ignore(&["id"]);
+        table.ignore_read_only();
+        inline_authorities(table)
+    } else {
+        table.foreign(&[(
+            "certificate",
+            "this is called `ca` and names a file in PEM form",
+        )]);
+        authorities_of_file(table)
+    };
     let hosts = table
         .needed("associated_hostnames", "[\"app.example.com\"]")
         .and_then(|item| {
@@ -66,12 +59,29 @@ fn read(table: &mut Table<'_>, names: &mut Unique) -> Option<ClientAuthority> {
             hosts.into_iter().collect::<Option<Vec<_>>>()
         });
     let (file, roots) = ca?;
+    let name = name?;
     Some(ClientAuthority {
-        name: name?,
+        id: ClientAuthority::derive_id(&name),
+        name,
         file,
         roots,
         hosts: hosts?,
     })
+}
+
+type Authorities = (Option<PathBuf>, Vec<CertificateDer<'static>>);
+
+fn authorities_of_file(table: &mut Table<'_>) -> Option<Authorities> {
+    let item = table.needed("ca", "\"devices-ca.pem\"")?;
+    let file = item.reader().resolve(item.text()?);
+    // Offline nothing depends on the clients' certificates.
+    let offline = || item.reader().env().is_offline().then(Vec::new);
+    Some((Some(file), origins::authorities(&item).or_else(offline)?))
+}
+
+fn inline_authorities(table: &mut Table<'_>) -> Option<Authorities> {
+    let item = table.needed("certificate", "\"-----BEGIN CERTIFICATE-----…\"")?;
+    Some((None, origins::authorities(&item)?))
 }
 
 fn host(item: &Item<'_>) -> Option<route::Domain> {
@@ -89,7 +99,8 @@ fn host(item: &Item<'_>) -> Option<route::Domain> {
 /// Reports a policy that asks for a client certificate on a host for which there is no authority.
 pub(super) fn report_unknown(
     reader: &Reader<'_>,
-    (policy, place): &(Policy, Place),
+    policy: &Policy,
+    place: &Place,
     domain: &Domain,
     authorities: &[ClientAuthority],
 ) {

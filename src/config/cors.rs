@@ -2,41 +2,7 @@ use http::{HeaderName, Method};
 use url::Url;
 
 use super::reader::{Item, Table};
-
-/// What other sites may do with an application from a browser (`cors_headers`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cors {
-    /// The sites that may ask, each as browsers send it in `Origin`.
-    pub origins: Allowed<String>,
-    /// The methods they may use.
-    pub methods: Allowed<Method>,
-    /// The request headers they may send.
-    pub headers: Allowed<HeaderName>,
-    /// Whether they may ask as the person who is logged in. Never together with all origins.
-    pub allow_credentials: bool,
-    /// How long a browser may remember the answer, in seconds; -1 for not at all. From -1 to
-    /// 86,400.
-    pub max_age: Option<i32>,
-}
-
-/// Everything, or what a list says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Allowed<T> {
-    /// Everything.
-    All,
-    /// These alone.
-    These(Vec<T>),
-}
-
-impl<T: Clone> Allowed<T> {
-    /// The list; `None` for everything.
-    pub fn listed(&self) -> Option<&[T]> {
-        match self {
-            Self::All => None,
-            Self::These(list) => Some(list),
-        }
-    }
-}
+use crate::catalog::{Allowed, Cors};
 
 impl Cors {
     pub(super) fn read(table: &mut Table<'_>) -> Self {

@@ -1,17 +1,20 @@
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use thiserror::Error;
+
+use super::document::DocumentName;
 
 /// One mistake, or one thing worth a warning, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, as it was named.
-    pub file: PathBuf,
-    /// Line and column, both from 1, the column in characters; none where the file as a whole is
-    /// meant.
+    /// The document that it is in.
+    pub document: DocumentName,
+    /// Line and column, both from 1, the column in characters; `None` for a whole document, and
+    /// for a value in JSON.
     pub position: Option<(usize, usize)>,
-    /// The way to the key, such as `applications[1].policies[0].name`; empty where there is none.
+    /// The key: in TOML such as `applications[1].policies[0].name`, in JSON a pointer (RFC 6901);
+    /// empty for a whole document.
     pub key: String,
     /// What is wrong, and what would be right. Never holds a secret, always one line.
     pub message: String,
@@ -27,7 +30,7 @@ impl Problem {
         message: &str,
     ) -> Self {
         Self {
-            file: file.into(),
+            document: DocumentName::File(file.into()),
             position,
             key: key.to_owned(),
             message: one_line(message),
@@ -37,7 +40,7 @@ impl Problem {
     /// A mistake of the file as a whole.
     pub(crate) fn of_file(file: &Path, message: &str) -> Self {
         Self {
-            file: file.into(),
+            document: DocumentName::File(file.into()),
             position: None,
             key: String::new(),
             message: one_line(message),
@@ -47,7 +50,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        write!(f, "{}", self.document)?;
         if let Some((line, column)) = self.position {
             write!(f, ":{line}:{column}")?;
         }
@@ -62,6 +65,9 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Errors(pub Vec<Problem>);
+
+/// A file that is no configuration at all has a mistake on every line; nobody reads that many.
+pub(super) const MOST_PROBLEMS: usize = 500;
 
 /// The most names of a list in a message.
 const LISTED: usize = 10;

@@ -8,7 +8,7 @@
 mod applications;
 mod certificates;
 mod cors;
-mod domain;
+mod document;
 mod errors;
 mod evaluations;
 mod geo;
@@ -24,51 +24,49 @@ mod saml;
 mod secrets;
 mod server;
 mod service_tokens;
+mod source;
 mod team;
+mod unique;
 mod values;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::catalog::Kind;
+use crate::policy::Advisor;
 use rustls::pki_types::CertificateDer;
-use toml::de::DeTable;
 
-use crate::model::ServiceToken;
-use crate::policy::{AccessGroup, Advisor, List};
-
-pub use applications::Application;
-pub use certificates::ClientAuthority;
-pub use cors::{Allowed, Cors};
-pub use domain::Domain;
+pub use crate::catalog::{
+    Allowed, Application, ApplicationPolicy, Catalog, ClientAuthority, ClientConfig,
+    ClientCredentials, Cors, Domain, EncryptionKey, HealthCheck, IdentityProvider, IdpKind,
+    OidcConfig, OktaConfig, Origin, OriginScheme, OriginSettings, SamlConfig, Team,
+};
+pub use document::{Document, DocumentName};
 pub use errors::{Errors, Problem};
 pub use geo::Geo;
 pub(crate) use origins::UNJUDGED_UPGRADES;
-pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use outgoing::Outgoing;
-pub use providers::{
-    ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig,
-};
-pub use saml::{EncryptionKey, SamlConfig};
 pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{
     Audit, Hsts, Insecure, Limits, Listen, RedirectListener, ServerSettings, StoreConfig, Tls,
 };
-pub use team::Team;
+pub use source::{File, Source};
 
 use evaluations::Evaluations;
 use node::Node;
 use policies::Reusable;
-use reader::{Item, Reader, Table};
+use reader::{Deployment, Item, Reader, Table};
 use rules::Names;
 use server::Listener;
+use unique::Unique;
 
 /// Everything that a configuration file says, with the defaults filled in and paths made relative
 /// to its folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The issuer of tokens.
-    pub team: Team,
+    /// The configured objects.
+    pub catalog: Catalog,
     /// The store of everything that must survive a restart.
     pub store: StoreConfig,
     /// The listeners; at least one, unless the configuration is for an embedding proxy.
@@ -77,21 +75,8 @@ pub struct Config {
     pub redirects: Vec<RedirectListener>,
     /// The address of metrics and health, on plain HTTP and for every client; none by default.
     pub metrics: Option<SocketAddr>,
-    /// The identity providers; none for a remote team.
-    pub identity_providers: Vec<IdentityProvider>,
-    /// The applications.
-    pub applications: Vec<Application>,
-    /// Lists, for use in rules.
-    pub lists: Vec<List>,
-    /// Access groups, for use in policies. None is part of itself, and those that rules name are
-    /// all here.
-    pub groups: Vec<AccessGroup>,
     /// The database of countries; none by default.
     pub geo: Option<Geo>,
-    /// The service tokens; none for a remote team.
-    pub service_tokens: Vec<ServiceToken>,
-    /// The authorities of client certificates, and the hosts that these count for.
-    pub certificates: Vec<ClientAuthority>,
     /// The settings of calls to identity providers and other services.
     pub outgoing: Outgoing,
     /// The limits of requests.
@@ -116,6 +101,17 @@ pub struct Loaded {
     pub certificates: Vec<Option<(usize, usize)>>,
     /// The files of certificate authorities, for messages about them.
     pub authorities: Vec<AuthorityFile>,
+    /// The origin of each object.
+    pub provenance: HashMap<(Kind, String), Provenance>,
+}
+
+/// The origin of an object: it can only be changed there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The document.
+    pub document: DocumentName,
+    /// The line, from 1; `None` in JSON.
+    pub line: Option<usize>,
 }
 
 /// A file of certificate authorities, and the key that names it.
@@ -136,7 +132,7 @@ pub struct AuthorityFile {
 /// # Errors
 /// Every mistake that was found, in the order of the file.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
-    load_for(path, env, false)
+    load_for(path, env, Deployment::Standalone)
 }
 
 /// The same for a proxy of one's own, which listens and picks its origins itself: `[[listen]]` and
@@ -146,19 +142,30 @@ pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
 /// # Errors
 /// As for [`load`].
 pub fn load_embedded(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
-    load_for(path, env, true)
+    load_for(path, env, Deployment::Embedded)
 }
 
-fn load_for(path: &Path, env: &dyn Environment, embedded: bool) -> Result<Loaded, Errors> {
-    let of_file = |message: &str| Errors(vec![Problem::of_file(path, message)]);
-    let unreadable =
-        |e: std::io::Error| of_file(&format!("the file cannot be read: {}", secrets::plain(&e)));
-    if std::fs::metadata(path).map_err(unreadable)?.len() > secrets::LARGEST_FILE {
-        return Err(of_file("the file is larger than 4 MiB"));
+fn load_for(path: &Path, env: &dyn Environment, deployment: Deployment) -> Result<Loaded, Errors> {
+    check_for(&File::new(path).documents()?, env, deployment)
+}
+
+/// Loads a configuration from several sources, one of which has the file.
+///
+/// # Errors
+/// Every source that cannot be read; otherwise every mistake, as for [`check`].
+pub fn load_from(sources: &[&dyn Source], env: &dyn Environment) -> Result<Loaded, Errors> {
+    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    for source in sources {
+        match source.documents() {
+            Ok(read) => documents.extend(read),
+            Err(Errors(errors)) => problems.extend(errors),
+        }
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    let text = String::from_utf8(bytes).map_err(|_| of_file("the file is not UTF-8"))?;
-    parse_for(&text, path, env, embedded)
+    if problems.is_empty() {
+        check(&documents, env)
+    } else {
+        Err(Errors(problems))
+    }
 }
 
 /// Reads a configuration from text. `file` is named in messages, and its folder is what relative
@@ -168,46 +175,47 @@ fn load_for(path: &Path, env: &dyn Environment, embedded: bool) -> Result<Loaded
 /// Every mistake that was found, in the order of the file. Where the syntax is wrong, only that:
 /// the rest could be misread.
 pub fn parse(text: &str, file: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
-    parse_for(text, file, env, false)
+    check(&[Document::toml(text.to_owned(), file)?], env)
 }
 
-fn parse_for(
-    text: &str,
-    file: &Path,
+/// Checks a configuration together with objects from other sources, as one whole.
+///
+/// There is no check of a single object: a change can invalidate another object, as when a group
+/// of a bypass policy gets a rule about email addresses. So a change is checked as the
+/// configuration that it results in.
+///
+/// # Errors
+/// Every mistake that was found, in the order of the documents. Without a configuration among the
+/// documents, the list is empty.
+pub fn check(documents: &[Document], env: &dyn Environment) -> Result<Loaded, Errors> {
+    check_for(documents, env, Deployment::Standalone)
+}
+
+fn check_for(
+    documents: &[Document],
     env: &dyn Environment,
-    embedded: bool,
+    deployment: Deployment,
 ) -> Result<Loaded, Errors> {
-    let reader = Reader::new(text, file, env, embedded);
-    let (document, mistakes) = DeTable::parse_recoverable(text);
-    for mistake in &mistakes {
-        let offset = mistake.span().map_or(text.len(), |span| span.start);
-        reader.syntax(offset, &format!("this is not TOML: {}", mistake.message()));
-    }
-    let document = Node::from_toml(document);
-    let config = if mistakes.is_empty() {
-        read(&reader, &document)
-    } else {
-        None
-    };
+    let reader = Reader::new(documents, env, deployment);
+    let read = read(&reader);
     let failed = reader.has_errors();
-    let certificates = certificate_places(&document)
-        .map(|at| at.map(|at| reader.position(at)))
-        .collect();
     let authorities = reader.authorities();
+    let provenance = reader.provenance();
     let (errors, warnings) = reader.outcome();
-    match config {
-        Some(config) if !failed => Ok(Loaded {
+    match read {
+        Some((config, certificates)) if !failed => Ok(Loaded {
             config,
             warnings,
             certificates,
             authorities,
+            provenance,
         }),
         _ => Err(Errors(errors)),
     }
 }
 
-fn read<'a>(reader: &'a Reader<'a>, document: &'a Node) -> Option<Config> {
-    reader.root(document, |table| {
+fn read<'a>(reader: &'a Reader<'a>) -> Option<(Config, Vec<Option<(usize, usize)>>)> {
+    reader.root(|table| {
         let insecure = table.section("insecure", Insecure::read).unwrap_or_default();
         let Listeners { serving: listen, redirects, unencrypted, redirecting } = listeners(table, &insecure);
         let team = table.needed_section("team", "`[team]` with `domain = \"access.example.com\"`");
@@ -235,10 +243,10 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a Node) -> Option<Config> {
         let mut names = Names {
             countries: geo.is_some(),
             evaluations: Evaluations::new(insecure.insecure_identity_providers, remote),
-            providers: (!remote).then(|| ids(document, "identity_providers")),
-            groups: ids(document, "groups"),
-            service_tokens: ids(document, "service_tokens"),
-            applications: service_tokens::application_ids(document),
+            providers: (!remote).then(|| ids(table, "identity_providers")),
+            groups: ids(table, "groups"),
+            service_tokens: ids(table, "service_tokens"),
+            applications: service_tokens::application_ids(table),
             claims: BTreeMap::new(),
             email_lists: BTreeSet::new(),
             ip_lists: BTreeSet::new(),
@@ -270,25 +278,31 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a Node) -> Option<Config> {
         let limits = table.section("limits", Limits::read);
         let server = table.section("server", ServerSettings::read);
         let audit = table.section("audit", Audit::read);
-        Some(Config {
+        let certificate_positions = certificate_positions(table);
+        let catalog = Catalog {
             team: team?,
+            identity_providers,
+            applications,
+            policies: reusable.into_policies(),
+            groups,
+            lists,
+            service_tokens,
+            certificates,
+        };
+        let config = Config {
+            catalog,
             store: store?,
             listen,
             redirects,
             metrics,
-            identity_providers,
-            applications,
-            lists,
-            groups,
             geo,
-            service_tokens,
-            certificates,
             outgoing: outgoing?,
             limits: limits?,
             server: server?,
             audit: audit?,
             insecure,
-        })
+        };
+        Some((config, certificate_positions))
     })?
 }
 
@@ -302,7 +316,7 @@ struct Listeners {
 }
 
 fn listeners(table: &mut Table<'_>, insecure: &Insecure) -> Listeners {
-    let mut addresses = reader::Unique::new("listener has the address");
+    let mut addresses = Unique::new("listener has the address");
     let example = "`[[listen]]` with `address = \"0.0.0.0:443\"` and `tls = { certificate = \"tls.crt\", key = \"tls.key\" }`";
     let embedded = table.reader().is_embedded();
     let item = if embedded {
@@ -374,7 +388,7 @@ fn identity_providers(
         Some(item) if remote => {
             item.error("with `certs_url` people log in at the team that it belongs to; leave one of the two out");
         }
-        None if !remote => {
+        None if !remote && table.nodes("identity_providers").is_empty() => {
             let example = "`[[identity_providers]]` with `id = \"okta\"`, `name = \"Okta\"`, `type = \"okta\"` and \
                            `config = { client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }`";
             table.needed_section("identity_providers", example);
@@ -384,19 +398,20 @@ fn identity_providers(
     providers::read_all(table, insecure)
 }
 
-/// The byte in the file at which each listener's certificate is named.
-fn certificate_places(document: &Node) -> impl Iterator<Item = Option<usize>> {
-    let list = document.get("listen").and_then(Node::as_list);
+/// Returns the position of each listener's certificate.
+fn certificate_positions(table: &Table<'_>) -> Vec<Option<(usize, usize)>> {
     let certificate = |listen: &Node| Some(listen.get("tls")?.get("certificate")?.at());
-    list.into_iter().flatten().map(certificate)
+    table
+        .nodes("listen")
+        .into_iter()
+        .map(|listen| table.position(certificate(listen)?))
+        .collect()
 }
 
-/// The ids that tables in a list have, however much else is wrong with them.
-fn ids<'a>(document: &'a Node, key: &str) -> BTreeSet<&'a str> {
-    let list = document.get(key).and_then(Node::as_list);
-    let id = |item: &'a Node| item.get("id")?.as_str();
-    list.map(|list| list.iter().filter_map(id).collect())
-        .unwrap_or_default()
+/// Returns the ids of the tables in a list, however much else is wrong with them.
+fn ids<'a>(table: &Table<'a>, key: &str) -> BTreeSet<&'a str> {
+    let id = |node: &'a Node| node.get("id")?.as_str();
+    table.nodes(key).into_iter().filter_map(id).collect()
 }
 
 #[cfg(test)]

@@ -4,196 +4,54 @@ use std::time::Duration;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use url::Url;
 
 use super::node::Integer;
 use super::reader::{Item, Table};
 use super::secrets;
 use super::server::{Insecure, Listen};
+use crate::catalog::{HealthCheck, Origin, OriginSettings};
 use crate::model::Authority;
 
-/// A server behind the proxy (`origin`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// What is spoken with it.
-    pub scheme: OriginScheme,
-    /// Its canonical host name, or an address; IPv6 in brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// `host:port`, to connect to.
-    pub address: String,
-}
-
-/// What is spoken with an origin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OriginScheme {
-    /// HTTP/1.1 without TLS.
-    Http,
-    /// TLS, with HTTP/2 or HTTP/1.1 as the origin prefers.
-    Https,
-    /// HTTP/2 without TLS, from the first byte (RFC 9113 §3.3).
-    H2c,
-    /// TLS with HTTP/2 only, for gRPC.
-    H2,
-}
-
-impl OriginScheme {
-    /// Returns `true` if connections are encrypted.
-    pub const fn is_tls(self) -> bool {
-        matches!(self, Self::Https | Self::H2)
+/// Reads one address or a list of them.
+pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<Origin> {
+    let Some(item) = table.needed_standalone("origin", "\"http://127.0.0.1:8080\"") else {
+        return Vec::new();
+    };
+    if item.node().as_list().is_some_and(<[_]>::is_empty) {
+        item.error("this list is empty; write for example `origin = \"http://127.0.0.1:8080\"`");
     }
-}
-
-/// How an application's origins are spoken with (`origin_settings`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OriginSettings {
-    /// How long a connection may take to be made, with TLS; 5 s by default.
-    pub connect_timeout: Duration,
-    /// How long the origin may stay silent in the middle of an answer; 60 s by default.
-    pub read_timeout: Duration,
-    /// How long an unused connection is kept; 60 s by default.
-    pub idle_timeout: Duration,
-    /// The longest time that a tunnel (WebSocket and other upgrades) may rest in both directions; 1
-    /// h by default.
-    pub tunnel_timeout: Duration,
-    /// Protocols that requests may switch to beside `websocket`, `SPDY/3.1` and `tcp`, as `Upgrade`
-    /// names them.
-    pub upgrades: Vec<String>,
-    /// The `Host` to send; the client's by default.
-    pub host_header: Option<String>,
-    /// Whether the origin's certificate must be right; `false` needs
-    /// `[insecure] origin_tls_unverified`.
-    pub tls_verify: bool,
-    /// The certificate authorities that the origins' certificates must come from, as read from the
-    /// file; never empty. The system's by default.
-    pub ca: Option<Vec<CertificateDer<'static>>>,
-    /// The name that TLS asks for and that the certificate must be for; the origin's host by
-    /// default.
-    pub tls_server_name: Option<String>,
-    /// How origins are found out to be down; not at all by default.
-    pub health_check: Option<HealthCheck>,
-}
-
-/// How an origin is found out to be down (`health_check`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// A path to ask for; without one, a connection that opens is enough.
-    pub path: Option<String>,
-    /// The statuses of a healthy origin, from 100 to 599; any 2xx by default, which is the empty
-    /// list.
-    pub expect: Vec<u16>,
-    /// How often; every 10 s by default.
-    pub interval: Duration,
-}
-
-impl Origin {
-    /// Reads one address or a list of them.
-    pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<Self> {
-        let Some(item) = table.needed_standalone("origin", "\"http://127.0.0.1:8080\"") else {
-            return Vec::new();
-        };
-        if item.node().as_list().is_some_and(<[_]>::is_empty) {
-            item.error(
-                "this list is empty; write for example `origin = \"http://127.0.0.1:8080\"`",
-            );
-        }
-        let list = if item.node().as_str().is_some() {
-            vec![item]
-        } else {
-            item.list().unwrap_or_default()
-        };
-        let read = |item: &Item<'_>| {
-            let origin = item.parse(Self::parse)?;
-            if listen.iter().any(|listen| origin.leads_to(listen)) {
-                item.error(&format!(
-                    "`{}` is one of our own listeners; write the address of the server",
-                    origin.address
-                ));
-            }
-            Some(origin)
-        };
-        list.iter().filter_map(read).collect()
-    }
-
-    fn leads_to(&self, listen: &Listen) -> bool {
-        let ours = listen.address.ip();
-        if self.port != listen.address.port() {
-            return false;
-        }
-        // These names are both loopback addresses.
-        if self.host == "localhost" || self.host.ends_with(".localhost") {
-            return ours.is_unspecified() || ours.is_loopback();
-        }
-        let Ok(theirs) = self.host.trim_matches(['[', ']']).parse::<IpAddr>() else {
-            return false;
-        };
-        theirs == ours || (ours.is_unspecified() && theirs.is_loopback())
-    }
-
-    /// Reads an origin's address.
-    ///
-    /// # Errors
-    /// A message that says what is wrong and what would be right.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(format!(
-                "`{text}` has no scheme; write `http://{text}` or `https://{text}`"
-            ));
-        };
-        let (kind, equivalent) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (OriginScheme::Http, "http"),
-            "https" => (OriginScheme::Https, "https"),
-            "h2c" => (OriginScheme::H2c, "http"),
-            "h2" => (OriginScheme::H2, "https"),
-            "ws" => {
-                return Err(format!(
-                    "WebSocket needs no scheme of its own; write `http://{rest}`"
-                ));
-            }
-            "wss" => {
-                return Err(format!(
-                    "WebSocket needs no scheme of its own; write `https://{rest}`"
-                ));
-            }
-            "grpc" => {
-                return Err(format!(
-                    "gRPC is HTTP/2; write `h2c://{rest}`, or `h2://{rest}` with TLS"
-                ));
-            }
-            "grpcs" => return Err(format!("gRPC is HTTP/2; write `h2://{rest}`")),
-            _ => {
-                return Err(format!(
-                    "`{scheme}` is not a scheme for an origin; there are `http`, `https`, `h2c` and `h2`"
-                ));
-            }
-        };
-        let malformed = || format!("`{text}` is not an address like `http://127.0.0.1:8080`");
-        let url = Url::parse(&format!("{equivalent}://{rest}")).map_err(|_| malformed())?;
-        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err(malformed());
-        };
-        let address = format!("{host}:{port}");
-        if port == 0 {
-            return Err(malformed());
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(format!(
-                "an origin's address holds no user name or password; write `{scheme}://{address}`"
+    let list = if item.node().as_str().is_some() {
+        vec![item]
+    } else {
+        item.list().unwrap_or_default()
+    };
+    let read = |item: &Item<'_>| {
+        let origin = item.parse(Origin::parse)?;
+        if listen.iter().any(|listen| leads_to(&origin, listen)) {
+            item.error(&format!(
+                "`{}` is one of our own listeners; write the address of the server",
+                origin.address
             ));
         }
-        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err(format!(
-                "paths go to the origin as they come; write `{scheme}://{address}`"
-            ));
-        }
-        Ok(Self {
-            scheme: kind,
-            host: host.to_owned(),
-            port,
-            address,
-        })
+        Some(origin)
+    };
+    list.iter().filter_map(read).collect()
+}
+
+/// Returns `true` if an origin is one of our own listeners.
+fn leads_to(origin: &Origin, listen: &Listen) -> bool {
+    let ours = listen.address.ip();
+    if origin.port != listen.address.port() {
+        return false;
     }
+    // These names are both loopback addresses.
+    if origin.host == "localhost" || origin.host.ends_with(".localhost") {
+        return ours.is_unspecified() || ours.is_loopback();
+    }
+    let Ok(theirs) = origin.host.trim_matches(['[', ']']).parse::<IpAddr>() else {
+        return false;
+    };
+    theirs == ours || (ours.is_unspecified() && theirs.is_loopback())
 }
 
 impl OriginSettings {
@@ -304,8 +162,13 @@ fn statuses(item: &Item<'_>) -> Vec<u16> {
     list.iter().filter_map(read).collect()
 }
 
-/// The certificates of a PEM file, each of which TLS takes as an authority.
+/// Returns the certificates of a PEM file, or of the PEM text of an Access object. TLS accepts each
+/// of them as an authority.
 pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>>> {
+    if item.is_access() {
+        // The API has certificates themselves: a path would let its clients probe the machine.
+        return parse_authorities(item, item.text()?, "the certificate");
+    }
     let path = item.reader().resolve(item.text()?);
     let shown = path.display();
     if item.reader().env().is_offline() {
@@ -318,20 +181,34 @@ pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>
             return None;
         }
     };
-    let read = CertificateDer::pem_slice_iter(content.text.expose().as_bytes())
-        .collect::<Result<Vec<_>, _>>();
+    let list = parse_authorities(item, content.text.expose(), &format!("`{shown}`"))?;
+    item.reader()
+        .read_authorities(item.place(), path.clone(), list.clone());
+    Some(list)
+}
+
+/// `source` names the text in messages.
+fn parse_authorities(
+    item: &Item<'_>,
+    text: &str,
+    source: &str,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
     match read {
-        Err(_) => item.error(&format!("`{shown}` is damaged: it does not read as PEM")),
+        Err(_) => item.error(&format!("{source} is damaged: it does not read as PEM")),
         Ok(list) if list.is_empty() => item.error(&format!(
-            "`{shown}` holds no certificate in PEM form, which has a line with `-----BEGIN CERTIFICATE-----`"
+            "{source} holds no certificate in PEM form, which has a line with `-----BEGIN CERTIFICATE-----`"
         )),
-        Ok(list) if list.iter().any(|c| RootCertStore::empty().add(c.clone()).is_err()) => {
-            item.error(&format!("`{shown}` holds a certificate that is damaged, or cannot be an authority"));
+        Ok(list)
+            if list
+                .iter()
+                .any(|c| RootCertStore::empty().add(c.clone()).is_err()) =>
+        {
+            item.error(&format!(
+                "{source} holds a certificate that is damaged, or cannot be an authority"
+            ));
         }
-        Ok(list) => {
-            item.reader().read_authorities(item.place(), path.clone(), list.clone());
-            return Some(list);
-        }
+        Ok(list) => return Some(list),
     }
     None
 }

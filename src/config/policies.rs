@@ -2,15 +2,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::errors::{did_you_mean, instead};
-use super::reader::{Item, Place, Reader, Table, Unique};
+use super::node::Integer;
+use super::reader::{Item, Place, Reader, Table};
 use super::rules::{Clauses, Names, bare, is_about_people};
+use super::unique::Unique;
 use super::values;
+use crate::catalog::{ApplicationPolicy, Kind};
 use crate::model::duration;
 use crate::policy::{Advisor, List, Policy, PolicyDecision, Rule};
 
 /// Policies that applications refer to by their ids (`[[policies]]`).
 pub(super) struct Reusable {
     by_id: HashMap<String, Policy>,
+    /// All of them, in the order of the documents.
+    all: Vec<Policy>,
     /// Those that are written, however much else is wrong with them.
     ids: BTreeSet<String>,
 }
@@ -20,6 +25,7 @@ impl Reusable {
         let mut seen = Unique::new("policy has the id");
         let mut reusable = Self {
             by_id: HashMap::new(),
+            all: Vec::new(),
             ids: BTreeSet::new(),
         };
         for item in table.list("policies") {
@@ -35,12 +41,19 @@ impl Reusable {
             );
             if let Some(policy) = policy.flatten() {
                 advise(&item, &policy, advisor);
-                reusable
-                    .by_id
-                    .extend(policy.id.clone().map(|id| (id, policy)));
+                if let Some(id) = policy.id.clone() {
+                    item.record(Kind::Policy, &id);
+                    reusable.all.push(policy.clone());
+                    reusable.by_id.insert(id, policy);
+                }
             }
         }
         reusable
+    }
+
+    /// Returns all of them, in the order of the documents.
+    pub(super) fn into_policies(self) -> Vec<Policy> {
+        self.all
     }
 
     /// The policy that an application refers to; reports where there is none.
@@ -56,14 +69,21 @@ impl Reusable {
     }
 }
 
-/// Reads an application's policies, in the order in which they are asked among their kind: each is
-/// written here, or is the id of one that applications share.
+/// An application's policy as it is evaluated, and as it was written.
+pub(super) struct Entry {
+    pub(super) policy: Policy,
+    pub(super) written: ApplicationPolicy,
+    pub(super) place: Place,
+}
+
+/// Reads an application's policies in the order of their evaluation. Each is a policy of its own, or
+/// the id of a shared one.
 pub(super) fn read_all(
     table: &mut Table<'_>,
     names: &Names<'_>,
     lists: &[List],
     shared: &Reusable,
-) -> Vec<(Policy, Place)> {
+) -> Vec<Entry> {
     let reader = table.reader();
     let advisor = Advisor::new(lists);
     let list = table.list("policies");
@@ -71,29 +91,77 @@ pub(super) fn read_all(
         let message = "this application has no policies, so nobody may reach it; add `[[applications.policies]]`";
         reader.warn(table.place(), message);
     }
-    let mut policies = Vec::new();
-    for item in list {
-        let keys: Vec<&str> = item.keys().into_iter().map(|(key, _)| key).collect();
-        let policy = match (item.node().as_str(), keys.as_slice(), item.get("id")) {
-            (Some(_), ..) => shared.named(&item),
-            (None, ["id"], Some(id)) => shared.named(&id),
-            _ => {
-                let policy = item.table(|table| policy(table, names)).flatten();
-                policy.inspect(|policy| advise(&item, policy, &advisor))
-            }
-        };
-        if let Some(policy) = policy {
-            policies.push((policy, item.place().clone()));
+    report_disorder(&list);
+    let entries: Vec<Entry> = list
+        .iter()
+        .filter_map(|item| entry(item, names, shared, &advisor))
+        .collect();
+    let policies: Vec<Policy> = entries.iter().map(|entry| entry.policy.clone()).collect();
+    for (index, advice) in advisor.order(&policies) {
+        if let Some(entry) = entries.get(index) {
+            reader.warn(&entry.place, &advice);
         }
     }
-    let bare: Vec<Policy> = policies.iter().map(|(policy, _)| policy.clone()).collect();
-    for (place, advice) in advisor.order(&bare) {
-        policies
-            .get(place)
-            .into_iter()
-            .for_each(|(_, place)| reader.warn(place, &advice));
+    entries
+}
+
+fn entry(
+    item: &Item<'_>,
+    names: &Names<'_>,
+    shared: &Reusable,
+    advisor: &Advisor<'_>,
+) -> Option<Entry> {
+    let place = item.place().clone();
+    if let Some(id) = link(item) {
+        let policy = shared.named(&id)?;
+        let written = ApplicationPolicy::Shared(id.text()?.to_owned());
+        return Some(Entry {
+            policy,
+            written,
+            place,
+        });
     }
-    policies
+    let policy = item.table(|table| policy(table, names)).flatten()?;
+    advise(item, &policy, advisor);
+    let written = ApplicationPolicy::Own(policy.clone());
+    Some(Entry {
+        policy,
+        written,
+        place,
+    })
+}
+
+/// Returns the id if the entry is a link: an id alone, or a table with nothing else. Access's links
+/// also have a `precedence`.
+fn link<'a>(item: &Item<'a>) -> Option<Item<'a>> {
+    if item.node().as_str().is_some() {
+        return Some(item.clone());
+    }
+    let id = item.get("id")?;
+    let is_link = item
+        .keys()
+        .iter()
+        .all(|(key, _)| *key == "id" || (item.is_access() && *key == "precedence"));
+    is_link.then_some(id)
+}
+
+/// Reports a `precedence` that contradicts the order of the list, which is the order of evaluation.
+fn report_disorder(list: &[Item<'_>]) {
+    let mut last = 0;
+    for item in list.iter().filter(|item| item.is_access()) {
+        let Some(precedence) = item.get("precedence") else {
+            continue;
+        };
+        match precedence.node().as_integer().and_then(Integer::get::<u64>) {
+            // Terraform's older provider sends 0 for a policy without a precedence.
+            Some(0) => {}
+            Some(number) if number > last => last = number,
+            Some(_) => precedence.error(
+                "policies are evaluated in the order of this list; sort them by `precedence`, each its own",
+            ),
+            None => precedence.wrong_type("a whole number"),
+        }
+    }
 }
 
 fn advise(item: &Item<'_>, policy: &Policy, advisor: &Advisor<'_>) {
@@ -102,6 +170,10 @@ fn advise(item: &Item<'_>, policy: &Policy, advisor: &Advisor<'_>) {
 
 /// Reads one policy.
 fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
+    if table.is_access() {
+        table.ignore_read_only();
+        table.ignore(&["precedence", "reusable", "app_count"]);
+    }
     table.foreign(&[
         (
             "precedence",

@@ -1,157 +1,17 @@
 use std::time::Duration;
 
-use http::HeaderName;
-use url::Url;
-
 use super::provider_urls::{LIKE, endpoint, issuer_address, okta_account};
-use super::reader::{Item, Table, Unique};
-use super::saml::SamlConfig;
+use super::reader::{Item, Table};
 use super::secrets;
 use super::server::Insecure;
+use super::unique::Unique;
 use super::values;
-use crate::model::{AbsentGroups, IdpId, Secret};
+use crate::catalog::{
+    ClientConfig, ClientCredentials, IdentityProvider, IdpKind, Kind, OidcConfig, OktaConfig,
+    SamlConfig,
+};
+use crate::model::{AbsentGroups, IdpId};
 use crate::oidc::{ClientAuth, ClientKey, EmailVerification, Endpoints, Prompt};
-
-/// Where people log in (`[[identity_providers]]`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityProvider {
-    /// What rules and `allowed_idps` refer to.
-    pub id: IdpId,
-    /// For people, on the login page.
-    pub name: String,
-    /// Which kind it is, with what that kind needs.
-    pub kind: IdpKind,
-}
-
-/// The kinds of identity provider (`type`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IdpKind {
-    /// Okta, over OpenID Connect.
-    Okta(Box<OktaConfig>),
-    /// Any other OpenID Connect provider.
-    Oidc(Box<OidcConfig>),
-    /// Any provider, over SAML 2.0.
-    Saml(Box<SamlConfig>),
-}
-
-/// What all OpenID Connect providers' `config` has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientConfig {
-    /// The application's client id.
-    pub client_id: String,
-    /// How it proves to be that client.
-    pub credentials: ClientCredentials,
-    /// How it does that; the provider's discovery document decides if this is not set.
-    pub auth_method: Option<ClientAuth>,
-    /// The other clients that ID tokens may be for as well; any, if this is not set.
-    pub trusted_audiences: Option<Vec<String>>,
-    /// The claims to keep with the identity.
-    pub claims: Vec<String>,
-    /// The claim that holds the address, where it is not `email`.
-    pub email_claim_name: Option<String>,
-    /// The evidence that a login requires for its email address.
-    pub email_verified: EmailVerification,
-    /// What every login asks the provider for.
-    pub prompt: Option<Prompt>,
-    /// How long ago a person may have shown their credentials to the provider; at least a minute.
-    pub max_age: Option<Duration>,
-    /// Whether requests of logins are left at the provider first (RFC 9126).
-    pub pushed_requests: bool,
-    /// Whether a logout ends the provider's session too.
-    pub provider_logout: bool,
-}
-
-/// A client's credentials.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientCredentials {
-    /// A client secret.
-    Secret(Secret),
-    /// A private key (`private_key_jwt`).
-    Key {
-        /// In PEM form.
-        pem: Secret,
-        /// What the provider calls its public half.
-        id: Option<String>,
-    },
-}
-
-/// An Okta application (`config`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OktaConfig {
-    /// What other providers have too.
-    pub client: ClientConfig,
-    /// The Okta organisation, such as `https://dev-1.okta.com/`: scheme and host, perhaps a port,
-    /// nothing after.
-    pub okta_account: Url,
-    /// For reading the groups of people who have more than a token can hold.
-    pub api_token: Option<Secret>,
-    /// `true` if logins request the scope `groups`; the default.
-    pub groups_scope: bool,
-    /// A custom authorization server; the organisation's own where there is none.
-    pub authorization_server_id: Option<String>,
-    /// How often the groups of people who are logged in are read again, and how old they may become
-    /// while they cannot be.
-    pub groups_refresh: Option<(Duration, Duration)>,
-}
-
-/// Any other OpenID Connect provider (`config`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OidcConfig {
-    /// What Okta has too.
-    pub client: ClientConfig,
-    /// Who signs the ID tokens, byte for byte.
-    pub issuer: String,
-    /// The provider's endpoints, where they are not to be read from its discovery document.
-    pub endpoints: Option<Endpoints>,
-    /// What to ask for.
-    pub scopes: Vec<String>,
-    /// The claim that lists the groups, or the path to it; `groups` in any letters if this is not
-    /// set.
-    pub groups_claim_name: Option<String>,
-    /// Meaning of that claim's absence.
-    pub absent_groups: AbsentGroups,
-}
-
-impl IdentityProvider {
-    /// The claims or attributes to keep with an identity.
-    pub fn claims(&self) -> &[String] {
-        match &self.kind {
-            IdpKind::Okta(okta) => &okta.client.claims,
-            IdpKind::Oidc(oidc) => &oidc.client.claims,
-            IdpKind::Saml(saml) => &saml.attributes,
-        }
-    }
-
-    /// Whether a claim that was asked for and did not come is known not to be there. An assertion
-    /// may lack what was too long for it, and does not say so.
-    pub const fn says_all_it_will(&self) -> bool {
-        match &self.kind {
-            IdpKind::Okta(_) | IdpKind::Oidc(_) => true,
-            IdpKind::Saml(_) => false,
-        }
-    }
-
-    /// The headers that origins are sent of what it says.
-    pub fn sent_headers(&self) -> Vec<HeaderName> {
-        match &self.kind {
-            IdpKind::Okta(_) | IdpKind::Oidc(_) => Vec::new(),
-            IdpKind::Saml(saml) => saml
-                .header_attributes
-                .iter()
-                .map(|sent| sent.header.clone())
-                .collect(),
-        }
-    }
-
-    /// Its `type`.
-    pub const fn type_name(&self) -> &'static str {
-        match &self.kind {
-            IdpKind::Okta(_) => "okta",
-            IdpKind::Oidc(_) => "oidc",
-            IdpKind::Saml(_) => SAML,
-        }
-    }
-}
 
 const SAML: &str = "saml";
 
@@ -180,8 +40,11 @@ pub(super) fn read_all(table: &mut Table<'_>, insecure: &Insecure) -> Vec<Identi
     );
     let providers = table.list("identity_providers");
     let read = |item: &Item<'_>| {
-        item.table(|t| IdentityProvider::read(t, insecure, &mut ids, &mut names))
-            .flatten()
+        let provider = item
+            .table(|t| IdentityProvider::read(t, insecure, &mut ids, &mut names))
+            .flatten()?;
+        item.record(Kind::IdentityProvider, &provider.id.0);
+        Some(provider)
     };
     providers.iter().filter_map(read).collect()
 }
@@ -193,6 +56,7 @@ impl IdentityProvider {
         ids: &mut Unique,
         names: &mut Unique,
     ) -> Option<Self> {
+        table.ignore_read_only();
         table.foreign(&[(
             "scim_config",
             "provisioning over SCIM is not there yet; leave this out",

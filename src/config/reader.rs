@@ -10,37 +10,44 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use super::AuthorityFile;
-use super::errors::{Problem, did_you_mean, one_line};
+use super::document::{Content, Document};
+use super::errors::{MOST_PROBLEMS, Problem, did_you_mean, one_line};
 use super::node::{Entries, Node, Value};
 use super::secrets::{self, Environment};
+use super::unique::Unique;
 use super::values;
+use super::{AuthorityFile, Provenance};
+use crate::catalog::Kind;
 use crate::model::duration;
 
-/// More than anybody reads; a file that is no configuration at all has one on every line.
-const MOST_PROBLEMS: usize = 500;
-
-/// The file, what surrounds it, and what was found wrong so far.
+/// Documents that are read as one configuration, and the mistakes found so far.
 pub(super) struct Reader<'a> {
-    text: &'a str,
-    /// Where each line begins.
-    lines: Vec<usize>,
-    file: &'a Path,
+    documents: &'a [Document],
     env: &'a dyn Environment,
-    /// Whether connections are accepted and forwarded by somebody else's server.
-    embedded: bool,
-    errors: RefCell<Vec<(usize, Problem)>>,
-    warnings: RefCell<Vec<(usize, Problem)>>,
+    deployment: Deployment,
+    errors: RefCell<Vec<(Place, Problem)>>,
+    warnings: RefCell<Vec<(Place, Problem)>>,
     authorities: RefCell<Vec<AuthorityFile>>,
+    provenance: RefCell<HashMap<(Kind, String), Provenance>>,
     /// Keys that were read, for the test of `docs/configuration.md`.
     #[cfg(test)]
     asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
-/// Where something stands: the byte in the file, and the way to the key.
+/// The process that a configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deployment {
+    /// The standalone proxy, which accepts and forwards connections itself.
+    Standalone,
+    /// A proxy of the embedder: listeners and origins are optional.
+    Embedded,
+}
+
+/// The position of a value: the document, the position in it, and the key.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    offset: usize,
+    document: usize,
+    at: usize,
     key: String,
 }
 
@@ -57,32 +64,33 @@ pub(super) struct Table<'a> {
     reader: &'a Reader<'a>,
     entries: &'a Entries,
     place: Place,
+    is_root: IsRoot,
     asked: Vec<&'static str>,
     /// Keys that are not read here although one could expect them, and why.
     foreign: &'static [(&'static str, &'static str)],
 }
 
+/// Distinguishes the configuration itself, to which other documents add objects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IsRoot {
+    Yes,
+    No,
+}
+
 impl<'a> Reader<'a> {
     pub(super) fn new(
-        text: &'a str,
-        file: &'a Path,
+        documents: &'a [Document],
         env: &'a dyn Environment,
-        embedded: bool,
+        deployment: Deployment,
     ) -> Self {
-        let (errors, warnings, authorities) =
-            (RefCell::default(), RefCell::default(), RefCell::default());
-        let lines = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
-            .collect();
         Self {
-            text,
-            lines,
-            file,
+            documents,
             env,
-            embedded,
-            errors,
-            warnings,
-            authorities,
+            deployment,
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+            authorities: RefCell::default(),
+            provenance: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         }
@@ -92,45 +100,108 @@ impl<'a> Reader<'a> {
         self.env
     }
 
-    pub(super) const fn is_embedded(&self) -> bool {
-        self.embedded
+    pub(super) fn is_embedded(&self) -> bool {
+        self.deployment == Deployment::Embedded
     }
 
-    /// Paths in the file are relative to the folder that it is in.
+    /// Returns a path relative to the folder of the configuration file.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        let folder = self.configuration().map(|(_, document)| document.folder());
+        folder.unwrap_or(Path::new("")).join(path)
     }
 
-    /// Reads the whole document.
-    pub(super) fn root<T>(
-        &'a self,
-        document: &'a Node,
-        read: impl FnOnce(&mut Table<'a>) -> T,
-    ) -> Option<T> {
-        let root = Item {
-            reader: self,
-            node: document,
-            place: Place {
-                offset: document.at(),
-                key: String::new(),
-            },
+    /// Reads the configuration itself. Its lists include the objects of the other documents.
+    pub(super) fn root<T>(&'a self, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
+        let (index, document) = self.configuration()?;
+        let root = self.root_of(index, document);
+        let Some(entries) = root.node.as_table() else {
+            root.wrong_type("a table");
+            return None;
         };
-        root.table(read)
+        Some(Table::read(self, entries, root.place, IsRoot::Yes, read))
     }
 
-    pub(super) fn error(&self, place: &Place, message: &str) {
-        if self.errors.borrow().len() < MOST_PROBLEMS {
-            self.errors
-                .borrow_mut()
-                .push((place.offset, self.problem(place, message)));
+    fn configuration(&self) -> Option<(usize, &'a Document)> {
+        let mut documents = self.documents.iter().enumerate();
+        documents.find(|(_, document)| document.content() == Content::Configuration)
+    }
+
+    /// Returns the objects of documents with one object each; `list` is the key that objects of
+    /// their kind have in the configuration file.
+    fn single_objects(&'a self, list: &str) -> impl Iterator<Item = Item<'a>> {
+        self.documents
+            .iter()
+            .enumerate()
+            .filter(move |(_, document)| match document.content() {
+                Content::Object(kind) => kind.list() == list,
+                Content::Configuration => false,
+            })
+            .map(|(index, document)| self.root_of(index, document))
+    }
+
+    fn root_of(&'a self, index: usize, document: &'a Document) -> Item<'a> {
+        let node = document.root();
+        let place = Place {
+            document: index,
+            at: node.at(),
+            key: String::new(),
+        };
+        Item {
+            reader: self,
+            node,
+            place,
         }
     }
 
+    fn document(&self, place: &Place) -> Option<&'a Document> {
+        self.documents.get(place.document)
+    }
+
+    /// Returns `true` if the place is in an object with the members of Cloudflare Access, and not
+    /// in a configuration file.
+    pub(super) fn is_access(&self, place: &Place) -> bool {
+        let content = self.document(place).map(Document::content);
+        matches!(content, Some(Content::Object(_)))
+    }
+
+    fn member(&self, parent: &Place, key: &str, at: usize) -> Place {
+        let document = self.document(parent);
+        Place {
+            document: parent.document,
+            at,
+            key: document.map_or_else(String::new, |document| document.member(&parent.key, key)),
+        }
+    }
+
+    fn element(&self, parent: &Place, index: usize, at: usize) -> Place {
+        let document = self.document(parent);
+        Place {
+            document: parent.document,
+            at,
+            key: document.map_or_else(String::new, |document| document.element(&parent.key, index)),
+        }
+    }
+
+    pub(super) fn error(&self, place: &Place, message: &str) {
+        self.push(&self.errors, place, message);
+    }
+
     pub(super) fn warn(&self, place: &Place, message: &str) {
-        if self.warnings.borrow().len() < MOST_PROBLEMS {
-            self.warnings
-                .borrow_mut()
-                .push((place.offset, self.problem(place, message)));
+        self.push(&self.warnings, place, message);
+    }
+
+    fn push(&self, list: &RefCell<Vec<(Place, Problem)>>, place: &Place, message: &str) {
+        let Some(document) = self.document(place) else {
+            return;
+        };
+        if list.borrow().len() < MOST_PROBLEMS {
+            let problem = Problem {
+                document: document.name().clone(),
+                position: document.position(place.at),
+                key: one_line(&place.key),
+                message: one_line(message),
+            };
+            list.borrow_mut().push((place.clone(), problem));
         }
     }
 
@@ -141,57 +212,67 @@ impl<'a> Reader<'a> {
         path: PathBuf,
         certificates: Vec<CertificateDer<'static>>,
     ) {
-        let (key, position) = (one_line(&place.key), Some(self.position(place.offset)));
         self.authorities.borrow_mut().push(AuthorityFile {
-            key,
-            position,
+            key: one_line(&place.key),
+            position: self
+                .document(place)
+                .and_then(|document| document.position(place.at)),
             path,
             certificates,
         });
     }
 
-    /// The files of certificate authorities that were read.
+    fn record(&self, kind: Kind, id: &str, place: &Place) {
+        let Some(document) = self.document(place) else {
+            return;
+        };
+        let origin = Provenance {
+            document: document.name().clone(),
+            line: document.position(place.at).map(|(line, _)| line),
+        };
+        self.provenance
+            .borrow_mut()
+            .insert((kind, id.to_owned()), origin);
+    }
+
+    /// Returns the origin of every object that was read.
+    pub(super) fn provenance(&self) -> HashMap<(Kind, String), Provenance> {
+        self.provenance.take()
+    }
+
+    /// Returns the files of certificate authorities that were read.
     pub(super) fn authorities(&self) -> Vec<AuthorityFile> {
         self.authorities.take()
     }
 
-    /// A mistake in the syntax, before there are keys.
-    pub(super) fn syntax(&self, offset: usize, message: &str) {
-        self.error(
-            &Place {
-                offset,
-                key: String::new(),
-            },
-            message,
-        );
-    }
-
-    pub(super) fn line(&self, place: &Place) -> usize {
-        self.position(place.offset).0
+    /// Describes the position of an earlier value, in a message at another.
+    pub(super) fn reference(&self, earlier: &Place, from: &Place) -> String {
+        let Some(document) = self.document(earlier) else {
+            return String::new();
+        };
+        let position = match document.position(earlier.at) {
+            Some((line, _)) => format!("on line {line}"),
+            None => format!("at `{}`", earlier.key),
+        };
+        if earlier.document == from.document {
+            position
+        } else {
+            format!("{position} of {}", document.name())
+        }
     }
 
     pub(super) fn has_errors(&self) -> bool {
         !self.errors.borrow().is_empty()
     }
 
-    /// Errors and warnings, each in the order of the file.
+    /// Returns errors and warnings, each in the order of the documents.
     pub(super) fn outcome(&self) -> (Vec<Problem>, Vec<Problem>) {
-        let sorted = |list: &RefCell<Vec<(usize, Problem)>>| {
+        let sorted = |list: &RefCell<Vec<(Place, Problem)>>| {
             let mut list = list.take();
-            list.sort_by_key(|(offset, _)| *offset);
+            list.sort_by_key(|(place, _)| (place.document, place.at));
             list.into_iter().map(|(_, problem)| problem).collect()
         };
         (sorted(&self.errors), sorted(&self.warnings))
-    }
-
-    fn problem(&self, place: &Place, message: &str) -> Problem {
-        let position = Some(self.position(place.offset));
-        Problem {
-            file: self.file.into(),
-            position,
-            key: one_line(&place.key),
-            message: one_line(message),
-        }
     }
 
     /// Returns every key that was read, such as `applications.policies.name`.
@@ -199,36 +280,9 @@ impl<'a> Reader<'a> {
     pub(super) fn asked(&self) -> std::collections::BTreeSet<String> {
         self.asked.borrow().clone()
     }
-
-    /// Line and column of a byte, both from 1.
-    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
-        let line = self.lines.partition_point(|start| *start <= offset);
-        let start = self
-            .lines
-            .get(line.saturating_sub(1))
-            .copied()
-            .unwrap_or_default();
-        let before = self.text.get(start..offset).unwrap_or_default();
-        (line, before.chars().count() + 1)
-    }
 }
 
 impl Place {
-    fn child(&self, key: &str, offset: usize) -> Self {
-        let bare = !key.is_empty()
-            && key
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        let dot = if self.key.is_empty() { "" } else { "." };
-        let parent = &self.key;
-        let key = if bare {
-            format!("{parent}{dot}{key}")
-        } else {
-            format!("{parent}{dot}{key:?}")
-        };
-        Self { offset, key }
-    }
-
     #[cfg(test)]
     fn without_indices(&self) -> String {
         let parts = self
@@ -250,6 +304,16 @@ impl<'a> Item<'a> {
 
     pub(super) const fn node(&self) -> &'a Node {
         self.node
+    }
+
+    /// Records this value as the origin of an object.
+    pub(super) fn record(&self, kind: Kind, id: &str) {
+        self.reader.record(kind, id, &self.place);
+    }
+
+    /// Returns `true` if the value is in an object with the members of Cloudflare Access.
+    pub(super) fn is_access(&self) -> bool {
+        self.reader.is_access(&self.place)
     }
 
     pub(super) fn error(&self, message: &str) {
@@ -297,10 +361,7 @@ impl<'a> Item<'a> {
         let item = |(i, node): (usize, &'a Node)| Self {
             reader: self.reader,
             node,
-            place: Place {
-                offset: node.at(),
-                key: format!("{}[{i}]", self.place.key),
-            },
+            place: self.reader.element(&self.place, i, node.at()),
         };
         Some(list.iter().enumerate().map(item).collect())
     }
@@ -310,7 +371,8 @@ impl<'a> Item<'a> {
             self.wrong_type("a table");
             return None;
         };
-        Some(Table::read(self.reader, entries, self.place.clone(), read))
+        let place = self.place.clone();
+        Some(Table::read(self.reader, entries, place, IsRoot::No, read))
     }
 
     /// What stands under a key, where this is a table and has it.
@@ -319,7 +381,7 @@ impl<'a> Item<'a> {
         Some(Self {
             reader: self.reader,
             node,
-            place: self.place.child(key, node.at()),
+            place: self.reader.member(&self.place, key, node.at()),
         })
     }
 
@@ -330,7 +392,7 @@ impl<'a> Item<'a> {
         };
         table
             .iter()
-            .map(|(key, entry)| (key, self.place.child(key, entry.at)))
+            .map(|(key, entry)| (key, self.reader.member(&self.place, key, entry.at)))
             .collect()
     }
 
@@ -345,12 +407,14 @@ impl<'a> Table<'a> {
         reader: &'a Reader<'a>,
         entries: &'a Entries,
         place: Place,
+        is_root: IsRoot,
         read: impl FnOnce(&mut Self) -> T,
     ) -> T {
         let mut table = Self {
             reader,
             entries,
             place,
+            is_root,
             asked: Vec::new(),
             foreign: &[],
         };
@@ -378,12 +442,12 @@ impl<'a> Table<'a> {
         self.reader
             .asked
             .borrow_mut()
-            .insert(self.place.child(key, 0).without_indices());
+            .insert(self.reader.member(&self.place, key, 0).without_indices());
         let node = self.entries.get(key)?;
         Some(Item {
             reader: self.reader,
             node,
-            place: self.place.child(key, node.at()),
+            place: self.reader.member(&self.place, key, node.at()),
         })
     }
 
@@ -405,7 +469,7 @@ impl<'a> Table<'a> {
     ) -> Option<Item<'a>> {
         let item = self.item(key);
         if item.is_none() {
-            let place = self.place.child(key, self.place.offset);
+            let place = self.reader.member(&self.place, key, self.place.at);
             self.reader
                 .error(&place, &format!("this is missing; {}", remedy()));
         }
@@ -435,17 +499,53 @@ impl<'a> Table<'a> {
         match self.item(key) {
             Some(item) => item.table(read),
             None => {
-                let place = self.place.child(key, self.place.offset);
-                Some(Table::read(self.reader, Entries::EMPTY, place, read))
+                let place = self.reader.member(&self.place, key, self.place.at);
+                let empty = Entries::EMPTY;
+                Some(Table::read(self.reader, empty, place, IsRoot::No, read))
             }
         }
     }
 
-    /// The items of a list; none where there is no such key.
+    /// Returns the items of a list; none if the key is missing.
     pub(super) fn list(&mut self, key: &'static str) -> Vec<Item<'a>> {
-        self.item(key)
-            .and_then(|item| item.list())
-            .unwrap_or_default()
+        let item = self.item(key);
+        let mut list = item.and_then(|item| item.list()).unwrap_or_default();
+        if self.is_root == IsRoot::Yes {
+            list.extend(self.reader.single_objects(key));
+        }
+        list
+    }
+
+    /// Returns the nodes of a list without reading them, however much is wrong with them.
+    pub(super) fn nodes(&self, key: &str) -> Vec<&'a Node> {
+        let list = self.entries.get(key).and_then(Node::as_list);
+        let mut nodes: Vec<_> = list.into_iter().flatten().collect();
+        if self.is_root == IsRoot::Yes {
+            nodes.extend(self.reader.single_objects(key).map(|item| item.node));
+        }
+        nodes
+    }
+
+    /// Returns `true` if the table is in an object with the members of Cloudflare Access.
+    pub(super) fn is_access(&self) -> bool {
+        self.reader.is_access(&self.place)
+    }
+
+    /// Accepts keys without reading them.
+    pub(super) fn ignore(&mut self, keys: &[&'static str]) {
+        self.asked.extend(keys);
+    }
+
+    /// Accepts the members that Access adds to its answers, and that clients send back.
+    pub(super) fn ignore_read_only(&mut self) {
+        if self.is_access() {
+            self.ignore(&["uid", "created_at", "updated_at"]);
+        }
+    }
+
+    /// Returns line and column of a node of this document.
+    pub(super) fn position(&self, at: usize) -> Option<(usize, usize)> {
+        self.reader.document(&self.place)?.position(at)
     }
 
     /// A short text for people: not empty, one line.
@@ -618,38 +718,7 @@ impl<'a> Table<'a> {
                 ),
             };
             self.reader
-                .error(&self.place.child(name, entry.at), &message);
+                .error(&self.reader.member(&self.place, name, entry.at), &message);
         }
-    }
-}
-
-/// Names that must be different, with the place of the first use of each.
-#[derive(Debug)]
-pub(super) struct Unique {
-    what: &'static str,
-    seen: HashMap<String, Place>,
-}
-
-impl Unique {
-    /// `what` completes "another … `x`".
-    pub(super) fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            seen: HashMap::new(),
-        }
-    }
-
-    /// Returns `true` if it is the first; otherwise reports it.
-    pub(super) fn claim(&mut self, reader: &Reader<'_>, name: &str, place: &Place) -> bool {
-        if let Some(first) = self.seen.get(name) {
-            let (what, line) = (self.what, reader.line(first));
-            reader.error(
-                place,
-                &format!("another {what} `{name}`, on line {line}; each needs its own"),
-            );
-            return false;
-        }
-        self.seen.insert(name.to_owned(), place.clone());
-        true
     }
 }

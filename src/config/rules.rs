@@ -5,9 +5,11 @@ use serde_json::Value as Json;
 use super::errors::{did_you_mean, instead};
 use super::evaluations::Evaluations;
 use super::node::{Node, Value};
-use super::reader::{Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table};
 use super::service_tokens;
+use super::unique::Unique;
 use super::values;
+use crate::catalog::Kind;
 use crate::model::{Email, EmailDomain};
 use crate::policy::{
     About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName,
@@ -146,30 +148,19 @@ pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<Li
             let label = table
                 .item("name")
                 .map(|item| item.claim(values::label, &mut labels));
-            let emails = table.item("emails").is_some().then(|| table.list("emails"));
-            let ips = table.item("ips").is_some().then(|| table.list("ips"));
-            let items = match (emails, ips) {
-                (Some(emails), None) => {
-                    let email =
-                        |text: &str| email_mistake(text).map_or_else(|| Ok(text.to_owned()), Err);
-                    ListItems::Email(emails.iter().filter_map(|item| item.parse(email)).collect())
-                }
-                (None, Some(ips)) => {
-                    let range = |text: &str| IpRange::try_from(text.to_owned());
-                    ListItems::Ip(ips.iter().filter_map(|item| item.parse(range)).collect())
-                }
-                _ => {
-                    table
-                        .reader()
-                        .error(table.place(), "a list has either `emails` or `ips`");
-                    return None;
-                }
-            };
+            let items = list_items(table);
             let id = id?;
             let name = label.unwrap_or_else(|| Some(id.clone()))?;
-            Some(List { id, name, items })
+            Some(List {
+                id,
+                name,
+                items: items?,
+            })
         });
-        lists.extend(list.flatten());
+        if let Some(list) = list.flatten() {
+            item.record(Kind::List, &list.id);
+            lists.push(list);
+        }
     }
     for List { id, items, .. } in &lists {
         match items {
@@ -178,6 +169,60 @@ pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<Li
         };
     }
     lists
+}
+
+/// Reads the items of a list: `emails` or `ips` in the file, `type` and `items` in Access.
+fn list_items(table: &mut Table<'_>) -> Option<ListItems> {
+    if table.is_access() {
+        return access_list_items(table);
+    }
+    let emails = table.item("emails").is_some().then(|| table.list("emails"));
+    let ips = table.item("ips").is_some().then(|| table.list("ips"));
+    match (emails, ips) {
+        (Some(emails), None) => Some(ListItems::Email(
+            emails.iter().filter_map(list_email).collect(),
+        )),
+        (None, Some(ips)) => Some(ListItems::Ip(ips.iter().filter_map(list_range).collect())),
+        _ => {
+            table
+                .reader()
+                .error(table.place(), "a list has either `emails` or `ips`");
+            None
+        }
+    }
+}
+
+fn access_list_items(table: &mut Table<'_>) -> Option<ListItems> {
+    table.ignore_read_only();
+    table.ignore(&["count"]);
+    let kind = table.needed("type", "\"EMAIL\"")?;
+    let items = table.list("items");
+    let values = items.iter().filter_map(|item| {
+        item.table(|table| {
+            table.ignore(&["created_at"]);
+            table.needed("value", "\"alice@example.com\"")
+        })?
+    });
+    match kind.text()? {
+        "EMAIL" => Some(ListItems::Email(
+            values.filter_map(|item| list_email(&item)).collect(),
+        )),
+        "IP" => Some(ListItems::Ip(
+            values.filter_map(|item| list_range(&item)).collect(),
+        )),
+        other => {
+            kind.error(&format!("`{other}` is none of `EMAIL`, `IP`"));
+            None
+        }
+    }
+}
+
+fn list_email(item: &Item<'_>) -> Option<String> {
+    item.parse(|text| email_mistake(text).map_or_else(|| Ok(text.to_owned()), Err))
+}
+
+fn list_range(item: &Item<'_>) -> Option<IpRange> {
+    item.parse(|text| IpRange::try_from(text.to_owned()))
 }
 
 /// Reads the Access groups, and notes which of them ask about identity.
@@ -201,6 +246,7 @@ pub(super) fn read_groups(
             let label = table
                 .item("name")
                 .map(|item| item.claim(values::label, &mut labels));
+            table.ignore_read_only();
             let clauses = Clauses::read(table, names);
             let id = id?;
             let name = label.unwrap_or_else(|| Some(id.clone()))?;
@@ -219,6 +265,7 @@ pub(super) fn read_groups(
             Some(group)
         });
         if let Some(group) = group.flatten() {
+            item.record(Kind::Group, &group.id);
             places
                 .entry(group.id.clone())
                 .or_insert_with(|| item.place().clone());
@@ -388,6 +435,7 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
 fn json(node: &Node, depth: usize) -> Option<Json> {
     let depth = depth.checked_sub(1)?;
     Some(match node.value() {
+        Value::Null => Json::Null,
         Value::Text(text) | Value::Date(text) => Json::String(text.clone()),
         Value::Integer(number) => number.get::<i64>()?.into(),
         Value::Float(number) => (*number).into(),

@@ -3,51 +3,14 @@ use url::Url;
 
 use super::provider_urls::{OKTA_DOMAINS, administered, endpoint};
 use super::providers::absent_groups;
-use super::reader::{Item, Table, Unique};
+use super::reader::{Item, Table};
 use super::secrets;
 use super::server::Insecure;
+use super::unique::Unique;
 use super::values;
+use crate::catalog::{EncryptionKey, SamlConfig};
 use crate::engine::{is_method_override, is_reserved};
-use crate::model::{AbsentGroups, Secret};
-use crate::saml::{
-    Binding, DecryptionKey, DecryptionKeyError, HeaderAttribute, ServiceProvider, Settings,
-};
-
-/// A SAML application at an identity provider (`config`), in the words of Access.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SamlConfig {
-    /// The provider's entity id, byte for byte.
-    pub issuer_url: String,
-    /// Where it takes requests.
-    pub sso_target_url: Url,
-    /// The certificates it signs with, in PEM or the base64 inside it.
-    pub idp_public_certs: Vec<String>,
-    /// Whether requests are signed; those go in a form, others in an address.
-    pub sign_request: bool,
-    /// Whether it is to ask for credentials at each login.
-    pub force_authn: bool,
-    /// The attribute that holds the address; without one `email`, else a name id of that format.
-    pub email_attribute_name: Option<String>,
-    /// The attribute that holds the groups.
-    pub groups_attribute_name: String,
-    /// Meaning of that attribute's absence.
-    pub absent_groups: AbsentGroups,
-    /// The attributes to keep with the identity.
-    pub attributes: Vec<String>,
-    /// The attributes that origins are sent, each as a header of its own.
-    pub header_attributes: Vec<HeaderAttribute>,
-    /// What assertions may be encrypted for, and its certificates.
-    pub encryption_keys: Vec<EncryptionKey>,
-}
-
-/// A key that assertions may be encrypted for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncryptionKey {
-    /// PKCS#8 in PEM.
-    pub key: Secret,
-    /// Of its public half, in PEM.
-    pub certificate: String,
-}
+use crate::saml::{DecryptionKey, HeaderAttribute, ServiceProvider};
 
 impl SamlConfig {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
@@ -141,38 +104,6 @@ impl SamlConfig {
                 None
             }
         }
-    }
-
-    /// Both sides of the agreement. `keys` come from [`SamlConfig::decryption_keys`].
-    pub(crate) fn settings(&self, acs: Url, keys: Vec<DecryptionKey>) -> Settings {
-        Settings {
-            acs,
-            idp_entity_id: self.issuer_url.clone(),
-            sso_url: self.sso_target_url.clone(),
-            certificates: self.idp_public_certs.clone(),
-            binding: if self.sign_request {
-                Binding::Post
-            } else {
-                Binding::Redirect
-            },
-            force_authn: self.force_authn,
-            email_attribute: self.email_attribute_name.clone(),
-            groups_attribute: self.groups_attribute_name.clone(),
-            attributes: self.attributes.clone(),
-            header_attributes: self.header_attributes.clone(),
-            decryption_keys: keys,
-        }
-    }
-
-    /// The keys that assertions may be encrypted for.
-    ///
-    /// # Errors
-    /// Where one cannot be used, which was looked at when the file was read.
-    pub(crate) fn decryption_keys(&self) -> Result<Vec<DecryptionKey>, DecryptionKeyError> {
-        self.encryption_keys
-            .iter()
-            .map(|key| DecryptionKey::new(&key.key, &key.certificate))
-            .collect()
     }
 }
 

@@ -140,6 +140,11 @@ pub(super) fn read_lines(item: &Item<'_>, inline_allowed: bool) -> Option<Secret
 
 fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret> {
     let text = item.text()?;
+    if item.is_access() {
+        // A reference would let a client of the API read the machine's files and variables: the
+        // secret would go to a provider of its choice.
+        return verbatim(item, text, lines);
+    }
     if let Some(name) = text.strip_prefix("env:") {
         return from_variable(item, name, lines);
     }
@@ -160,8 +165,16 @@ fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret>
     Some(Secret::new(text))
 }
 
+/// Reads a secret from the object itself.
+fn verbatim(item: &Item<'_>, text: &str, lines: bool) -> Option<Secret> {
+    trimmed(item, &Secret::new(text), "the secret", lines)
+}
+
 /// Reads a private key, which has many lines and so is always a file's.
 pub(super) fn read_key(item: &Item<'_>) -> Option<Secret> {
+    if item.is_access() {
+        return verbatim(item, item.text()?, true);
+    }
     let Some(path) = item
         .text()?
         .strip_prefix("file:")

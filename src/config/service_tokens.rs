@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 
-use super::Domain;
 use super::errors::instead;
 use super::node::{Node, Value};
-use super::reader::{Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table};
 use super::rules::Names;
+use super::unique::Unique;
 use super::values;
+use crate::catalog::{Domain, Kind};
 use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Policy, PolicyDecision, Rule};
 
@@ -24,7 +25,11 @@ pub(super) fn read_all(table: &mut Table<'_>, remote: bool) -> Vec<ServiceToken>
     };
     let list = table.list("service_tokens");
     list.iter()
-        .filter_map(|item| item.table(|table| read(table, &mut seen)).flatten())
+        .filter_map(|item| {
+            let token = item.table(|table| read(table, &mut seen)).flatten()?;
+            item.record(Kind::ServiceToken, &token.id);
+            Some(token)
+        })
         .collect()
 }
 
@@ -35,6 +40,7 @@ struct Seen {
 }
 
 fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
+    table.ignore_read_only();
     table.foreign(&[
         (
             "client_secret",
@@ -131,16 +137,18 @@ fn moment(item: &Item<'_>) -> Option<UnixTime> {
 }
 
 /// The ids of the applications, given or not, however much else is wrong with them.
-pub(super) fn application_ids(document: &Node) -> BTreeSet<String> {
-    let list = document.get("applications").and_then(Node::as_list);
+pub(super) fn application_ids(table: &Table<'_>) -> BTreeSet<String> {
     let id = |item: &Node| {
         let text = |key| item.get(key)?.as_str();
         text("id")
             .map(str::to_owned)
             .or_else(|| Some(Domain::parse(text("domain")?).ok()?.canonical()))
     };
-    list.map(|list| list.iter().filter_map(id).collect())
-        .unwrap_or_default()
+    table
+        .nodes("applications")
+        .into_iter()
+        .filter_map(id)
+        .collect()
 }
 
 /// What to say of a service token that there is not.
@@ -158,11 +166,7 @@ pub(super) fn unknown_application(id: &str, names: &Names<'_>) -> Option<String>
 }
 
 /// Reports rules about programs where they can mean nothing.
-pub(super) fn report_misplaced(
-    reader: &Reader<'_>,
-    (policy, place): &(Policy, Place),
-    remote: bool,
-) {
+pub(super) fn report_misplaced(reader: &Reader<'_>, policy: &Policy, place: &Place, remote: bool) {
     let rules = policy
         .include
         .iter()

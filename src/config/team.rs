@@ -4,51 +4,10 @@ use url::Url;
 
 use super::reader::{Item, Place, Reader, Table};
 use super::server::{Insecure, Listen};
+use crate::catalog::Team;
 use crate::model::{Authority, Host, Support};
 
-/// The team: the host where people log in, which is also the issuer of every token (`[team]`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Team {
-    /// For people.
-    pub name: String,
-    /// The team domain's host.
-    pub domain: Host,
-    /// The port that browsers use, for the team domain and for every application; none for the
-    /// scheme's own.
-    pub port: Option<u16>,
-    /// Whether browsers use plain HTTP: with `[insecure] plain_http`, where no listener has TLS and
-    /// no trusted proxy stands in front of any.
-    pub plain_http: bool,
-    /// How long one login at the identity provider serves for all applications; 24 h by default,
-    /// from 15 min to 30 days.
-    pub session_duration: Duration,
-    /// Where another team's keys are. Then this node only verifies that team's tokens, and nobody
-    /// logs in here.
-    pub certs_url: Option<Url>,
-    /// How far clocks may differ; 60 s by default, at most 300 s.
-    pub clock_leeway: Duration,
-    /// The contact for users, on every page that refuses or fails.
-    pub support: Option<Support>,
-    /// How old the keys may be while they cannot be fetched; 24 h by default, from 5 min to 7 days.
-    pub jwks_max_stale: Duration,
-}
-
 impl Team {
-    /// The team domain's address, such as `https://access.example.com`, without a slash at the end:
-    /// the `iss` of tokens.
-    pub fn url(&self) -> String {
-        self.application_url(self.domain.as_str())
-    }
-
-    /// The address of an application's host as browsers write it, without a slash at the end.
-    pub fn application_url(&self, host: &str) -> String {
-        let scheme = if self.plain_http { "http" } else { "https" };
-        match self.port {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None => format!("{scheme}://{host}"),
-        }
-    }
-
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<(Self, Place)> {
         let item = table.needed("domain", "\"access.example.com\"");
         let domain = item.and_then(|item| Some((item.parse(domain)?, item.place().clone())));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::running::Running;
 use super::sessions::SignedIn;
 use crate::engine::Application;
-use crate::idp::{Blame, LoginFailure, Profile, Provider};
+use crate::idp::{Blame, LoginFailure, Provider, ProviderIdentity};
 use crate::login::PortalRequest;
 use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
@@ -129,7 +129,7 @@ impl Audit {
     ) {
         let counted = match failure.blame() {
             Blame::Provider => Login::Unavailable,
-            Blame::Person => Login::Refused,
+            Blame::User => Login::Refused,
             Blame::Browser => Login::Invalid,
         };
         metrics().login(counted, Some(failure.id()));
@@ -156,7 +156,7 @@ impl Audit {
     ) {
         let outcome = match failure.blame() {
             Blame::Provider => Outcome::Unavailable,
-            Blame::Person | Blame::Browser => Outcome::Refused,
+            Blame::User | Blame::Browser => Outcome::Refused,
         };
         let failed = Event {
             reason: Some(failure.id()),
@@ -231,10 +231,7 @@ impl Audit {
                 .providers
                 .iter()
                 .find(|provider| *provider.id() == identity.idp.id);
-            let (idp, hint) = (
-                &*identity.idp.id.0,
-                provider.map(Provider::advice_without_groups),
-            );
+            let (idp, hint) = (&*identity.idp.id.0, provider.map(Provider::groups_advice));
             let error = "no groups are known of this person, and the policies ask for them";
             tracing::warn!(request_id = %request.id, reason, idp, error, hint, "a login could not be decided");
         }
@@ -256,7 +253,7 @@ impl Audit {
     }
 
     /// Somebody tried a provider out, and it works.
-    pub(crate) fn provider_tested(&self, profile: &Profile, request: &PortalRequest) {
+    pub(crate) fn provider_tested(&self, profile: &ProviderIdentity, request: &PortalRequest) {
         let (email, idp) = (Some(&profile.email), Some(&profile.idp.id));
         Event {
             email,

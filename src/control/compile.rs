@@ -5,9 +5,10 @@ use thiserror::Error;
 use url::Url;
 
 use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
-use crate::config::{
-    self, ClientConfig, ClientCredentials, Config, IdpKind, OidcConfig, OktaConfig, StoreConfig,
+use crate::catalog::{
+    self, Catalog, ClientConfig, ClientCredentials, IdpKind, OidcConfig, OktaConfig, UnknownPolicy,
 };
+use crate::config::{Config, StoreConfig};
 use crate::engine::{
     ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot,
     SnapshotError, Team,
@@ -29,6 +30,9 @@ pub enum CompileError {
     /// Policies.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A shared policy that does not exist.
+    #[error(transparent)]
+    Policy(#[from] UnknownPolicy),
     /// The team domain gives no URL.
     #[error("the team domain gives no URL")]
     Url(#[from] url::ParseError),
@@ -56,7 +60,7 @@ pub fn compile(
     generation: u64,
     known: Arc<Known>,
     http: &HttpClient,
-    origins: impl Fn(&config::Application) -> Origins,
+    origins: impl Fn(&catalog::Application) -> Origins,
 ) -> Result<(Snapshot, Services), CompileError> {
     let snapshot = snapshot(config, generation, known, origins)?;
     let countries = config
@@ -65,15 +69,9 @@ pub fn compile(
         .map(|geo| CountryFile::open(&geo.database).map(Arc::new))
         .transpose()?;
     let snapshot = snapshot.with_countries(countries.clone().map(|countries| countries as _));
-    let longest = config.applications.iter().flat_map(|a| {
-        a.policies
-            .iter()
-            .filter_map(|p| p.session_duration)
-            .chain([a.session_duration])
-    });
-    let longest = longest.max().unwrap_or_default();
+    let longest = longest_session(&config.catalog)?;
     let revocations_max_stale = match &config.store {
-        StoreConfig::Sqlite { max_stale, .. } if config.team.certs_url.is_none() => {
+        StoreConfig::Sqlite { max_stale, .. } if config.catalog.team.certs_url.is_none() => {
             Some(*max_stale)
         }
         StoreConfig::Sqlite { .. } | StoreConfig::Memory => None,
@@ -81,25 +79,28 @@ pub fn compile(
     let services = Services {
         providers: providers(config, http)?,
         remote: config
+            .catalog
             .team
             .certs_url
             .clone()
             .map(|certs_url| remote(config, certs_url))
             .transpose()?,
-        team_url: config.team.url(),
-        team_session: config.team.session_duration,
-        identity_lifetime: config.team.session_duration + longest + SLACK,
-        token_lifetime: config.team.session_duration.max(longest) + config.team.clock_leeway,
+        team_url: config.catalog.team.url(),
+        team_session: config.catalog.team.session_duration,
+        identity_lifetime: config.catalog.team.session_duration + longest + SLACK,
+        token_lifetime: config.catalog.team.session_duration.max(longest)
+            + config.catalog.team.clock_leeway,
         revocations_max_stale,
-        leeway: config.team.clock_leeway,
+        leeway: config.catalog.team.clock_leeway,
         sample: Sample::part(config.audit.allow_sample),
         audit_identity: config.audit.identity,
         evaluations: Evaluations::new(config),
         countries,
         watched: config
+            .catalog
             .certificates
             .iter()
-            .map(|authority| authority.file.clone())
+            .filter_map(|authority| authority.file.clone())
             .collect(),
     };
     Ok((snapshot, services))
@@ -112,10 +113,11 @@ pub fn compile(
 pub fn providers(config: &Config, http: &HttpClient) -> Result<Vec<Provider>, CompileError> {
     let callback = Url::parse(&format!(
         "{}{}/callback",
-        config.team.url(),
+        config.catalog.team.url(),
         Endpoint::PREFIX
     ))?;
     config
+        .catalog
         .identity_providers
         .iter()
         .map(|idp| provider(idp, http, &callback))
@@ -130,37 +132,38 @@ pub fn snapshot(
     config: &Config,
     generation: u64,
     known: Arc<Known>,
-    origins: impl Fn(&config::Application) -> Origins,
-) -> Result<Snapshot, SnapshotError> {
+    origins: impl Fn(&catalog::Application) -> Origins,
+) -> Result<Snapshot, CompileError> {
     let team = Team {
-        name: config.team.name.clone(),
-        domain: config.team.domain.clone(),
-        port: config.team.port,
-        plain_http: config.team.plain_http,
-        leeway: config.team.clock_leeway.as_secs(),
-        support: config.team.support.clone().map(Arc::new),
+        name: config.catalog.team.name.clone(),
+        domain: config.catalog.team.domain.clone(),
+        port: config.catalog.team.port,
+        plain_http: config.catalog.team.plain_http,
+        leeway: config.catalog.team.clock_leeway.as_secs(),
+        support: config.catalog.team.support.clone().map(Arc::new),
     };
     let sent = sent_headers(config);
     let applications = config
+        .catalog
         .applications
         .iter()
-        .map(|a| application(config, a, origins(a), &sent))
-        .collect();
+        .map(|a| application(&config.catalog, a, origins(a), &sent))
+        .collect::<Result<_, _>>()?;
     let snapshot = Snapshot::compile(
         generation,
         team,
-        (&config.lists, &config.groups),
+        (&config.catalog.lists, &config.catalog.groups),
         applications,
         known,
     )?;
-    let authority = |authority: &config::ClientAuthority| Authority {
+    let authority = |authority: &catalog::ClientAuthority| Authority {
         name: authority.name.clone(),
         roots: authority.roots.iter().map(|root| Root::new(root)).collect(),
         hosts: authority.hosts.clone(),
     };
-    let authorities = config.certificates.iter().map(authority);
+    let authorities = config.catalog.certificates.iter().map(authority);
     Ok(snapshot
-        .with_service_tokens(config.service_tokens.iter().cloned())
+        .with_service_tokens(config.catalog.service_tokens.iter().cloned())
         .with_authorities(authorities))
 }
 
@@ -169,13 +172,13 @@ fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError
     Ok(RemoteTeam {
         identity_url: beside("get-identity")?,
         authorized_url: beside("authorized")?,
-        max_stale: config.team.jwks_max_stale,
+        max_stale: config.catalog.team.jwks_max_stale,
         certs_url,
     })
 }
 
 fn provider(
-    idp: &config::IdentityProvider,
+    idp: &catalog::IdentityProvider,
     http: &HttpClient,
     callback: &Url,
 ) -> Result<Provider, CompileError> {
@@ -223,13 +226,13 @@ fn provider(
         IdpKind::Saml(saml) => {
             let agreed = ServiceProvider::new(saml.settings(callback, saml.decryption_keys()?))?;
             let connection = Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request);
-            Provider::of_saml(connection.with_absent_groups(saml.absent_groups))
+            Provider::Saml(Box::new(connection.with_absent_groups(saml.absent_groups)))
         }
     })
 }
 
 fn client_settings(
-    idp: &config::IdentityProvider,
+    idp: &catalog::IdentityProvider,
     client: &ClientConfig,
 ) -> Result<ClientSettings, ClientKeyError> {
     let ClientConfig {
@@ -271,7 +274,7 @@ fn client_settings(
 /// Of all providers and for all applications: an origin believes such a header whoever the request
 /// is from.
 fn sent_headers(config: &Config) -> Arc<[SentHeader]> {
-    let providers = config.identity_providers.iter();
+    let providers = config.catalog.identity_providers.iter();
     providers
         .flat_map(|idp| {
             idp.sent_headers().into_iter().map(|name| SentHeader {
@@ -282,13 +285,27 @@ fn sent_headers(config: &Config) -> Arc<[SentHeader]> {
         .collect()
 }
 
+/// Returns the longest session of any application or policy.
+fn longest_session(catalog: &Catalog) -> Result<Duration, UnknownPolicy> {
+    let mut longest = Duration::ZERO;
+    for application in &catalog.applications {
+        let policies = catalog.policies_of(application)?;
+        let durations = policies.iter().filter_map(|policy| policy.session_duration);
+        longest = durations
+            .chain([application.session_duration, longest])
+            .max()
+            .unwrap_or_default();
+    }
+    Ok(longest)
+}
+
 fn application(
-    config: &Config,
-    application: &config::Application,
+    catalog: &Catalog,
+    application: &catalog::Application,
     origins: Origins,
     sent_headers: &Arc<[SentHeader]>,
-) -> ApplicationSettings {
-    let config::Application {
+) -> Result<ApplicationSettings, UnknownPolicy> {
+    let catalog::Application {
         id,
         aud,
         name,
@@ -307,8 +324,9 @@ fn application(
         pass_cookies,
         max_body: _,
         custom_deny_message,
-        policies,
+        policies: _,
     } = application;
+    let policies = catalog.policies_of(application)?;
     let domain = domain.pattern.clone();
     // Two applications on one host would overwrite each other's cookie; one that says nothing keeps
     // to its own path.
@@ -316,14 +334,14 @@ fn application(
     // Everybody's provider means every one there is: who came through one that was taken away is
     // out.
     let allowed = match allowed_idps.as_slice() {
-        [] if config.team.certs_url.is_none() => config
+        [] if catalog.team.certs_url.is_none() => catalog
             .identity_providers
             .iter()
             .map(|idp| idp.id.clone())
             .collect(),
         named => named.to_vec(),
     };
-    ApplicationSettings {
+    Ok(ApplicationSettings {
         id: id.clone(),
         aud: aud.clone(),
         name: name.clone(),
@@ -341,14 +359,14 @@ fn application(
         pass_cookies: *pass_cookies,
         sent_headers: Arc::clone(sent_headers),
         custom_deny_message: custom_deny_message.clone(),
-        policies: policies.clone(),
+        policies: policies.into_iter().cloned().collect(),
         domain,
         origins,
-    }
+    })
 }
 
-fn cors(cors: &config::Cors) -> Cors {
-    let config::Cors {
+fn cors(cors: &catalog::Cors) -> Cors {
+    let catalog::Cors {
         origins,
         methods,
         headers,

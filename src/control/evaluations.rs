@@ -112,11 +112,18 @@ impl Evaluations {
             ))
         };
         let mut all = HashMap::new();
-        for application in &config.applications {
-            let asked: Vec<_> = evaluations(&application.policies, &config.groups)
-                .into_iter()
-                .filter_map(&mut of)
-                .collect();
+        for application in &config.catalog.applications {
+            let asked: Vec<_> = evaluations(
+                config
+                    .catalog
+                    .policies_of(application)
+                    .into_iter()
+                    .flatten(),
+                &config.catalog.groups,
+            )
+            .into_iter()
+            .filter_map(&mut of)
+            .collect();
             if !asked.is_empty() {
                 all.insert(application.aud.clone(), asked);
             }

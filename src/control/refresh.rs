@@ -16,7 +16,7 @@ use super::Services;
 use super::audit;
 use super::identities::Identities;
 use crate::engine::IdentityState;
-use crate::idp::{GroupsFailure, Provider, RefreshTerms, Standing};
+use crate::idp::{AccountStatus, GroupsFailure, Provider, RefreshTerms};
 use crate::model::{Groups, GroupsSeen, GroupsSource, Identity, IdentityNonce, IdpId, UnixTime};
 use crate::policy::Truth;
 use crate::session::Presented;
@@ -161,7 +161,7 @@ impl Identities {
         &self,
         provider: &Provider,
         logins: &[(IdentityNonce, Arc<Identity>)],
-        looked: Option<Result<Standing, GroupsFailure>>,
+        looked: Option<Result<AccountStatus, GroupsFailure>>,
         asked: UnixTime,
     ) {
         let now = UnixTime::now();
@@ -175,11 +175,11 @@ impl Identities {
         }
         for (nonce, identity) in logins {
             match &looked {
-                Some(Ok(Standing::Active(groups))) => {
+                Some(Ok(AccountStatus::Active(groups))) => {
                     self.renew(*nonce, Groups::Known(groups.clone()), asked)
                         .await;
                 }
-                Some(Ok(Standing::Gone(how))) => {
+                Some(Ok(AccountStatus::Inactive(how))) => {
                     self.ended_by_provider(*nonce, identity, how, now).await
                 }
                 // They stand for as long as they may.
@@ -210,10 +210,10 @@ impl Identities {
                 .ok(),
         };
         match looked {
-            Some(Ok(Standing::Active(groups))) => {
+            Some(Ok(AccountStatus::Active(groups))) => {
                 Some(with_groups(&identity, Groups::Known(groups), now))
             }
-            Some(Ok(Standing::Gone(how))) => {
+            Some(Ok(AccountStatus::Inactive(how))) => {
                 self.ended_by_provider(nonce, &identity, how, now).await;
                 None
             }

@@ -239,7 +239,7 @@ async fn reload(
         .remote
         .as_ref()
         .map(|remote| &remote.certs_url)
-        != loaded.config.team.certs_url.as_ref()
+        != loaded.config.catalog.team.certs_url.as_ref()
     {
         metrics().reload(Reload::Rejected);
         tracing::error!(
@@ -260,7 +260,7 @@ async fn reload(
             access.replace(snapshot, services);
             metrics().reload(Reload::Applied);
             tracing::info!(
-                applications = loaded.config.applications.len(),
+                applications = loaded.config.catalog.applications.len(),
                 "the configuration was reloaded"
             );
             let waiting = waiting(started, &loaded.config);

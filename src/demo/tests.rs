@@ -17,8 +17,8 @@ use super::*;
 use crate::config::{ClientCredentials, Config, IdentityProvider, IdpKind, StoreConfig, System};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::idp::{
-    Ages, Callback, ClientSettings, EmailFailure, Hints, LoginFailure, OktaSettings, Profile,
-    Provider,
+    Ages, Callback, ClientSettings, EmailFailure, Hints, LoginFailure, OktaSettings, Provider,
+    ProviderIdentity,
 };
 use crate::model::{Groups, UnixTime, UserId};
 use crate::policy::{Facts, Outcome, PolicySet, Who};
@@ -41,7 +41,7 @@ fn okta(config: &Config, ports: Ports) -> Provider {
         id,
         name,
         kind: IdpKind::Okta(okta),
-    } = config.identity_providers[0].clone()
+    } = config.catalog.identity_providers[0].clone()
     else {
         panic!()
     };
@@ -77,8 +77,13 @@ fn okta(config: &Config, ports: Ports) -> Provider {
 }
 
 /// Performs a login over HTTP: the proxy's client, and a browser that follows the user's link.
-async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile, LoginFailure> {
+async fn log_in(
+    demo: &Demo,
+    provider: &Provider,
+    login: &str,
+) -> Result<ProviderIdentity, LoginFailure> {
     let now = UnixTime::now();
+    let provider = provider.as_oidc().unwrap();
     let begun = provider
         .begin("state", Hints::default(), now)
         .await
@@ -115,11 +120,19 @@ async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile
 async fn logins_and_policies_match_the_table() {
     let (demo, running) = Running::start();
     let config = configuration(&demo);
-    let policies = config
+    let catalog = &config.catalog;
+    let policies: Vec<Vec<_>> = catalog
         .applications
         .iter()
-        .map(|application| application.policies.as_slice());
-    let (set, compiled) = PolicySet::compile(&config.lists, &config.groups, policies).unwrap();
+        .map(|application| catalog.policies_of(application).unwrap())
+        .map(|policies| policies.into_iter().cloned().collect())
+        .collect();
+    let (set, compiled) = PolicySet::compile(
+        &catalog.lists,
+        &catalog.groups,
+        policies.iter().map(Vec::as_slice),
+    )
+    .unwrap();
     assert_eq!(compiled.len(), APPLICATIONS.len());
     running.ready(demo.ports.provider).await;
     let provider = okta(&config, demo.ports);
@@ -212,7 +225,7 @@ fn each_user_is_a_distinct_case() {
 fn configuration_uses_loopback_addresses_only() {
     let demo = Demo::new(PORTS).unwrap();
     let config = configuration(&demo);
-    assert_eq!(config.team.url(), PORTS.team());
+    assert_eq!(config.catalog.team.url(), PORTS.team());
     assert_eq!(
         config
             .listen
@@ -222,9 +235,10 @@ fn configuration_uses_loopback_addresses_only() {
         [loopback(8000)]
     );
     assert_eq!(config.store, StoreConfig::Memory);
-    for (application, described) in config.applications.iter().zip(&APPLICATIONS) {
+    for (application, described) in config.catalog.applications.iter().zip(&APPLICATIONS) {
         assert_eq!(
             config
+                .catalog
                 .team
                 .application_url(application.domain.pattern.host()),
             PORTS.application(described.label)

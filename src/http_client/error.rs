@@ -157,21 +157,21 @@ impl HttpError {
     }
 
     /// Describes the failure with its root cause. The causes in between add nothing.
-    pub fn told(&self) -> String {
-        let (mut told, mut last) = (self.to_string(), self as &(dyn StdError + 'static));
+    pub fn with_cause(&self) -> String {
+        let (mut text, mut last) = (self.to_string(), self as &(dyn StdError + 'static));
         for _ in 0..MAX_CHAIN {
             let Some(next) = last.source() else { break };
             last = next;
         }
         let cause = last.to_string();
-        if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
         }
-        told
+        text
     }
 
     /// Classifies an error. Keeps its chain of causes, but removes the URL that the client adds.
-    pub(super) fn sort(
+    pub(super) fn classify(
         host: &str,
         step: Step,
         proxy: Option<&Proxy>,

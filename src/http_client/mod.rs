@@ -180,7 +180,7 @@ impl HttpClient {
             .inner
             .execute(request)
             .await
-            .map_err(|e| HttpError::sort(host, Step::Answer, proxy, e))?;
+            .map_err(|e| HttpError::classify(host, Step::Answer, proxy, e))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read(response, host, limit).await?;
         Ok(Response {
@@ -208,7 +208,7 @@ async fn read(
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|e| HttpError::sort(host, Step::Body, None, e))?
+        .map_err(|e| HttpError::classify(host, Step::Body, None, e))?
     {
         if body.len().saturating_add(chunk.len()) > limit {
             return Err(too_large());

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn address_is_read_and_shown_without_credentials() {
+    fn address_is_displayed_without_credentials() {
         for (text, shown, credentials) in [
             (
                 "http://proxy.example:3128",
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn only_https_calls_that_leave_the_machine_are_served() {
+    fn only_https_calls_off_the_machine_use_the_proxy() {
         let proxy = Proxy::parse("http://proxy.example:3128").unwrap();
         for url in [
             "https://idp.example",
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_entries_cover_domains_addresses_and_networks() {
+    fn no_proxy_entries_match_domains_addresses_and_networks() {
         for (entry, direct, proxied) in [
             (
                 "corp.example",

@@ -6,36 +6,30 @@
 //! the token endpoint twice for one login, and never guesses: groups that could not be determined
 //! are unknown, not empty.
 
-mod advice;
-mod body;
 pub mod check;
-mod connection;
-mod documents;
 mod failure;
-mod groups;
-mod meaning;
+mod notes;
+mod oidc;
 mod okta;
 mod saml;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use url::Url;
 
-pub use documents::Ages;
 pub use failure::{
-    Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, OtherBody, Step,
+    Blame, BodyKind, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, Step,
 };
-pub use okta::Standing;
-pub use saml::{Saml, SamlAnswer, SamlPending};
+pub use oidc::{Ages, Oidc};
+pub use okta::AccountStatus;
+pub use saml::{Saml, SamlPending, VerifiedSamlLogin};
 pub use settings::{ClientSettings, OidcSettings, OktaSettings, RefreshTerms};
 
 use self::check::{Finding, Registration};
-use self::connection::Connection;
 use self::okta::Directory;
 use crate::http_client::HttpClient;
 use crate::model::{Email, Groups, GroupsSeen, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
@@ -46,18 +40,17 @@ pub use crate::oidc::{
 
 /// A configured identity provider with its cached documents. Created once per configuration, inside
 /// the tokio runtime that its logins run on.
-pub struct Provider {
-    kind: Kind,
-}
-
-enum Kind {
-    Oidc(Box<Connection>),
+pub enum Provider {
+    /// An OpenID Connect provider: Okta or any other.
+    Oidc(Box<Oidc>),
+    /// A SAML provider. Its logins use messages that browsers post, instead of the query of a
+    /// callback.
     Saml(Box<Saml>),
 }
 
 /// A login that was started.
 #[derive(Clone, Debug)]
-pub struct Begun {
+pub struct StartedLogin {
     /// The URL to redirect the browser to.
     pub url: Url,
     /// The state to seal into a cookie of that browser.
@@ -109,7 +102,7 @@ impl Attempt {
 
 /// A verified user: an [`Identity`] without an ID in the store.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Profile {
+pub struct ProviderIdentity {
     /// The provider's identifier for the user. Only this and the provider identify a user.
     pub subject: String,
     /// The canonical email address.
@@ -162,135 +155,60 @@ impl Provider {
     /// Creates a provider for an Okta account. `redirect_uri` is the registered callback. Nothing
     /// is fetched yet, so startup does not depend on the provider.
     pub fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        Self {
-            kind: Kind::Oidc(Box::new(Connection::okta(settings, http, redirect_uri))),
-        }
+        Self::Oidc(Box::new(Oidc::okta(settings, http, redirect_uri)))
     }
 
     /// Creates any other OpenID Connect provider; see [`Provider::okta`].
     pub fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        Self {
-            kind: Kind::Oidc(Box::new(Connection::oidc(settings, http, redirect_uri))),
+        Self::Oidc(Box::new(Oidc::new(settings, http, redirect_uri)))
+    }
+
+    /// Returns the OpenID Connect provider, if this is one.
+    pub const fn as_oidc(&self) -> Option<&Oidc> {
+        match self {
+            Self::Oidc(oidc) => Some(oidc),
+            Self::Saml(_) => None,
         }
     }
 
-    /// Creates a SAML provider. Its logins use [`Provider::saml`].
-    pub fn of_saml(saml: Saml) -> Self {
-        Self {
-            kind: Kind::Saml(Box::new(saml)),
-        }
-    }
-
-    /// Returns the SAML connection, if this is one. Its logins use messages that browsers post,
-    /// instead of the query of a callback.
-    pub fn saml(&self) -> Option<&Saml> {
-        match &self.kind {
-            Kind::Oidc(_) => None,
-            Kind::Saml(saml) => Some(saml),
+    /// Returns the SAML provider, if this is one.
+    pub const fn as_saml(&self) -> Option<&Saml> {
+        match self {
+            Self::Oidc(_) => None,
+            Self::Saml(saml) => Some(saml),
         }
     }
 
     /// Returns the ID that rules and `allowed_idps` refer to.
     pub const fn id(&self) -> &IdpId {
-        match &self.kind {
-            Kind::Oidc(connection) => &connection.settings().id,
-            Kind::Saml(saml) => saml.id(),
+        match self {
+            Self::Oidc(oidc) => oidc.id(),
+            Self::Saml(saml) => saml.id(),
         }
     }
 
     /// Returns the name on the login page.
     pub fn name(&self) -> &str {
-        match &self.kind {
-            Kind::Oidc(connection) => &connection.settings().name,
-            Kind::Saml(saml) => saml.name(),
+        match self {
+            Self::Oidc(oidc) => oidc.name(),
+            Self::Saml(saml) => saml.name(),
         }
     }
 
     /// Returns the ID and type.
     pub fn idp_ref(&self) -> IdpRef {
-        match &self.kind {
-            Kind::Oidc(connection) => connection.idp_ref(),
-            Kind::Saml(saml) => saml.idp_ref(),
+        match self {
+            Self::Oidc(oidc) => oidc.idp_ref(),
+            Self::Saml(saml) => saml.idp_ref(),
         }
     }
 
-    /// Returns the names of the configured claims. A claim that is missing from a [`Profile`] is
-    /// unknown.
-    pub fn may_be_missing(&self) -> Vec<&str> {
-        match &self.kind {
-            Kind::Oidc(connection) => connection
-                .settings()
-                .claims
-                .iter()
-                .map(String::as_str)
-                .collect(),
-            Kind::Saml(saml) => saml.provider().attributes().collect(),
-        }
-    }
-
-    /// Starts a login. `state` returns in the callback; the caller binds it to the browser.
-    ///
-    /// # Errors
-    /// If the discovery document cannot be fetched ([`Blame::Provider`]), or if this is a SAML
-    /// provider.
-    pub async fn begin(
-        &self,
-        state: &str,
-        hints: Hints,
-        now: UnixTime,
-    ) -> Result<Begun, LoginFailure> {
-        match &self.kind {
-            Kind::Oidc(connection) => connection.begin(state, hints, now).await,
-            Kind::Saml(_) => Err(LoginFailure::Flow),
-        }
-    }
-
-    /// Returns the next attempt if another one may succeed after this failure.
-    ///
-    /// That is the case if Okta could not fill the groups claim, the scope `groups` was requested,
-    /// and its API can list the groups instead; or if the provider's sign-in page expired. Each
-    /// reason counts once.
-    pub fn next_attempt(&self, failure: &LoginFailure, pending: &Pending) -> Option<Attempt> {
-        self.connection()?.next_attempt(failure, pending)
-    }
-
-    /// Starts the attempt that [`Provider::next_attempt`] returned.
-    ///
-    /// # Errors
-    /// As for [`Provider::begin`].
-    pub async fn begin_again(
-        &self,
-        state: &str,
-        attempt: Attempt,
-        now: UnixTime,
-    ) -> Result<Begun, LoginFailure> {
-        match &self.kind {
-            Kind::Oidc(connection) => connection.begin_again(state, attempt, now).await,
-            Kind::Saml(_) => Err(LoginFailure::Flow),
-        }
-    }
-
-    /// Completes the login of `state` and `pending`, with one call of the token endpoint and one of
-    /// the userinfo endpoint. `leeway` is the accepted clock difference, up to 300 s.
-    ///
-    /// # Errors
-    /// See [`LoginFailure`].
-    pub async fn finish(
-        &self,
-        state: &Secret,
-        pending: &Pending,
-        callback: &Callback,
-        now: UnixTime,
-        leeway: Duration,
-        client_ip: Option<IpAddr>,
-    ) -> Result<Profile, LoginFailure> {
-        match &self.kind {
-            Kind::Oidc(connection) => {
-                connection
-                    .finish(state, pending, callback, now, leeway, client_ip)
-                    .await
-            }
-            Kind::Saml(_) => Err(LoginFailure::Flow),
+    /// Returns the names of the configured claims. A claim that is missing from a
+    /// [`ProviderIdentity`] is unknown.
+    pub fn configured_claims(&self) -> Vec<&str> {
+        match self {
+            Self::Oidc(oidc) => oidc.settings().claims.iter().map(String::as_str).collect(),
+            Self::Saml(saml) => saml.provider().attributes().collect(),
         }
     }
 
@@ -317,66 +235,51 @@ impl Provider {
     ///
     /// # Errors
     /// See [`GroupsFailure`]. The account's status is then unknown, and no conclusion may be drawn.
-    pub async fn look_up(&self, subject: &str, now: UnixTime) -> Result<Standing, GroupsFailure> {
+    pub async fn look_up(
+        &self,
+        subject: &str,
+        now: UnixTime,
+    ) -> Result<AccountStatus, GroupsFailure> {
         match self.directory() {
             Some(directory) => directory.look_up(subject, now).await,
             None => Err(GroupsFailure::NoApi),
         }
     }
 
-    /// Returns `true` if a logout also ends the provider's session.
-    pub fn ends_sessions(&self) -> bool {
-        self.connection()
-            .is_some_and(|connection| connection.settings().provider_logout)
-    }
-
-    /// Returns the URL that ends the provider's session and then redirects to `back` with `state`.
-    /// `None` if the provider has none, or cannot be reached.
-    pub async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
-        self.connection()?.end_session(id_token, back, state).await
-    }
-
     /// Returns `true` if users may be in any number of groups. At Okta that requires an API token,
     /// because a claim holds at most 100.
-    pub fn tells_all_groups(&self) -> bool {
+    pub fn can_list_all_groups(&self) -> bool {
         self.directory().is_none_or(Directory::has_token)
     }
 
-    /// Runs every check that needs no browser, in order, and passes each result to `tell`. A SAML
-    /// provider is called through `http`, others through their own client.
+    /// Runs every check that needs no browser, in order, and passes each result to `on_finding`. A
+    /// SAML provider is called through `http`, others through their own client.
     pub async fn check(
         &self,
         http: &HttpClient,
         now: UnixTime,
-        tell: &mut (dyn FnMut(Finding) + Send),
+        on_finding: &mut (dyn FnMut(Finding) + Send),
     ) {
-        match &self.kind {
-            Kind::Oidc(connection) => connection.check(now, tell).await,
-            Kind::Saml(saml) => saml.check(http, now, tell).await,
+        match self {
+            Self::Oidc(oidc) => oidc.check(now, on_finding).await,
+            Self::Saml(saml) => saml.check(http, now, on_finding).await,
         }
     }
 
     /// Returns the values to register at the provider.
     pub fn registration(&self) -> Registration {
-        match &self.kind {
-            Kind::Oidc(connection) => connection.registration(),
-            Kind::Saml(saml) => saml.registration(),
+        match self {
+            Self::Oidc(oidc) => oidc.registration(),
+            Self::Saml(saml) => saml.registration(),
         }
     }
 
     fn directory(&self) -> Option<&Directory> {
-        self.connection()?.directory()
-    }
-
-    const fn connection(&self) -> Option<&Connection> {
-        match &self.kind {
-            Kind::Oidc(connection) => Some(connection),
-            Kind::Saml(_) => None,
-        }
+        self.as_oidc()?.directory()
     }
 }
 
-impl Profile {
+impl ProviderIdentity {
     /// Adds the user's ID in the store.
     pub fn into_identity(self, user: UserId) -> Identity {
         let Self {

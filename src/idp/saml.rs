@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GroupsMissing, KIND_SAML, LoginFailure, Profile};
+use super::{GroupsMissing, KIND_SAML, LoginFailure, ProviderIdentity};
 use crate::model::{AbsentGroups, Groups, GroupsSeen, GroupsSource, IdpId, IdpRef, UnixTime};
 use crate::saml::{
     AuthnRequest, Expected, Message, NoGroups, RequestError, ServiceProvider, Verified,
@@ -41,7 +41,7 @@ pub struct SamlPending {
 
 /// A verified SAML login, before the check for replay.
 #[derive(Debug)]
-pub struct SamlAnswer {
+pub struct VerifiedSamlLogin {
     verified: Verified,
     absent_groups: AbsentGroups,
     idp: IdpRef,
@@ -89,7 +89,7 @@ impl Saml {
     }
 
     /// Returns `true` if requests are signed.
-    pub const fn signs(&self) -> bool {
+    pub const fn signs_requests(&self) -> bool {
         self.sign_request
     }
 
@@ -153,7 +153,7 @@ impl Saml {
         now: UnixTime,
         leeway: std::time::Duration,
         client_ip: IpAddr,
-    ) -> Result<SamlAnswer, LoginFailure> {
+    ) -> Result<VerifiedSamlLogin, LoginFailure> {
         // The flow records its provider, so a response cannot be replayed to another one.
         if pending.idp != self.id || pending.entity != self.provider.idp_entity_id() {
             return Err(LoginFailure::Flow);
@@ -167,7 +167,7 @@ impl Saml {
         };
         let verified = self.provider.verify(response, &expected)?;
         let absent_groups = self.absent_groups;
-        Ok(SamlAnswer {
+        Ok(VerifiedSamlLogin {
             verified,
             absent_groups,
             idp: self.idp_ref(),
@@ -177,7 +177,7 @@ impl Saml {
     }
 }
 
-impl SamlAnswer {
+impl VerifiedSamlLogin {
     /// See [`Verified::replay_key`].
     pub fn replay_key(&self) -> (&str, UnixTime) {
         self.verified.replay_key()
@@ -187,7 +187,7 @@ impl SamlAnswer {
     ///
     /// # Errors
     /// If this is not the first use of the assertion.
-    pub fn profile(self, first: bool) -> Result<Profile, LoginFailure> {
+    pub fn identity(self, first: bool) -> Result<ProviderIdentity, LoginFailure> {
         let Self {
             verified,
             absent_groups,
@@ -210,7 +210,7 @@ impl SamlAnswer {
         if groups_missing == Some(GroupsMissing::TakenAsNone) {
             identity.groups = Groups::Known(Vec::new());
         }
-        Ok(Profile {
+        Ok(ProviderIdentity {
             claims: identity.claims(),
             headers: identity
                 .headers

@@ -44,7 +44,7 @@ pub struct ClientSettings {
 /// An Okta provider, with the setting names of Access.
 #[derive(Clone, Debug)]
 pub struct OktaSettings {
-    /// The settings that all connections have.
+    /// The settings that all providers have.
     pub client: ClientSettings,
     /// `https://<name>.okta.com`, and never the `-admin` host.
     pub okta_account: Url,
@@ -65,7 +65,7 @@ pub struct OktaSettings {
 /// Any other OpenID Connect provider.
 #[derive(Clone, Debug)]
 pub struct OidcSettings {
-    /// The settings that all connections have.
+    /// The settings that all providers have.
     pub client: ClientSettings,
     /// The issuer of the ID tokens, byte for byte.
     pub issuer: String,

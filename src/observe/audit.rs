@@ -197,22 +197,23 @@ impl<'a> Event<'a> {
             path,
             user_agent,
         } = *self;
-        let plain = |text: Option<&'a str>, most| text.map(|text| plain(text.as_bytes(), most));
+        let plain =
+            |text: Option<&'a str>, limit| text.map(|text| displayable(text.as_bytes(), limit));
         let path = path.map(|path| path.split_once('?').map_or(path, |(path, _)| path));
-        let (application, policy) = (plain(application, MOST_NAME), plain(policy, MOST_NAME));
-        let service_token_id = plain(service_token.map(|(id, _)| id), MOST_NAME);
-        let service_token = plain(service_token.map(|(_, name)| name), MOST_NAME);
+        let (application, policy) = (plain(application, MAX_NAME), plain(policy, MAX_NAME));
+        let service_token_id = plain(service_token.map(|(id, _)| id), MAX_NAME);
+        let service_token = plain(service_token.map(|(_, name)| name), MAX_NAME);
         let (common_name, linked_application) = (
-            plain(common_name, MOST_NAME),
-            plain(linked_application, MOST_NAME),
+            plain(common_name, MAX_NAME),
+            plain(linked_application, MAX_NAME),
         );
-        let shadow_policy = plain(shadow.map(|(name, _)| name), MOST_NAME);
+        let shadow_policy = plain(shadow.map(|(name, _)| name), MAX_NAME);
         let (method, host, path) = (
-            plain(method, MOST_NAME),
-            plain(host, MOST_HOST),
-            plain(path, MOST_PATH),
+            plain(method, MAX_NAME),
+            plain(host, MAX_HOST),
+            plain(path, MAX_PATH),
         );
-        let user_agent = user_agent.map(|text| self::plain(text, MOST_USER_AGENT));
+        let user_agent = user_agent.map(|text| displayable(text, MAX_USER_AGENT));
         let [groups, amr, claims] = identity.map_or([const { None }; 3], facts);
         tracing::info!(
             target: TARGET,
@@ -265,14 +266,14 @@ fn facts(identity: &Identity) -> [Option<String>; 3] {
 fn json(value: impl serde::Serialize) -> Option<String> {
     let text = serde_json::to_string(&value)
         .ok()
-        .filter(|text| text.len() <= MOST_FACTS)?;
-    if !text.contains(odd) {
+        .filter(|text| text.len() <= MAX_FACT)?;
+    if !text.contains(is_unsafe_to_display) {
         return Some(text);
     }
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         // All of these characters are in the first plane.
-        if odd(c) {
+        if is_unsafe_to_display(c) {
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
             out.push(c);
@@ -317,7 +318,7 @@ impl Sample {
         match self.part {
             0 => false,
             Self::ALL_PARTS => true,
-            part => (chance() >> 32) < part,
+            part => (random() >> 32) < part,
         }
     }
 
@@ -345,7 +346,7 @@ impl RunningSample {
 
 /// Returns a random number by xorshift64*, with a state for each thread. It only has to be evenly
 /// distributed, not unpredictable.
-fn chance() -> u64 {
+fn random() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0) };
     }
@@ -362,19 +363,20 @@ fn chance() -> u64 {
     x.wrapping_mul(0x2545_F491_4F6C_DD1D)
 }
 
-/// Makes text safe to display anywhere: at most `most` characters, with escapes for characters that
-/// move a cursor, end a line or change the writing direction. Borrows text that is already safe.
-fn plain(text: &[u8], most: usize) -> Cow<'_, str> {
+/// Makes text safe to display anywhere: at most `limit` characters, with escapes for characters
+/// that move a cursor, end a line or change the writing direction. Borrows text that is already
+/// safe.
+fn displayable(text: &[u8], limit: usize) -> Cow<'_, str> {
     // A character has at most four bytes, so bytes beyond this are never needed.
-    let limit = most.saturating_add(1).saturating_mul(4);
-    let text = String::from_utf8_lossy(text.get(..limit).unwrap_or(text));
-    let cut = text.char_indices().nth(most).map(|(at, _)| at);
-    if cut.is_none() && !text.contains(odd) {
+    let max_bytes = limit.saturating_add(1).saturating_mul(4);
+    let text = String::from_utf8_lossy(text.get(..max_bytes).unwrap_or(text));
+    let cut = text.char_indices().nth(limit).map(|(at, _)| at);
+    if cut.is_none() && !text.contains(is_unsafe_to_display) {
         return text;
     }
     let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars().take(most) {
-        if odd(c) {
+    for c in text.chars().take(limit) {
+        if is_unsafe_to_display(c) {
             let _ = write!(out, "{}", c.escape_unicode());
         } else {
             out.push(c);
@@ -386,17 +388,17 @@ fn plain(text: &[u8], most: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn odd(c: char) -> bool {
+fn is_unsafe_to_display(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-const MOST_USER_AGENT: usize = 200;
-const MOST_PATH: usize = 1_024;
-const MOST_HOST: usize = 255;
-const MOST_NAME: usize = 200;
+const MAX_USER_AGENT: usize = 200;
+const MAX_PATH: usize = 1_024;
+const MAX_HOST: usize = 255;
+const MAX_NAME: usize = 200;
 /// The maximum length of one fact, in bytes; room for more than a thousand groups.
-const MOST_FACTS: usize = 64 * 1024;
+const MAX_FACT: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -405,42 +407,45 @@ mod tests {
     #[test]
     fn plain_text_is_borrowed() {
         assert!(matches!(
-            plain("Mozilla/5.0 (Ünïcode)".as_bytes(), 200),
+            displayable("Mozilla/5.0 (Ünïcode)".as_bytes(), 200),
             Cow::Borrowed(_)
         ));
-        assert_eq!(plain(&[b'a'; 200], 200), "a".repeat(200));
+        assert_eq!(displayable(&[b'a'; 200], 200), "a".repeat(200));
     }
 
     #[test]
-    fn t12_what_moves_a_cursor_is_escaped() {
+    fn t12_control_characters_are_escaped() {
         assert_eq!(
-            plain(b"a\n{\"level\":\"x\"}\x1b[31m\0\x7f", 200),
+            displayable(b"a\n{\"level\":\"x\"}\x1b[31m\0\x7f", 200),
             r#"a\u{a}{"level":"x"}\u{1b}[31m\u{0}\u{7f}"#
         );
         assert_eq!(
-            plain("\u{202e}x\u{2028}\u{85}".as_bytes(), 200),
+            displayable("\u{202e}x\u{2028}\u{85}".as_bytes(), 200),
             r"\u{202e}x\u{2028}\u{85}"
         );
-        assert_eq!(plain(b"\xff\xfe", 200), "\u{fffd}\u{fffd}");
+        assert_eq!(displayable(b"\xff\xfe", 200), "\u{fffd}\u{fffd}");
     }
 
     #[test]
-    fn t12_long_text_is_cut_by_characters() {
+    fn t12_long_text_is_cut_at_a_character() {
         assert_eq!(
-            plain(&vec![b'a'; 65_536], 200),
+            displayable(&vec![b'a'; 65_536], 200),
             format!("{}…", "a".repeat(200))
         );
         assert_eq!(
-            plain("ü".repeat(201).as_bytes(), 200),
+            displayable("ü".repeat(201).as_bytes(), 200),
             format!("{}…", "ü".repeat(200))
         );
-        assert_eq!(plain("🦀".repeat(200).as_bytes(), 200), "🦀".repeat(200));
         assert_eq!(
-            plain(&[0; 1_000], 200),
+            displayable("🦀".repeat(200).as_bytes(), 200),
+            "🦀".repeat(200)
+        );
+        assert_eq!(
+            displayable(&[0; 1_000], 200),
             format!("{}…", r"\u{0}".repeat(200))
         );
         assert_eq!(
-            plain("🦀".repeat(300).as_bytes(), 200),
+            displayable("🦀".repeat(300).as_bytes(), 200),
             format!("{}…", "🦀".repeat(200)),
             "no half character"
         );
@@ -450,7 +455,7 @@ mod tests {
     fn t12_facts_are_json_in_plain_text() {
         let names = ["R&D <x>", "a\u{202e}b\u{2028}", "\"\n\u{85}"];
         let text = json(names).unwrap();
-        assert!(!text.contains(odd), "{text:?}");
+        assert!(!text.contains(is_unsafe_to_display), "{text:?}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), names);
         assert_eq!(
             json(vec!["x".repeat(100); 1_000]),

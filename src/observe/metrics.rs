@@ -19,7 +19,7 @@ pub struct Metrics {
     cuts: IntCounterVec,
     shadows: IntCounterVec,
     service_tokens: IntCounterVec,
-    request: [[OnceLock<IntCounter>; PLACES]; Decision::ALL.len()],
+    request: [[OnceLock<IntCounter>; REASONS]; Decision::ALL.len()],
     logins: IntCounterVec,
     logouts: [IntCounter; Logout::ALL.len()],
     jwks_fetched: IntGaugeVec,
@@ -488,7 +488,7 @@ const NO_REASON: &str = "none";
 
 /// The number of reasons with a fixed counter: one for no reason, one for each reason, and some to
 /// spare. A test checks it.
-const PLACES: usize = 32;
+const REASONS: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_counted_is_shown_once() {
+    fn all_counters_are_exported_once() {
         let metrics = metrics();
         metrics.request(Decision::Deny, Some(Reason::PreflightRefused));
         metrics.request(Decision::Deny, Some(Reason::PreflightRefused));
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_under_way_until_it_is_dropped() {
+    fn request_is_in_flight_until_dropped() {
         let (first, second) = (InFlight::default(), InFlight::default());
         assert_eq!(
             (
@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_an_age_once_they_were_fetched() {
+    fn jwks_age_is_set_by_a_successful_fetch() {
         let jwks = metrics().jwks("https://team.example.com");
         jwks.fetch(Fetch::Success, UnixTime(1_700_000_000));
         jwks.fetch(Fetch::Unusable, UnixTime(1_700_000_100));
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_registration_counts_and_does_not_panic() {
+    fn duplicate_registration_counts_and_does_not_panic() {
         metrics();
         let second = Metrics::new();
         let bodies = [Decision::Login.as_str(), Reason::BodyTooLarge.id()];
@@ -593,8 +593,8 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_has_a_place_of_its_own() {
+    fn every_reason_has_its_own_counter() {
         // The last variant of the enum.
-        assert!(Reason::Internal as usize + 1 < PLACES);
+        assert!(Reason::Internal as usize + 1 < REASONS);
     }
 }

@@ -8,11 +8,11 @@ use crate::model::Secret;
 pub struct Callback {
     state: Secret,
     iss: Option<String>,
-    answer: Answer,
+    outcome: Outcome,
 }
 
 #[derive(Clone, Debug)]
-enum Answer {
+enum Outcome {
     Code(Secret),
     Error {
         error: String,
@@ -71,8 +71,8 @@ impl Callback {
                 .map(|(_, value)| value)
                 .filter(|value| !value.is_empty())
         };
-        let error = tame(&first("error")?, 64);
-        let description = first("error_description").map(|text| tame(&text, 300));
+        let error = one_line(&first("error")?, 64);
+        let description = first("error_description").map(|text| one_line(&text, 300));
         Some(CallbackError::Provider { error, description })
     }
 
@@ -98,9 +98,9 @@ impl Callback {
             }
         };
         let state = Secret::new(one("state")?.ok_or(CallbackError::Parameter("state"))?);
-        let answer = match (one("code")?, one("error")?) {
-            (Some(code), None) => Answer::Code(Secret::new(code)),
-            (None, Some(error)) => Answer::Error {
+        let outcome = match (one("code")?, one("error")?) {
+            (Some(code), None) => Outcome::Code(Secret::new(code)),
+            (None, Some(error)) => Outcome::Error {
                 error,
                 description: one("error_description")?,
             },
@@ -109,7 +109,7 @@ impl Callback {
         Ok(Self {
             state,
             iss: one("iss")?,
-            answer,
+            outcome,
         })
     }
 
@@ -135,18 +135,18 @@ impl Callback {
             None if iss_promised => return Err(CallbackError::Issuer),
             _ => {}
         }
-        match &self.answer {
-            Answer::Code(code) => Ok(code),
-            Answer::Error { error, description } => Err(CallbackError::Provider {
-                error: tame(error, 64),
-                description: description.as_deref().map(|text| tame(text, 300)),
+        match &self.outcome {
+            Outcome::Code(code) => Ok(code),
+            Outcome::Error { error, description } => Err(CallbackError::Provider {
+                error: one_line(error, 64),
+                description: description.as_deref().map(|text| one_line(text, 300)),
             }),
         }
     }
 }
 
 /// Limits text from the provider to one line of bounded length, for logs and pages.
-pub(crate) fn tame(text: &str, length: usize) -> String {
+pub(crate) fn one_line(text: &str, length: usize) -> String {
     let plain = |c: char| {
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
             ' '

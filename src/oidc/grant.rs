@@ -1,4 +1,4 @@
-use super::AnsweredScopes;
+use super::GrantedScopes;
 
 /// The scopes that a login requested, and those that the provider is known to have granted.
 ///
@@ -15,13 +15,13 @@ pub struct Grant {
 impl Grant {
     /// Determines the grant from a token response and from `pushed`: the space-separated scopes of
     /// a request that was pushed past the browser (RFC 9126).
-    pub fn new(requested: &[String], answered: &AnsweredScopes, pushed: Option<&str>) -> Self {
+    pub fn new(requested: &[String], answered: &GrantedScopes, pushed: Option<&str>) -> Self {
         let granted = match answered {
-            AnsweredScopes::These(scopes) => Some(scopes.clone()),
-            AnsweredScopes::AsRequested => {
+            GrantedScopes::These(scopes) => Some(scopes.clone()),
+            GrantedScopes::AsRequested => {
                 pushed.map(|all| all.split(' ').map(str::to_owned).collect())
             }
-            AnsweredScopes::Unreadable => None,
+            GrantedScopes::Unreadable => None,
         };
         Self {
             requested: requested.to_vec(),

@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 use super::UserClaims;
-use super::claims::{CLAIM_NAMES, NEARLY};
+use super::claims::CLAIM_NAMES;
 use super::lenient::strings;
 use crate::model::{GroupsSource, is_nearly};
 
@@ -44,14 +44,14 @@ impl GroupsClaim {
     /// A reference in either document takes precedence over a list, which may be incomplete.
     /// Otherwise the ID token is read first. Accepted are a string, an array of strings, or the
     /// keys of an object whose values are objects, as in `{"admin": {"orgid": "org.example"}}`.
-    pub(super) fn named(
+    pub(super) fn find_groups(
         &self,
         id_token: &UserClaims,
         userinfo: Option<&UserClaims>,
     ) -> Option<NamedGroups> {
         let name = self.0.as_deref()?;
         for (claims, source) in Self::sources(id_token, userinfo) {
-            if claims.refer_to(name) {
+            if claims.has_reference_to(name) {
                 return Some(NamedGroups::Elsewhere(source));
             }
         }
@@ -71,9 +71,9 @@ impl GroupsClaim {
         }
         // A similar name suggests a spelling mistake in the configuration. The groups are then
         // unknown rather than empty.
-        let near = Self::sources(id_token, userinfo).find(|(claims, _)| claims.has_nearly(name));
+        let near = Self::sources(id_token, userinfo).find(|(claims, _)| claims.has_similar(name));
         Some(near.map_or(NamedGroups::Absent, |(_, source)| {
-            NamedGroups::Unreadable(source, NEARLY)
+            NamedGroups::Unreadable(source, SIMILAR_NAME)
         }))
     }
 
@@ -88,7 +88,7 @@ impl GroupsClaim {
 
     /// Returns `true` if the document states that it leaves claims out: `_claim_names` and
     /// `_claim_sources` (OpenID Connect Core 5.6.2), or `hasgroups` of Microsoft Entra ID.
-    pub fn are_left_out_of(claims: &UserClaims) -> bool {
+    pub fn are_omitted_from(claims: &UserClaims) -> bool {
         [CLAIM_NAMES, "_claim_sources", "hasgroups"]
             .iter()
             .any(|name| claims.as_map().contains_key(*name))
@@ -145,7 +145,7 @@ fn names(value: &Value) -> Option<Vec<String>> {
 }
 
 /// Returns `true` if a member, or every step of the path to one, has a similar name.
-pub(super) fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
+pub(super) fn has_similar(object: &Map<String, Value>, name: &str) -> bool {
     let mut members = object.iter().filter(|(_, value)| !value.is_null());
     members.any(|(member, value)| {
         let mut steps = name
@@ -156,10 +156,13 @@ pub(super) fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
                 is_nearly(member, step)
                     && value
                         .as_object()
-                        .is_none_or(|inner| has_nearly(inner, rest))
+                        .is_none_or(|inner| has_similar(inner, rest))
             })
     })
 }
+
+/// The fault of a claim with a name that differs from the configured one only in case or spaces.
+pub(super) const SIMILAR_NAME: &str = "a claim with a similar name";
 
 /// The fault of a path that leads through a value without members.
 pub(super) const NOT_AN_OBJECT: &str = "a step of the path is not an object";
@@ -177,7 +180,7 @@ mod tests {
     fn named(name: &str, id_token: &Value, userinfo: &Value) -> NamedGroups {
         let claim = GroupsClaim::new(Some(name.to_owned()));
         claim
-            .named(&claims(id_token), Some(&claims(userinfo)))
+            .find_groups(&claims(id_token), Some(&claims(userinfo)))
             .unwrap()
     }
 
@@ -360,7 +363,7 @@ mod tests {
         );
         assert_eq!(named("rx", &reference, &json!({})), NamedGroups::Absent);
         assert_eq!(
-            GroupsClaim::default().named(&claims(&json!({"groups": ["a"]})), None),
+            GroupsClaim::default().find_groups(&claims(&json!({"groups": ["a"]})), None),
             None
         );
     }
@@ -374,11 +377,11 @@ mod tests {
             json!({"_claim_sources": {}}),
         ] {
             assert!(
-                GroupsClaim::are_left_out_of(&claims(&left_out)),
+                GroupsClaim::are_omitted_from(&claims(&left_out)),
                 "{left_out}"
             );
         }
-        assert!(!GroupsClaim::are_left_out_of(&claims(
+        assert!(!GroupsClaim::are_omitted_from(&claims(
             &json!({"groups": null})
         )));
     }

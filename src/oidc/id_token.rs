@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use super::KeySet;
-use super::claims::{ClaimsError, UserClaims, whole_seconds};
+use super::claims::{ClaimsError, ContentType, UserClaims, numeric_date};
 use super::keys::{Algorithm, Verification};
 use crate::model::{Secret, UnixTime, json};
 
@@ -129,7 +129,7 @@ impl IdTokenError {
                  ES384, ES512 or EdDSA"
             }
             Self::UnknownKey | Self::Signature => {
-                "if the provider has just changed its keys several times, this ends within 30 s; otherwise the keys may be those \
+                "if the provider has just changed its keys several check_times, this ends within 30 s; otherwise the keys may be those \
                  of another authorization server: check `authorization_server_id`, or `certs_url`"
             }
             Self::AmbiguousKey => {
@@ -174,7 +174,7 @@ struct Header {
 }
 
 /// Verifies the signature of a token. Returns its payload and the signature algorithm.
-fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenError> {
+fn verify_signature(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenError> {
     if token.len() > MAX_ID_TOKEN {
         return Err(IdTokenError::TooLong);
     }
@@ -209,9 +209,9 @@ fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenErr
         message.as_bytes(),
         &decode(signature)?,
     ) {
-        Verification::Good => Ok((algorithm, decode(payload)?)),
+        Verification::Valid => Ok((algorithm, decode(payload)?)),
         Verification::UnknownKey => Err(IdTokenError::UnknownKey),
-        Verification::Bad => Err(IdTokenError::Signature),
+        Verification::Invalid => Err(IdTokenError::Signature),
         Verification::Ambiguous => Err(IdTokenError::AmbiguousKey),
     }
 }
@@ -227,12 +227,12 @@ pub fn signed_userinfo(
     expected: &Expected<'_>,
     subject: &str,
 ) -> Result<UserClaims, ClaimsError> {
-    let (_, payload) = signed(token, keys).map_err(|error| match error {
+    let (_, payload) = verify_signature(token, keys).map_err(|error| match error {
         error if error.may_be_rotation() => ClaimsError::Signature,
         IdTokenError::Malformed | IdTokenError::TooLong => ClaimsError::Malformed,
         _ => ClaimsError::NotJson,
     })?;
-    let claims = super::userinfo(true, &payload, subject)?;
+    let claims = super::userinfo(ContentType::Json, &payload, subject)?;
     let is_ours = |audience: &Value| match audience {
         Value::String(one) => one == expected.client_id,
         Value::Array(all) => all.iter().any(|one| one == expected.client_id),
@@ -244,7 +244,7 @@ pub fn signed_userinfo(
         .is_some_and(|iss| iss.as_str() != Some(expected.issuer))
         || claims.get("aud").is_some_and(|audience| !is_ours(audience));
     let is_over = claims.get("exp").is_some_and(|exp| {
-        whole_seconds(exp)
+        numeric_date(exp)
             .is_none_or(|exp| exp.after(expected.leeway.min(MAX_LEEWAY)) <= expected.now)
     });
     if is_foreign || is_over {
@@ -264,63 +264,26 @@ pub fn verify(
     keys: &KeySet,
     expected: &Expected<'_>,
 ) -> Result<VerifiedIdToken, IdTokenError> {
-    let (algorithm, payload) = signed(token, keys)?;
+    let (algorithm, payload) = verify_signature(token, keys)?;
     let claims = UserClaims::parse(&payload).map_err(|_| IdTokenError::Malformed)?;
     // (2)
-    if text(&claims, "iss")? != expected.issuer {
+    if string_claim(&claims, "iss")? != expected.issuer {
         return Err(IdTokenError::Issuer);
     }
-    audience(&claims, expected)?;
-    times(&claims, expected)?;
-    // (11)
-    if !same(
-        text(&claims, "nonce").map_err(|_| IdTokenError::Nonce)?,
-        expected.nonce.expose(),
-    ) {
-        return Err(IdTokenError::Nonce);
-    }
-    // (12) No `acr` is requested. (13) Without `auth_time`, the age of the authentication is
-    // unknown.
-    if let Some(max_age) = expected.max_age {
-        let login = claims
-            .get("auth_time")
-            .and_then(whole_seconds)
-            .ok_or(IdTokenError::Claim("auth_time"))?;
-        if expected.now > login.after(max_age).after(expected.leeway.min(MAX_LEEWAY)) {
-            return Err(IdTokenError::LoginTooOld);
-        }
-    }
-    // 3.1.3.8: `at_hash` is optional, but must match if present.
-    if claims
-        .get("at_hash")
-        .is_some_and(|hash| hash.as_str() != Some(""))
-    {
-        let hash = digest::digest(algorithm.digest(), expected.access_token.as_bytes());
-        let half = hash
-            .as_ref()
-            .get(..hash.as_ref().len() / 2)
-            .unwrap_or_default();
-        if !same(text(&claims, "at_hash")?, &URL_SAFE_NO_PAD.encode(half)) {
-            return Err(IdTokenError::AccessToken);
-        }
-    }
-    // OpenID Connect Core 2: at most 255 ASCII characters.
-    let subject = text(&claims, "sub")?;
-    if subject.is_empty()
-        || subject.len() > 255
-        || !subject.bytes().all(|b| matches!(b, 0x20..=0x7e))
-    {
-        return Err(IdTokenError::Claim("sub"));
-    }
+    check_audience(&claims, expected)?;
+    check_times(&claims, expected)?;
+    check_nonce(&claims, expected)?;
+    check_authentication_age(&claims, expected)?;
+    check_access_token(&claims, algorithm, expected)?;
     Ok(VerifiedIdToken {
-        subject: subject.to_owned(),
+        subject: subject(&claims)?,
         claims,
     })
 }
 
 /// Checks the audience (OpenID Connect Core 3.1.3.7, steps 3 to 5). A token for several clients is
 /// accepted if `azp` names this one.
-fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
+fn check_audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
     let audiences = match claims.get("aud") {
         Some(Value::Array(all)) => all.as_slice(),
         Some(one @ Value::String(_)) => std::slice::from_ref(one),
@@ -351,12 +314,12 @@ fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenE
     }
 }
 
-/// Checks the times (OpenID Connect Core 3.1.3.7, steps 9 and 10). The token comes directly from
-/// the provider, so `iat` is the current time of its clock.
-fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
+/// Checks the times (OpenID Connect Core 3.1.3.7, steps 9 and 10). The token comes directly
+/// from the provider, so `iat` is the current time of its clock.
+fn check_times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
     let time = |name| match claims.get(name) {
         None => Ok(None),
-        Some(value) => whole_seconds(value)
+        Some(value) => numeric_date(value)
             .map(Some)
             .ok_or(IdTokenError::Claim(name)),
     };
@@ -379,14 +342,88 @@ fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenErro
     Ok(())
 }
 
-fn text<'a>(claims: &'a UserClaims, name: &'static str) -> Result<&'a str, IdTokenError> {
+/// Checks the nonce (OpenID Connect Core 3.1.3.7, step 11).
+fn check_nonce(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
+    let nonce = string_claim(claims, "nonce").map_err(|_| IdTokenError::Nonce)?;
+    if constant_time_eq(nonce, expected.nonce.expose()) {
+        Ok(())
+    } else {
+        Err(IdTokenError::Nonce)
+    }
+}
+
+/// Checks the age of the authentication, if one was requested (OpenID Connect Core 3.1.3.7, steps
+/// 12 and 13).
+fn check_authentication_age(
+    claims: &UserClaims,
+    expected: &Expected<'_>,
+) -> Result<(), IdTokenError> {
+    // (12) No `acr` is requested. (13) Without `auth_time`, the age is unknown.
+    let Some(max_age) = expected.max_age else {
+        return Ok(());
+    };
+    let authenticated = claims
+        .get("auth_time")
+        .and_then(numeric_date)
+        .ok_or(IdTokenError::Claim("auth_time"))?;
+    let latest = authenticated
+        .after(max_age)
+        .after(expected.leeway.min(MAX_LEEWAY));
+    if expected.now > latest {
+        Err(IdTokenError::LoginTooOld)
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks the hash of the access token (OpenID Connect Core 3.1.3.8). `at_hash` is optional, but
+/// must match if it is present.
+fn check_access_token(
+    claims: &UserClaims,
+    algorithm: Algorithm,
+    expected: &Expected<'_>,
+) -> Result<(), IdTokenError> {
+    if claims
+        .get("at_hash")
+        .is_none_or(|hash| hash.as_str() == Some(""))
+    {
+        return Ok(());
+    }
+    let hash = digest::digest(algorithm.digest(), expected.access_token.as_bytes());
+    let half = hash
+        .as_ref()
+        .get(..hash.as_ref().len() / 2)
+        .unwrap_or_default();
+    if constant_time_eq(
+        string_claim(claims, "at_hash")?,
+        &URL_SAFE_NO_PAD.encode(half),
+    ) {
+        Ok(())
+    } else {
+        Err(IdTokenError::AccessToken)
+    }
+}
+
+/// Returns `sub`: at most 255 ASCII characters (OpenID Connect Core 2).
+fn subject(claims: &UserClaims) -> Result<String, IdTokenError> {
+    let subject = string_claim(claims, "sub")?;
+    let is_valid = (1..=255).contains(&subject.len())
+        && subject.bytes().all(|byte| matches!(byte, 0x20..=0x7e));
+    if is_valid {
+        Ok(subject.to_owned())
+    } else {
+        Err(IdTokenError::Claim("sub"))
+    }
+}
+
+fn string_claim<'a>(claims: &'a UserClaims, name: &'static str) -> Result<&'a str, IdTokenError> {
     claims
         .get(name)
         .and_then(Value::as_str)
         .ok_or(IdTokenError::Claim(name))
 }
 
-fn same(a: &str, b: &str) -> bool {
+fn constant_time_eq(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 

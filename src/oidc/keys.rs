@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
 use serde_json::Value;
 use thiserror::Error;
 
-use super::callback::tame;
+use super::callback::one_line;
 use crate::token::UnusableKey;
 use crate::token::jwk::{self, Jwk, Rsa};
 
@@ -74,8 +74,8 @@ enum Material {
 /// The result of a signature check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verification {
-    Good,
-    Bad,
+    Valid,
+    Invalid,
     /// No key has this name or supports the algorithm. The set may be out of date.
     UnknownKey,
     /// The token names no key, and more than one supports the algorithm.
@@ -92,7 +92,7 @@ impl KeySet {
         let elements = jwk::elements(document).map_err(|_| KeysError::Malformed)?;
         let (mut keys, mut unreadable, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         for (index, element) in elements.iter().enumerate() {
-            match usable(element) {
+            match parse_key(element) {
                 Ok(key) if keys.len() < MAX_KEYS => keys.push(key),
                 Ok(_) => break,
                 Err(reason) => {
@@ -105,7 +105,7 @@ impl KeySet {
                         let kid = element
                             .get("kid")
                             .and_then(Value::as_str)
-                            .map(|kid| format!(" (`{}`)", tame(kid, 64)));
+                            .map(|kid| format!(" (`{}`)", one_line(kid, 64)));
                         reasons.push(format!(
                             "key {}{}: {reason}",
                             index + 1,
@@ -164,14 +164,12 @@ impl KeySet {
                 .take(MAX_TRIED)
                 .any(|key| key.verify(algorithm, message, signature)) =>
             {
-                Verification::Good
+                Verification::Valid
             }
-            _ => Verification::Bad,
+            _ => Verification::Invalid,
         }
     }
-}
 
-impl KeySet {
     /// Returns the distinct keys that support the algorithm.
     fn fitting(&self, algorithm: Algorithm, is_wanted: impl Fn(&Key) -> bool) -> Vec<&Key> {
         let mut fitting: Vec<&Key> = Vec::new();
@@ -288,7 +286,7 @@ impl Algorithm {
     }
 }
 
-fn usable(key: &Value) -> Result<Key, UnusableKey> {
+fn parse_key(key: &Value) -> Result<Key, UnusableKey> {
     let jwk = Jwk::new(key)?;
     jwk.verifies_signatures()?;
     let algorithm = match jwk.text("alg")? {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Reads a boolean, or a string with its name in upper or lower case, which some providers send.
 /// `None` for anything else.
-pub(super) fn truth(value: &Value) -> Option<bool> {
+pub(super) fn boolean(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),
         Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
@@ -40,7 +40,7 @@ pub(super) fn names(value: &Value) -> Option<Option<Vec<String>>> {
 
 /// Describes the type of a value and, for a list, its first element that is not a string. Never
 /// contains the value itself.
-pub(super) fn shape(value: &Value) -> &'static str {
+pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -7,7 +7,8 @@ use thiserror::Error;
 use url::Url;
 
 use super::Credentials;
-use super::lenient::{names, shape, strings, truth};
+use super::callback::one_line;
+use super::lenient::{boolean, json_type, names, strings};
 use crate::model::json;
 
 /// A provider's discovery document (OpenID Connect Discovery 1.0 3), as far as logins need it.
@@ -42,7 +43,7 @@ pub struct Endpoints {
 
 /// The optional endpoints that a configuration uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Used {
+pub struct OptionalEndpoints {
     /// The endpoint for pushed authorization requests. It is also used if the provider requires it.
     pub pushed_requests: bool,
     /// The endpoint for logout.
@@ -115,7 +116,7 @@ impl Members {
         };
         let url = value.as_str().and_then(|text| Url::parse(text).ok());
         let wrong =
-            || MetadataError::Malformed(format!("`{name}` is not a URL but {}", shape(value)));
+            || MetadataError::Malformed(format!("`{name}` is not a URL but {}", json_type(value)));
         url.ok_or_else(wrong).map(Some)
     }
 
@@ -129,10 +130,46 @@ impl Members {
         let value = self.get(name)?;
         let found = read(value);
         if found.is_none() {
-            let note = format!("`{name}`: {}", shape(value));
+            let note = format!("`{name}`: {}", json_type(value));
             self.unreadable.push(note);
         }
         found
+    }
+
+    /// Returns an error unless the issuer is identical to the configured one (OpenID Connect
+    /// Discovery 1.0 4.3).
+    fn check_issuer(&self, expected: &str) -> Result<(), MetadataError> {
+        let found = self
+            .get("issuer")
+            .and_then(Value::as_str)
+            .ok_or_else(|| MetadataError::Malformed("`issuer` is missing".to_owned()))?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(MetadataError::Issuer {
+            expected: expected.to_owned(),
+            found: one_line(found, 200),
+        })
+    }
+
+    /// Returns an error if the provider does not support S256.
+    fn check_pkce(&mut self) -> Result<(), MetadataError> {
+        let s256 = self
+            .optional("code_challenge_methods_supported", lists_s256)
+            .flatten();
+        // RFC 9700 2.1.1: a provider that lists its methods without S256 would not verify our
+        // challenge.
+        if s256 == Some(false) {
+            return Err(MetadataError::Unsupported("PKCE with S256"));
+        }
+        Ok(())
+    }
+
+    /// Returns `true` if the provider promises to name its issuer in every authorization response.
+    fn iss_promised(&mut self) -> bool {
+        // An unreadable promise counts as a promise. Otherwise a callback without an issuer would
+        // be accepted.
+        self.get(ISS_PROMISE).is_some() && self.optional(ISS_PROMISE, boolean).unwrap_or(true)
     }
 }
 
@@ -153,41 +190,20 @@ impl Metadata {
     /// See [`MetadataError`].
     pub fn read(document: &[u8], issuer: &str) -> Result<Self, MetadataError> {
         let all = json::document(json::mended(document).as_bytes())
-            .map_err(|e| MetadataError::Malformed(super::callback::tame(&e.to_string(), 200)))?;
+            .map_err(|e| MetadataError::Malformed(one_line(&e.to_string(), 200)))?;
         let mut members = Members {
             all,
             unreadable: Vec::new(),
         };
-        // OpenID Connect Discovery 1.0 4.3: the issuer must be identical.
-        let found = members.get("issuer").and_then(Value::as_str);
-        let found =
-            found.ok_or_else(|| MetadataError::Malformed("`issuer` is missing".to_owned()))?;
-        if found != issuer {
-            let found = super::callback::tame(found, 200);
-            return Err(MetadataError::Issuer {
-                expected: issuer.to_owned(),
-                found,
-            });
-        }
-        // RFC 9700 2.1.1: a provider that lists its methods without S256 would not verify our
-        // challenge.
-        if members
-            .optional("code_challenge_methods_supported", lists_s256)
-            .flatten()
-            == Some(false)
-        {
-            return Err(MetadataError::Unsupported("PKCE with S256"));
-        }
-        let plain = issuer.starts_with("http:");
+        members.check_issuer(issuer)?;
+        members.check_pkce()?;
+        let allows_http = issuer.starts_with("http:");
         let secure = |value: &Value| {
             Url::parse(value.as_str()?)
                 .ok()
-                .filter(|url| is_secure(url, plain))
+                .filter(|url| is_secure(url, allows_http))
         };
-        // An unreadable promise counts as a promise. Otherwise a callback without an issuer would
-        // be accepted.
-        let iss_promised = members.get(ISS_PROMISE).is_some()
-            && members.optional(ISS_PROMISE, truth).unwrap_or(true);
+        let iss_promised = members.iss_promised();
         let metadata = Self {
             issuer: IssuerUrl::new(issuer.to_owned())
                 .map_err(|e| MetadataError::Malformed(e.to_string()))?,
@@ -205,7 +221,7 @@ impl Metadata {
             // RFC 9126 5
             pushed: members.optional("pushed_authorization_request_endpoint", secure),
             pushed_required: members
-                .optional("require_pushed_authorization_requests", truth)
+                .optional("require_pushed_authorization_requests", boolean)
                 .unwrap_or(false),
             // OpenID Connect RP-Initiated Logout 1.0 2.1
             end_session: members.optional("end_session_endpoint", secure),
@@ -214,14 +230,14 @@ impl Metadata {
             iss_promised,
             unreadable: members.unreadable,
         };
-        metadata.secured()
+        metadata.require_secure()
     }
 
     /// Builds the metadata of a provider with configured endpoints.
     ///
     /// # Errors
     /// [`MetadataError::Malformed`] if the issuer is not a URL, [`MetadataError::Insecure`].
-    pub fn fixed(issuer: &str, endpoints: Endpoints) -> Result<Self, MetadataError> {
+    pub fn from_endpoints(issuer: &str, endpoints: Endpoints) -> Result<Self, MetadataError> {
         let Endpoints {
             authorization,
             token,
@@ -243,14 +259,14 @@ impl Metadata {
             iss_promised: false,
             unreadable: Vec::new(),
         };
-        metadata.secured()
+        metadata.require_secure()
     }
 
-    fn secured(self) -> Result<Self, MetadataError> {
+    fn require_secure(self) -> Result<Self, MetadataError> {
         let metadata = self;
-        let plain = metadata.issuer.url().scheme() == "http";
+        let allows_http = metadata.issuer.url().scheme() == "http";
         for (name, url) in metadata.endpoints() {
-            if !is_secure(url, plain) {
+            if !is_secure(url, allows_http) {
                 return Err(MetadataError::Insecure(name));
             }
         }
@@ -347,21 +363,21 @@ impl Metadata {
 
     /// Returns scheme, host and port of each endpoint in use. They must not change as long as the
     /// issuer stays the same.
-    pub fn origins(&self, used: Used) -> BTreeSet<String> {
+    pub fn origins(&self, used: OptionalEndpoints) -> BTreeSet<String> {
         let pushed = self
             .pushed
             .as_ref()
             .filter(|_| used.pushed_requests || self.pushed_required);
         let end_session = self.end_session.as_ref().filter(|_| used.provider_logout);
         let all = self
-            .of_every_login()
+            .login_endpoints()
             .map(|(_, url)| url)
             .chain(pushed)
             .chain(end_session);
         all.map(|url| url.origin().ascii_serialization()).collect()
     }
 
-    fn of_every_login(&self) -> impl Iterator<Item = (&'static str, &Url)> {
+    fn login_endpoints(&self) -> impl Iterator<Item = (&'static str, &Url)> {
         [
             ("authorization_endpoint", self.authorization.url()),
             ("token_endpoint", self.token.url()),
@@ -372,7 +388,7 @@ impl Metadata {
     }
 
     fn endpoints(&self) -> impl Iterator<Item = (&'static str, &Url)> {
-        self.of_every_login()
+        self.login_endpoints()
             .chain(
                 self.pushed
                     .as_ref()
@@ -408,8 +424,8 @@ fn lists_s256(methods: &Value) -> Option<Option<bool>> {
     }
 }
 
-fn is_secure(url: &Url, plain: bool) -> bool {
-    url.scheme() == "https" || plain && url.scheme() == "http"
+fn is_secure(url: &Url, allows_http: bool) -> bool {
+    url.scheme() == "https" || allows_http && url.scheme() == "http"
 }
 
 /// RFC 9207 3

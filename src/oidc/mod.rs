@@ -24,30 +24,29 @@ mod groups_claim;
 mod id_token;
 mod keys;
 mod lenient;
+mod merge;
 mod metadata;
 mod request;
 mod tokens;
 
 #[cfg(feature = "control")]
-pub(crate) use callback::tame;
+pub(crate) use callback::one_line;
 pub use callback::{Callback, CallbackError};
-pub use claims::{
-    Absence, ClaimedEmail, ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims,
-    merge, userinfo,
-};
+pub use claims::{ClaimsError, ContentType, UserClaims, userinfo};
 pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
 pub use grant::Grant;
 pub use groups_claim::GroupsClaim;
 use groups_claim::NamedGroups;
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, signed_userinfo, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
-pub use metadata::{Endpoints, Metadata, MetadataError, Used};
+pub use merge::{Absence, ClaimedEmail, ClaimedGroups, EmailVerification, MergedClaims, merge};
+pub use metadata::{Endpoints, Metadata, MetadataError, OptionalEndpoints};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;
 pub use request::{
-    Client, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client, code_request,
-    end_session_url, pushed_request, pushed_url,
+    Client, CodeAndVerifier, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client,
+    code_request, end_session_url, pushed_request, pushed_url,
 };
-pub use tokens::{AnsweredScopes, ErrorAnswer, TokenResponse};
+pub use tokens::{GrantedScopes, OAuthError, TokenResponse};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::credentials::{ASSERTION_TYPE, ClientKeyError};
-use super::{ClientAuth, Credentials, ErrorAnswer, Metadata, MetadataError, TokenResponse};
+use super::{ClientAuth, Credentials, Metadata, MetadataError, OAuthError, TokenResponse};
 use crate::model::{Secret, UnixTime, fill_random};
 
 /// The `openidconnect` client of one provider.
@@ -27,7 +27,7 @@ pub type Client = openidconnect::Client<
     CoreJweContentEncryptionAlgorithm,
     CoreJsonWebKey,
     CoreAuthPrompt,
-    ErrorAnswer,
+    OAuthError,
     TokenResponse,
     CoreTokenIntrospectionResponse,
     CoreRevocableToken,
@@ -41,7 +41,7 @@ pub type Client = openidconnect::Client<
 >;
 
 /// A code exchange, ready to be sent.
-pub type CodeTokenRequest<'a> = openidconnect::CodeTokenRequest<'a, ErrorAnswer, TokenResponse>;
+pub type CodeTokenRequest<'a> = openidconnect::CodeTokenRequest<'a, OAuthError, TokenResponse>;
 
 /// A placeholder for the claims types of `openidconnect`, which reads no claims here.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -97,6 +97,15 @@ impl FlowSecrets {
             pkce_verifier: secret(),
         }
     }
+}
+
+/// An authorization code with the PKCE verifier of its login.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeAndVerifier<'a> {
+    /// The code from the callback.
+    pub code: &'a Secret,
+    /// The verifier (RFC 7636 4.5).
+    pub pkce_verifier: &'a Secret,
 }
 
 /// Optional parameters of a login request.
@@ -195,12 +204,14 @@ pub fn code_request<'a>(
     client: &'a Client,
     credentials: &Credentials,
     metadata: &Metadata,
-    (code, verifier): (&Secret, &Secret),
+    code: CodeAndVerifier<'_>,
     now: UnixTime,
 ) -> Result<CodeTokenRequest<'a>, ClientKeyError> {
     let request = client
-        .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
-        .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose().to_owned()));
+        .exchange_code(AuthorizationCode::new(code.code.expose().to_owned()))
+        .set_pkce_verifier(PkceCodeVerifier::new(
+            code.pkce_verifier.expose().to_owned(),
+        ));
     Ok(match assertion(client, credentials, metadata, now)? {
         None => request,
         Some(assertion) => request

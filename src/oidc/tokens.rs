@@ -6,7 +6,7 @@ use openidconnect::{AccessToken, ErrorResponse, OAuth2TokenResponse, RefreshToke
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::{Map, Value};
 
-use super::callback::tame;
+use super::callback::one_line;
 use super::lenient::strings;
 use crate::model::json::Object;
 
@@ -17,12 +17,12 @@ pub struct TokenResponse {
     access_token: AccessToken,
     token_type: CoreTokenType,
     id_token: Option<String>,
-    scopes: AnsweredScopes,
+    scopes: GrantedScopes,
 }
 
 /// The scopes of a token response (RFC 6749 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AnsweredScopes {
+pub enum GrantedScopes {
     /// `scope` is absent: the provider granted the scopes in the request that it received.
     AsRequested,
     /// Exactly these scopes.
@@ -33,7 +33,7 @@ pub enum AnsweredScopes {
 
 impl TokenResponse {
     /// Returns the granted scopes.
-    pub const fn granted(&self) -> &AnsweredScopes {
+    pub const fn granted(&self) -> &GrantedScopes {
         &self.scopes
     }
 
@@ -65,12 +65,12 @@ impl<'de> Deserialize<'de> for TokenResponse {
             access_token: AccessToken::new(text("access_token").unwrap_or_default().to_owned()),
             token_type,
             id_token: text("id_token").map(str::to_owned),
-            scopes: AnsweredScopes::read(members.get("scope")),
+            scopes: GrantedScopes::read(members.get("scope")),
         })
     }
 }
 
-impl AnsweredScopes {
+impl GrantedScopes {
     /// Reads the list (RFC 6749 3.3), which may also be an array.
     fn read(value: Option<&Value>) -> Self {
         let Some(value) = value.filter(|value| !value.is_null()) else {
@@ -89,23 +89,23 @@ impl AnsweredScopes {
 
 /// An error response of an endpoint (RFC 6749 5.2), read member by member.
 #[derive(Clone, Debug, Default)]
-pub struct ErrorAnswer {
+pub struct OAuthError {
     error: Option<String>,
     description: Option<String>,
 }
 
-impl ErrorAnswer {
+impl OAuthError {
     /// Returns the error code and description for logs, cut and without control characters. `None`
     /// if both are absent.
-    pub fn told(&self) -> Option<String> {
+    pub fn summary(&self) -> Option<String> {
         let parts =
             [&self.error, &self.description].map(|part| part.as_deref().unwrap_or_default());
-        let told = parts.join(" ");
-        Some(tame(told.trim(), MAX_TOLD)).filter(|told| !told.is_empty())
+        let summary = parts.join(" ");
+        Some(one_line(summary.trim(), MAX_SUMMARY)).filter(|summary| !summary.is_empty())
     }
 }
 
-impl<'de> Deserialize<'de> for ErrorAnswer {
+impl<'de> Deserialize<'de> for OAuthError {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Object(members) = Object::<Map<String, Value>>::deserialize(deserializer)?;
         let text = |name| members.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -117,19 +117,19 @@ impl<'de> Deserialize<'de> for ErrorAnswer {
 }
 
 /// `openidconnect` requires this implementation but never uses it.
-impl Serialize for ErrorAnswer {
+impl Serialize for OAuthError {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(ser::Error::custom("errors are not serialized"))
     }
 }
 
-impl fmt::Display for ErrorAnswer {
+impl fmt::Display for OAuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.told().as_deref().unwrap_or("no error code"))
+        f.write_str(self.summary().as_deref().unwrap_or("no error code"))
     }
 }
 
-impl ErrorResponse for ErrorAnswer {}
+impl ErrorResponse for OAuthError {}
 
 /// `openidconnect` requires this implementation but never uses it. Tokens are never serialized.
 impl Serialize for TokenResponse {
@@ -169,7 +169,7 @@ impl OAuth2TokenResponse for TokenResponse {
     }
 }
 
-const MAX_TOLD: usize = 300;
+const MAX_SUMMARY: usize = 300;
 
 #[cfg(test)]
 mod tests {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_are_not_used_stop_nothing() {
+    fn unused_members_are_ignored() {
         let good = Some(("at".to_owned(), true, Some("it".to_owned())));
         for rest in [
             r#""token_type":"Bearer""#,
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_around_a_token_are_dropped() {
+    fn white_space_around_a_token_is_removed() {
         let odd = "{\"access_token\":\"at\\n\",\"id_token\":\" it\\r\\n\"}";
         assert_eq!(
             read(odd),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_are_not_strings_are_none() {
+    fn tokens_that_are_not_strings_are_absent() {
         for odd in ["7", "null", "[]", r#"["it"]"#, "{}"] {
             assert_eq!(
                 read(&format!(r#"{{"access_token":{odd},"id_token":{odd}}}"#)),

@@ -12,11 +12,11 @@ pub fn evaluation_key(evaluate_url: &str, keys_url: &str) -> String {
 /// The services that an application's policies ask at login, also through Access groups: where each
 /// is asked, and where its keys are.
 pub fn evaluations<'a>(
-    policies: &'a [Policy],
+    policies: impl IntoIterator<Item = &'a Policy>,
     groups: &'a [AccessGroup],
 ) -> BTreeSet<(&'a str, &'a str)> {
     let (mut found, mut seen) = (BTreeSet::new(), HashSet::new());
-    let clauses = policies.iter().map(
+    let clauses = policies.into_iter().map(
         |Policy {
              include,
              require,

@@ -139,15 +139,13 @@ pub(super) fn login_failed(
             );
             page.with_hint(TELL_THE_ADMINISTRATOR)
         }
-        (_, Blame::Person) => {
-            ErrorPage::new(StatusCode::FORBIDDEN, "Sign-in failed.", sentence, &id)
-                .with_hint(TELL_THE_ADMINISTRATOR)
-                .with_switch(
-                    links
-                        .switch_account
-                        .filter(|_| failure.may_be_of_the_account()),
-                )
-        }
+        (_, Blame::User) => ErrorPage::new(StatusCode::FORBIDDEN, "Sign-in failed.", sentence, &id)
+            .with_hint(TELL_THE_ADMINISTRATOR)
+            .with_switch(
+                links
+                    .switch_account
+                    .filter(|_| failure.may_be_of_the_account()),
+            ),
         (_, Blame::Browser) => ErrorPage::new(
             StatusCode::BAD_REQUEST,
             "Sign-in failed.",

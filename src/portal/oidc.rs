@@ -12,7 +12,9 @@ use super::outcome::{Authenticated, LoginOutcome, LoginStep};
 use super::provider_error::{self, Reported};
 use super::provider_request::ProviderRequest;
 use crate::control::Access;
-use crate::idp::{Begun, Callback, Hints, LoginFailure, Pending, Profile, Provider};
+use crate::idp::{
+    Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
+};
 use crate::login::{Flow, PortalRequest, State};
 use crate::model::{Secret, chain};
 use crate::observe::metrics::Login as Counted;
@@ -21,7 +23,7 @@ use crate::saml::Message;
 /// Begins a login.
 pub(super) async fn begin(
     access: &Access,
-    provider: &Provider,
+    provider: &Oidc,
     state: State,
     hints: Hints,
     request: &PortalRequest,
@@ -54,9 +56,9 @@ fn without_long_url(access: &Access, state: State) -> State {
 
 fn to_provider(
     access: &Access,
-    provider: &Provider,
+    provider: &Oidc,
     Sealed { state, sealed }: &Sealed,
-    Begun { url, pending }: Begun,
+    StartedLogin { url, pending }: StartedLogin,
     request: &PortalRequest,
 ) -> LoginOutcome {
     let flow = Flow::new(sealed, pending, request.now);
@@ -70,7 +72,7 @@ fn to_provider(
     }
 }
 
-fn failed(provider: &Provider, failure: LoginFailure) -> LoginOutcome {
+fn failed(provider: &Oidc, failure: LoginFailure) -> LoginOutcome {
     LoginOutcome::Failed {
         idp: provider.id().clone(),
         failure,
@@ -141,12 +143,13 @@ async fn authenticate(
     sealed: &str,
     pending: &Pending,
     request: &PortalRequest,
-) -> Result<Profile, LoginFailure> {
+) -> Result<ProviderIdentity, LoginFailure> {
     let services = access.running.services();
     let provider = services
         .providers
         .iter()
         .find(|provider| *provider.id() == pending.idp)
+        .and_then(Provider::as_oidc)
         .ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
     let (state, client) = (Secret::new(sealed), Some(request.client));
@@ -168,7 +171,8 @@ async fn try_again(
     let provider = services
         .providers
         .iter()
-        .find(|provider| *provider.id() == pending.idp)?;
+        .find(|provider| *provider.id() == pending.idp)?
+        .as_oidc()?;
     let attempt = provider.next_attempt(failure, pending)?;
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
     tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");

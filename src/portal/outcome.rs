@@ -7,7 +7,7 @@ use super::provider_request::ProviderRequest;
 use super::{arrival, error_pages, session, trial_report};
 use crate::control::{Access, Becomes, Login};
 use crate::engine::Snapshot;
-use crate::idp::{LoginFailure, Profile};
+use crate::idp::{LoginFailure, ProviderIdentity};
 use crate::login::{Destination, LoginPurpose, PortalRequest, refresh_path};
 use crate::model::{Identity, IdentityNonce, IdpId, Reason};
 use crate::observe::audit::Via;
@@ -47,7 +47,7 @@ pub(super) enum LoginOutcome {
 
 /// A user, authenticated by the identity provider.
 pub(super) struct Authenticated {
-    pub(super) profile: Profile,
+    pub(super) profile: ProviderIdentity,
     /// The login that the browser had when it left, if it cannot show it when it returns.
     pub(super) previous: Option<IdentityNonce>,
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::control::{Access, Services};
-use crate::idp::Provider;
+use crate::idp::{Oidc, Provider};
 use crate::login::{Landing, PortalRequest};
 use crate::model::{IdentityNonce, IdpId, UnixTime};
 use crate::pages::{Link, LoggedOut, answer};
@@ -64,7 +64,7 @@ impl ProviderLogout {
             .providers
             .iter()
             .find(|provider| *provider.id() == self.idp);
-        provider.filter(|provider| provider.ends_sessions())
+        provider.filter(|provider| provider.as_oidc().is_some_and(Oidc::ends_sessions))
     }
 
     /// Returns a page with a link that leads to the provider.

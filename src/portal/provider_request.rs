@@ -29,9 +29,9 @@ pub(super) async fn begin(
     if !is_navigation(request) {
         return LoginOutcome::NotNavigation;
     }
-    match provider.saml() {
-        Some(saml) => saml::begin(access, saml, &state, &hints, request).await,
-        None => oidc::begin(access, provider, state, hints, request).await,
+    match provider {
+        Provider::Saml(saml) => saml::begin(access, saml, &state, &hints, request).await,
+        Provider::Oidc(provider) => oidc::begin(access, provider, state, hints, request).await,
     }
 }
 

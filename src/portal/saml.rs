@@ -13,7 +13,7 @@ use super::outcome::{Authenticated, LoginOutcome, LoginStep, Retry};
 use super::provider_error::Reported;
 use super::provider_request::ProviderRequest;
 use crate::control::Access;
-use crate::idp::{Hints, LoginFailure, Profile, Prompt, Provider, Saml, SamlPending};
+use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
 use crate::observe::metrics::Login as Counted;
@@ -39,7 +39,7 @@ pub(super) fn is_configured(access: &Access) -> bool {
         .services()
         .providers
         .iter()
-        .any(|provider| provider.saml().is_some())
+        .any(|provider| provider.as_saml().is_some())
 }
 
 /// Begins a login.
@@ -218,7 +218,7 @@ async fn verify(
     pending: &SamlPending,
     response: String,
     request: &PortalRequest,
-) -> Result<Option<Profile>, LoginFailure> {
+) -> Result<Option<ProviderIdentity>, LoginFailure> {
     let (services, pending, now, client) = (
         access.running.services(),
         pending.clone(),
@@ -231,7 +231,7 @@ async fn verify(
             .iter()
             .find(|provider| *provider.id() == pending.idp);
         let saml = provider
-            .and_then(Provider::saml)
+            .and_then(Provider::as_saml)
             .ok_or(LoginFailure::Flow)?;
         saml.finish(&pending, &response, now, services.leeway, client)
     });
@@ -242,7 +242,7 @@ async fn verify(
     let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };
-    verified.profile(first).map(Some)
+    verified.identity(first).map(Some)
 }
 
 /// The fields of a response. One that occurs twice is absent.

@@ -14,7 +14,7 @@ use crate::route::Endpoint;
 /// Answers `saml-metadata`, for the provider in the path or the only one.
 pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let services = access.running.services();
-    let mut all = services.providers.iter().filter_map(Provider::saml);
+    let mut all = services.providers.iter().filter_map(Provider::as_saml);
     let named = request
         .path
         .strip_prefix(Endpoint::PREFIX)
@@ -26,7 +26,7 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
     let Some(saml) = saml else {
         return error_pages::not_found(request);
     };
-    let certificates = if saml.signs() {
+    let certificates = if saml.signs_requests() {
         certificates(access)
     } else {
         Vec::new()

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::control::Access;
 use crate::engine::Snapshot;
-use crate::idp::{LoginFailure, Profile, Provider};
+use crate::idp::{LoginFailure, Provider, ProviderIdentity};
 use crate::login::PortalRequest;
 use crate::model::{GroupsSource, IdpId, causes};
 use crate::pages::{TrialFailed, TrialSucceeded, answer};
@@ -18,7 +18,7 @@ use crate::pages::{TrialFailed, TrialSucceeded, answer};
 pub(super) fn works(
     access: &Access,
     snapshot: &Snapshot,
-    profile: &Profile,
+    profile: &ProviderIdentity,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     access.audit.provider_tested(profile, request);
@@ -61,7 +61,7 @@ pub(super) fn works(
 /// Returns the user's groups, with `true` for each that a rule names, and the groups that rules name
 /// but the user is not in.
 fn groups<'a>(
-    profile: &'a Profile,
+    profile: &'a ProviderIdentity,
     named_by_rules: &[&'a str],
 ) -> (Vec<(&'a str, bool)>, Vec<&'a str>) {
     let mut groups: Vec<(&str, bool)> = profile
@@ -83,7 +83,7 @@ fn groups<'a>(
 
 /// Returns the configured claims with their values in JSON. One without a value is unknown.
 fn claims<'a>(
-    profile: &'a Profile,
+    profile: &'a ProviderIdentity,
     provider: Option<&'a Provider>,
 ) -> Vec<(&'a str, Option<String>)> {
     let mut claims: Vec<(&str, Option<String>)> = profile
@@ -92,7 +92,9 @@ fn claims<'a>(
         .map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string())))
         .collect();
     // The profile does not contain claims that the provider did not return.
-    let configured = provider.map(Provider::may_be_missing).unwrap_or_default();
+    let configured = provider
+        .map(Provider::configured_claims)
+        .unwrap_or_default();
     let missing = configured
         .into_iter()
         .filter(|name| !profile.claims.contains_key(*name));
@@ -102,14 +104,14 @@ fn claims<'a>(
     claims
 }
 
-fn notes(profile: &Profile, provider: Option<&Provider>) -> Vec<String> {
+fn notes(profile: &ProviderIdentity, provider: Option<&Provider>) -> Vec<String> {
     let Some(provider) = provider else {
         return Vec::new();
     };
     let mut notes = Vec::new();
-    notes.extend(provider.note_on_groups(profile));
-    notes.extend(provider.note_on_claims(profile));
-    if !provider.tells_all_groups() {
+    notes.extend(provider.groups_note(profile));
+    notes.extend(provider.claims_note(profile));
+    if !provider.can_list_all_groups() {
         notes.push(
             "There is no `api_token`, so users in 100 or more groups cannot sign in.".to_owned(),
         );
@@ -142,8 +144,8 @@ pub(super) fn failed(
     answer::page(page.page())
 }
 
-fn document(profile: &Profile) -> String {
-    let Profile {
+fn document(profile: &ProviderIdentity) -> String {
+    let ProviderIdentity {
         subject,
         email,
         name,

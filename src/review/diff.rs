@@ -336,7 +336,7 @@ fn answers(
 fn providers(old: &World, new: &World) -> BTreeSet<String> {
     [old, new]
         .iter()
-        .flat_map(|world| &world.config.identity_providers)
+        .flat_map(|world| &world.config.catalog.identity_providers)
         .map(|idp| idp.id.0.to_string())
         .collect()
 }

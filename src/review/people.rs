@@ -118,10 +118,10 @@ impl Person {
         if self.evaluations.is_empty() {
             return BTreeMap::new();
         }
-        let asked = config
-            .applications
-            .iter()
-            .flat_map(|a| evaluations(&a.policies, &config.groups));
+        let asked = config.catalog.applications.iter().flat_map(|a| {
+            let policies = config.catalog.policies_of(a).into_iter().flatten();
+            evaluations(policies, &config.catalog.groups)
+        });
         asked
             .filter_map(|(url, keys)| {
                 Some((evaluation_key(url, keys), *self.evaluations.get(url)?))
@@ -131,7 +131,7 @@ impl Person {
 }
 
 fn provider(id: Option<&str>, config: &Config) -> Result<(IdpId, String), String> {
-    let known = &config.identity_providers;
+    let known = &config.catalog.identity_providers;
     match (id, known.as_slice()) {
         // Another team's providers are not known here.
         (Some(id), []) => Ok((IdpId(id.into()), "unknown".to_owned())),
@@ -162,6 +162,7 @@ fn names(providers: &[crate::config::IdentityProvider]) -> String {
 /// The claims that a provider is asked for.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
     let provider = config
+        .catalog
         .identity_providers
         .iter()
         .find(|provider| provider.id == *id);

@@ -209,7 +209,7 @@ impl<'a> View<'a> {
                 rules: Rules::new(rules, Part::Policy(place), walk, world, answer),
             });
         }
-        view.groups = asked_groups(&world.config.groups, policies)
+        view.groups = asked_groups(&world.config.catalog.groups, policies)
             .into_iter()
             .map(|group| GroupView {
                 id: &group.id,

@@ -166,11 +166,13 @@ impl<'a> Names<'a> {
     fn new(config: &'a Config, now: UnixTime) -> Self {
         Self {
             groups: config
+                .catalog
                 .groups
                 .iter()
                 .map(|group| (group.id.as_str(), group))
                 .collect(),
             lists: config
+                .catalog
                 .lists
                 .iter()
                 .map(|list| (list.id.as_str(), list))

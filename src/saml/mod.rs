@@ -32,9 +32,9 @@
 //! The existing SAML crates were tried with messages like those of the tests. None of them let an
 //! identity be forged, but most accept some wrapped messages, and none returns the verified bytes.
 //!
-//! Two duties remain with the caller: to record that an assertion was used (see [`Verified::replay_key`];
-//! no identity is returned without this), and to keep the request ID in the browser that made the
-//! request.
+//! Two duties remain with the caller: to record that an assertion was used (see
+//! [`Verified::replay_key`]; no identity is returned without this), and to keep the request ID in
+//! the browser that made the request.
 
 mod assertion;
 mod canonical;

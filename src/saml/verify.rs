@@ -44,8 +44,8 @@ impl Verified {
 
     /// Returns the identity if this is the first use of the assertion.
     ///
-    /// `first`: [`Verified::replay_key`] was not recorded on any node before, and now is. The check and
-    /// the recording must be one atomic step.
+    /// `first`: [`Verified::replay_key`] was not recorded on any node before, and now is. The check
+    /// and the recording must be one atomic step.
     ///
     /// # Errors
     /// [`SamlError::Replayed`] if this is not the first use.

@@ -130,7 +130,7 @@ fn every_message_of_the_saml_table_is_said() {
     let said = [
         include_str!("../../saml/error.rs"),
         include_str!("../../saml/assertion.rs"),
-        include_str!("../../idp/failure.rs"),
+        include_str!("../../idp/failure/mod.rs"),
     ];
     let (_, table) = OKTA
         .split_once("| in the log | what to change |\n")
@@ -178,7 +178,7 @@ fn readme_example_is_valid() {
     );
     let loaded = loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
     assert_eq!(
-        (loaded.warnings, loaded.config.applications.len()),
+        (loaded.warnings, loaded.config.catalog.applications.len()),
         (vec![], 1)
     );
 }

@@ -7,24 +7,29 @@ fn the_example_is_right_and_says_the_defaults() {
     let loaded = read(EXAMPLE).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(loaded.warnings, []);
     let Config {
-        team,
+        catalog,
         store,
         listen,
         redirects,
         metrics,
-        identity_providers,
-        applications,
-        lists,
-        groups,
         geo,
-        service_tokens,
-        certificates,
         outgoing,
         limits,
         server,
         audit,
         insecure,
     } = loaded.config;
+    let Catalog {
+        team,
+        identity_providers,
+        applications,
+        policies,
+        groups,
+        lists,
+        service_tokens,
+        certificates,
+    } = catalog;
+    assert_eq!(policies, []);
     assert_eq!(
         (lists, geo, service_tokens, certificates),
         (vec![], None, vec![], vec![])
@@ -132,7 +137,7 @@ fn the_example_is_right_and_says_the_defaults() {
         wiki.origins,
         [Origin::parse("http://127.0.0.1:8080").unwrap()]
     );
-    let [policy] = wiki.policies.as_slice() else {
+    let [ApplicationPolicy::Own(policy)] = wiki.policies.as_slice() else {
         panic!()
     };
     assert_eq!(
@@ -179,12 +184,12 @@ fn the_example_s_comments_are_right() {
     // There is no support by default.
     let team = Team {
         support: None,
-        ..config.team.clone()
+        ..config.catalog.team.clone()
     };
-    assert!(config.team.support.is_some() && plain.team.support.is_none());
+    assert!(config.catalog.team.support.is_some() && plain.catalog.team.support.is_none());
     assert_eq!(
         (&team, &config.store, &config.listen),
-        (&plain.team, &plain.store, &plain.listen)
+        (&plain.catalog.team, &plain.store, &plain.listen)
     );
     assert_eq!(
         (config.audit, config.insecure),
@@ -200,7 +205,10 @@ fn the_example_s_comments_are_right() {
     assert_eq!(config.server.grace_period, plain.server.grace_period);
     assert_eq!(config.server.lame_duck, plain.server.lame_duck);
     assert_eq!(config.server.sessions_cached, plain.server.sessions_cached);
-    let (wiki, other) = (&config.applications[0], &plain.applications[0]);
+    let (wiki, other) = (
+        &config.catalog.applications[0],
+        &plain.catalog.applications[0],
+    );
     assert_eq!(
         OriginSettings {
             host_header: None,
@@ -214,8 +222,8 @@ fn the_example_s_comments_are_right() {
     );
     assert_eq!(wiki.session_duration, other.session_duration);
     let ([token], [authority]) = (
-        config.service_tokens.as_slice(),
-        config.certificates.as_slice(),
+        config.catalog.service_tokens.as_slice(),
+        config.catalog.certificates.as_slice(),
     ) else {
         panic!()
     };
@@ -229,8 +237,8 @@ fn the_example_s_comments_are_right() {
         ("Devices", 1, 2)
     );
     assert_eq!(wiki.max_body, Some(10 << 20));
-    assert_eq!(
-        wiki.policies[0].session_duration,
-        Some(Duration::from_secs(3600))
-    );
+    let ApplicationPolicy::Own(policy) = &wiki.policies[0] else {
+        panic!()
+    };
+    assert_eq!(policy.session_duration, Some(Duration::from_secs(3600)));
 }

@@ -1,6 +1,8 @@
+mod access;
 mod docs;
 mod example;
 mod garbage;
+mod json;
 mod outgoing;
 mod reference;
 mod saml;
@@ -185,7 +187,7 @@ fn secret_is_read_without_byte_order_mark_and_line_end() {
         env.variables.insert("MARKED", text);
         let loaded = parse(&part(secret), Path::new("conf/portcullis.toml"), &env)
             .map_err(|errors| errors.to_string())?;
-        let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind else {
+        let IdpKind::Okta(okta) = &loaded.config.catalog.identity_providers[0].kind else {
             panic!()
         };
         let ClientCredentials::Secret(secret) = &okta.client.credentials else {
@@ -307,7 +309,10 @@ policies = []
     );
     let config = read(&text).unwrap_or_else(|e| panic!("{e}")).config;
     assert_eq!(
-        (config.identity_providers.len(), config.applications.len()),
+        (
+            config.catalog.identity_providers.len(),
+            config.catalog.applications.len()
+        ),
         (0, 2)
     );
     let without = text.replace(&format!("aud = \"{aud}\"\n"), "");
@@ -320,7 +325,7 @@ fn the_scheme_and_port_that_browsers_use() {
         let text = format!(
             "[insecure]\nplain_http = true\n[team]\ndomain = \"{domain}\"\n[[listen]]\n{listen}"
         );
-        read(&complete(&text)).unwrap().config.team.url()
+        read(&complete(&text)).unwrap().config.catalog.team.url()
     };
     let tls = "tls = { certificate = \"tls.crt\", key = \"tls.key\" }";
     assert_eq!(
@@ -473,7 +478,7 @@ fn no_secret_shows() {
         "api_token = \"file:secret\"",
     );
     let loaded = read(&text).unwrap();
-    let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind else {
+    let IdpKind::Okta(okta) = &loaded.config.catalog.identity_providers[0].kind else {
         panic!()
     };
     let ClientCredentials::Secret(secret) = &okta.client.credentials else {
@@ -569,31 +574,22 @@ fn whoever_embeds_the_check_needs_no_listener_and_no_origin() {
     let text = "[team]\ndomain = \"access.example.com\"\n[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n\
                 config = { client_id = \"a\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://dev-1.okta.com\" }\n\
                 [[applications]]\ndomain = \"wiki.example.com\"\n";
-    let read = |embedded| {
-        parse_for(
-            text,
-            Path::new("conf/portcullis.toml"),
-            &Fake::new(),
-            embedded,
-        )
+    let read = |text: &str, deployment| {
+        let document = Document::toml(text.to_owned(), Path::new("conf/portcullis.toml"))?;
+        check_for(&[document], &Fake::new(), deployment)
     };
-    let config = read(true).unwrap().config;
-    assert!(config.listen.is_empty() && config.applications[0].origins.is_empty());
-    assert_eq!(config.team.url(), "https://access.example.com");
-    let missing = read(false).unwrap_err().to_string();
+    let config = read(text, Deployment::Embedded).unwrap().config;
+    assert!(config.listen.is_empty() && config.catalog.applications[0].origins.is_empty());
+    assert_eq!(config.catalog.team.url(), "https://access.example.com");
+    let missing = read(text, Deployment::Standalone).unwrap_err().to_string();
     assert!(
         missing.contains(" listen: this is missing")
             && missing.contains("applications[0].origin: this is missing"),
         "{missing}"
     );
-    let wrong = parse_for(
-        "[[listen]]\n[team]\n",
-        Path::new("x.toml"),
-        &Fake::new(),
-        true,
-    )
-    .unwrap_err()
-    .to_string();
+    let wrong = read("[[listen]]\n[team]\n", Deployment::Embedded)
+        .unwrap_err()
+        .to_string();
     assert!(
         wrong.contains("team.domain: this is missing")
             && wrong.contains("listen[0].address: this is missing"),

@@ -4,12 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::super::node::Node;
-use super::super::reader::Reader;
-use super::super::{Config, Errors, Offline};
+use super::super::reader::{Deployment, Reader};
+use super::super::{Config, Document, Errors, Offline};
 
 const PAGE: &str = include_str!("../../../docs/configuration.md");
 
@@ -184,9 +182,9 @@ fn providers() -> &'static [&'static str] {
 fn page_has_every_key_and_no_other() {
     for provider in providers() {
         let text = toml::to_string(&complete(provider)).unwrap();
-        let reader = Reader::new(&text, Path::new("portcullis.toml"), &Offline, false);
-        let document = Node::from_toml(DeTable::parse(&text).unwrap());
-        super::super::read(&reader, &document);
+        let documents = [Document::toml(text, Path::new("portcullis.toml")).unwrap()];
+        let reader = Reader::new(&documents, &Offline, Deployment::Standalone);
+        super::super::read(&reader);
         assert!(!reader.has_errors(), "{:?}", reader.outcome().0);
         let read = reader.asked();
         let rows = rows(provider);

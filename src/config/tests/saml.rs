@@ -73,7 +73,7 @@ plain_http = true
     );
     let loaded = parse(&complete(&part), Path::new("portcullis.toml"), &Keys)
         .unwrap_or_else(|errors| panic!("{errors}"));
-    let provider = &loaded.config.identity_providers[0];
+    let provider = &loaded.config.catalog.identity_providers[0];
     let IdpKind::Saml(saml) = &provider.kind else {
         panic!("{provider:?}")
     };

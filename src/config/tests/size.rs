@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{complete, read};
+use super::{ApplicationPolicy, complete, read};
 use crate::policy::Rule;
 
 #[test]
@@ -13,7 +13,10 @@ fn a_hundred_thousand_rules_are_read_and_compiled() {
         "[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\npolicies = [{{ name = \"x\", decision = \"allow\", include = [{rules}] }}]"
     );
     let config = read(&complete(&text)).unwrap().config;
-    assert_eq!(config.applications[0].policies[0].include.len(), 100_000);
+    let ApplicationPolicy::Own(policy) = &config.catalog.applications[0].policies[0] else {
+        panic!()
+    };
+    assert_eq!(policy.include.len(), 100_000);
     // More than the file may hold is said, not tried.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large.toml");
@@ -41,7 +44,7 @@ fn many_policies_are_read_in_time() {
         "[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\npolicies = [{policies}]"
     );
     assert_eq!(
-        read(&complete(&text)).unwrap().config.applications[0]
+        read(&complete(&text)).unwrap().config.catalog.applications[0]
             .policies
             .len(),
         20_000
@@ -64,7 +67,10 @@ fn a_thousand_groups_in_each_other_are_good_and_a_ring_of_them_is_not() {
     };
     let config = read(&groups("{ everyone = {} }")).unwrap().config;
     assert_eq!(
-        (config.groups.len(), &config.groups[999].include),
+        (
+            config.catalog.groups.len(),
+            &config.catalog.groups[999].include
+        ),
         (1_000, &vec![Rule::Everyone {}])
     );
     let errors = read(&groups("{ group = { id = \"g0\" } }")).unwrap_err();

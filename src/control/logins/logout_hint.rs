@@ -44,7 +44,7 @@ impl Logins {
             .open::<String>(&purpose(nonce), &hint)
             .ok()?
             .into();
-        provider.end_session(&hint, back, state).await
+        provider.as_oidc()?.end_session(&hint, back, state).await
     }
 }
 

@@ -10,7 +10,7 @@ use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::{Login, Sessions};
 use super::store_watch::WatchedStore;
-use crate::idp::Profile;
+use crate::idp::ProviderIdentity;
 use crate::login::{PortalRequest, organisation_aud};
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
 use crate::policy::Truth;
@@ -81,7 +81,7 @@ impl Logins {
     /// browser had when it left for the provider, for where it does not show it now.
     pub(crate) async fn log_in(
         &self,
-        profile: Profile,
+        profile: ProviderIdentity,
         before: Option<IdentityNonce>,
         becomes: Becomes,
         request: &PortalRequest,

@@ -70,8 +70,8 @@ async fn open(dir: &TempDir) -> Arc<dyn Store> {
     )
 }
 
-fn profile(email: &str) -> Profile {
-    Profile {
+fn profile(email: &str) -> ProviderIdentity {
+    ProviderIdentity {
         subject: email.to_owned(),
         email: Email::parse(email).unwrap(),
         name: None,

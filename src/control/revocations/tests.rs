@@ -154,8 +154,10 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
 
     let kept = store.revocations_after(0).await.unwrap();
     // An organisation session that begins now may be handed over at its end.
-    let last = now.after(config.team.session_duration + config.applications[0].session_duration);
-    let last = last.after(config.team.clock_leeway);
+    let last = now.after(
+        config.catalog.team.session_duration + config.catalog.applications[0].session_duration,
+    );
+    let last = last.after(config.catalog.team.clock_leeway);
     assert!(
         kept.len() == 2 && kept.iter().all(|one| one.expires > last),
         "{kept:?}"

@@ -44,7 +44,7 @@ async fn get(url: &str, limit: usize) -> Result<Response, HttpError> {
 }
 
 #[tokio::test]
-async fn an_answer_by_a_name_under_localhost() {
+async fn name_under_localhost_is_the_loopback_interface() {
     let (port, _) = server(
         "HTTP/1.1 404 x\r\ncontent-type: Text/HTML; charset=x\r\ncontent-length: 2\r\n\r\nhi",
     )
@@ -60,7 +60,7 @@ async fn an_answer_by_a_name_under_localhost() {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed() {
+async fn redirects_are_not_followed() {
     let (there, visits) = server("HTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n").await;
     let (port, _) = server(format!(
         "HTTP/1.1 302 x\r\nlocation: http://127.0.0.1:{there}/\r\ncontent-length: 0\r\n\r\n"
@@ -77,7 +77,7 @@ async fn no_redirect_is_followed() {
 }
 
 #[tokio::test]
-async fn a_body_has_a_limit_announced_or_not() {
+async fn body_limit_applies_with_and_without_content_length() {
     for head in ["content-length: 11", "connection: close"] {
         let (port, _) = server(format!("HTTP/1.1 200 x\r\n{head}\r\n\r\nhello world")).await;
         let failure = get(&format!("http://127.0.0.1:{port}/"), 10)
@@ -99,7 +99,7 @@ async fn a_body_has_a_limit_announced_or_not() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart_and_tell_no_query() {
+async fn failures_are_distinct_and_never_show_the_query() {
     let (silent, tries) = server("").await;
     let (garbage, _) = server("SSH-2.0-x\r\n").await;
     let (short, _) = server("HTTP/1.1 200 x\r\ncontent-length: 9\r\n\r\nx").await;
@@ -177,7 +177,7 @@ async fn failures_are_told_apart_and_tell_no_query() {
 
 /// Only a client that trusts the server's root gets a response.
 #[tokio::test]
-async fn an_extra_root_and_nothing_less() {
+async fn server_is_verified_with_system_and_extra_roots() {
     let key = rcgen::generate_simple_self_signed(vec!["idp.localhost".to_owned()]).unwrap();
     let (cert, secret) = (key.cert.der().clone(), key.signing_key.serialize_der());
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(

@@ -117,7 +117,7 @@ async fn body(client: &HttpClient, url: &str) -> Result<Bytes, HttpError> {
 }
 
 #[tokio::test]
-async fn https_goes_by_connect_and_is_verified_end_to_end() {
+async fn https_uses_connect_and_is_verified_end_to_end() {
     let (target, ca) = tls_server();
     let proxy = ConnectProxy::start(target, None).await;
     let client = through(proxy.proxy(), &ca);
@@ -165,7 +165,7 @@ async fn https_goes_by_connect_and_is_verified_end_to_end() {
 }
 
 #[tokio::test]
-async fn credentials_go_to_the_proxy_alone() {
+async fn credentials_are_sent_to_the_proxy_only() {
     let (target, ca) = tls_server();
     let proxy = ConnectProxy::start(target, None).await;
     let secret = Secret::new("ann:hunter2");
@@ -226,7 +226,7 @@ async fn loopback_and_no_proxy_are_called_directly() {
 }
 
 #[tokio::test]
-async fn refusal_of_the_proxy_is_told_without_credentials() {
+async fn proxy_refusal_is_reported_without_credentials() {
     let (target, ca) = tls_server();
     for (refusal, word) in [
         (
@@ -252,7 +252,7 @@ async fn refusal_of_the_proxy_is_told_without_credentials() {
             matches!(failure, HttpError::Proxy { .. }),
             "{refusal}: {failure:?}"
         );
-        let told = format!("{} {failure:?}", failure.told());
+        let told = format!("{} {failure:?}", failure.with_cause());
         let place = format!("through the proxy `http://127.0.0.1:{}`", proxy.port);
         assert!(
             told.contains("`idp.example.test`") && told.contains(&place) && told.contains(word),
@@ -283,7 +283,7 @@ async fn refusal_of_the_proxy_is_told_without_credentials() {
 }
 
 #[tokio::test]
-async fn proxy_that_is_silent_or_untrusted_is_named() {
+async fn silent_or_untrusted_proxy_is_reported() {
     let (port, ca) = tls_server();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = Proxy::parse(&format!(

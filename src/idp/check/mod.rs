@@ -17,7 +17,7 @@ use url::{Host, Url};
 use super::{GroupsFailure, LoginFailure};
 use crate::http_client::{self, HttpClient, HttpError, MAX_BODY, Step as CallStep};
 use crate::model::chain;
-use crate::oidc::tame;
+use crate::oidc::one_line;
 
 /// The checks, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -120,41 +120,41 @@ impl Step {
 struct Report<'a>(&'a mut (dyn FnMut(Finding) + Send));
 
 impl Report<'_> {
-    fn tell(
+    fn add(
         &mut self,
         step: Step,
         outcome: Outcome,
         found: &str,
         advice: Option<Cow<'static, str>>,
     ) {
-        let advice = advice.map(|advice| tame(&advice, MAX_TEXT).into());
+        let advice = advice.map(|advice| one_line(&advice, MAX_TEXT).into());
         (self.0)(Finding {
             step,
             outcome,
-            found: tame(found, MAX_TEXT),
+            found: one_line(found, MAX_TEXT),
             advice,
         });
     }
 
     fn good(&mut self, step: Step, found: &str) {
-        self.tell(step, Outcome::Good, found, None);
+        self.add(step, Outcome::Good, found, None);
     }
 
     fn warning(&mut self, step: Step, found: &str, advice: Option<&'static str>) {
-        self.tell(step, Outcome::Warning, found, advice.map(Cow::from));
+        self.add(step, Outcome::Warning, found, advice.map(Cow::from));
     }
 
     fn failed(&mut self, step: Step, found: &str, advice: Option<Cow<'static, str>>) {
-        self.tell(step, Outcome::Failed, found, advice);
+        self.add(step, Outcome::Failed, found, advice);
     }
 
     fn login_failed(&mut self, step: Step, failure: &LoginFailure) {
-        self.failed(step, &told(failure), failure.advice().map(Cow::from));
+        self.failed(step, &describe(failure), failure.advice().map(Cow::from));
     }
 
     fn skipped(&mut self, steps: &[Step]) {
         for step in steps {
-            self.tell(*step, Outcome::Skipped, "not tried", None);
+            self.add(*step, Outcome::Skipped, "not tried", None);
         }
     }
 
@@ -167,7 +167,7 @@ impl Report<'_> {
     ) -> Option<Result<StatusCode, HttpError>> {
         let proxy = http.proxy_for(url);
         if let Some(proxy) = proxy {
-            self.tell(
+            self.add(
                 Step::Name,
                 Outcome::Skipped,
                 &format!("resolved by the proxy `{proxy}`"),
@@ -196,7 +196,7 @@ impl Report<'_> {
         {
             self.failed(
                 Step::Connection,
-                &failure.told(),
+                &failure.with_cause(),
                 failure.advice().map(Cow::from),
             );
             return None;
@@ -218,7 +218,7 @@ impl Report<'_> {
 
     async fn name(&mut self, url: &Url) -> bool {
         let Some(Host::Domain(host)) = url.host() else {
-            self.tell(
+            self.add(
                 Step::Name,
                 Outcome::Skipped,
                 "the configuration uses an IP address",
@@ -247,17 +247,17 @@ impl Report<'_> {
 }
 
 /// Describes a failure with its causes.
-fn told(failure: &LoginFailure) -> String {
+fn describe(failure: &LoginFailure) -> String {
     match failure {
-        LoginFailure::Unreachable { source, .. } => format!("{failure}: {}", source.told()),
-        LoginFailure::Groups(source) => groups_told(source),
+        LoginFailure::Unreachable { source, .. } => format!("{failure}: {}", source.with_cause()),
+        LoginFailure::Groups(source) => describe_groups_failure(source),
         _ => chain(failure),
     }
 }
 
-fn groups_told(failure: &GroupsFailure) -> String {
+fn describe_groups_failure(failure: &GroupsFailure) -> String {
     match failure {
-        GroupsFailure::Unreachable(source) => format!("{failure}: {}", source.told()),
+        GroupsFailure::Unreachable(source) => format!("{failure}: {}", source.with_cause()),
         _ => failure.to_string(),
     }
 }

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
-use super::{Finding, Outcome, Registration, Report, Step, accept, groups_told, told};
+use super::{
+    Finding, Outcome, Registration, Report, Step, accept, describe, describe_groups_failure,
+};
 use crate::http_client::{MAX_BODY, MAX_DOCUMENT, Response};
-use crate::idp::connection::Connection;
-use crate::idp::{Attempt, GroupsFailure, IssuerMismatch, LoginFailure, Pending};
+use crate::idp::{Attempt, GroupsFailure, IssuerMismatch, LoginFailure, Oidc, Pending};
 use crate::model::{Secret, UnixTime, fill_random, hex};
 use crate::oidc::{Callback, Credentials, FlowSecrets, Hints, Metadata};
 
-impl Connection {
+impl Oidc {
     pub(in crate::idp) async fn check(
         &self,
         now: UnixTime,
-        tell: &mut (dyn FnMut(Finding) + Send),
+        on_finding: &mut (dyn FnMut(Finding) + Send),
     ) {
-        let mut report = Report(tell);
+        let mut report = Report(on_finding);
         let reached = match self.documents.first() {
             Some(url) => report.reach(&self.http, &url).await.is_some(),
             None => false,
@@ -63,9 +64,9 @@ impl Connection {
         match documents.metadata().await {
             Ok(metadata) if documents.is_fixed() => {
                 let none = "not used: the configuration names the endpoints";
-                report.tell(Step::Discovery, Outcome::Skipped, none, None);
+                report.add(Step::Discovery, Outcome::Skipped, none, None);
                 let later = format!("only a login shows whether ID tokens are from `{issuer}`");
-                report.tell(Step::Issuer, Outcome::Skipped, &later, None);
+                report.add(Step::Issuer, Outcome::Skipped, &later, None);
                 Some(metadata)
             }
             Ok(metadata) => {
@@ -93,11 +94,11 @@ impl Connection {
                 let advice = hint.or_else(|| failure.advice().map(Cow::from));
                 if matches!(failure, LoginFailure::Issuer(_)) {
                     report.good(Step::Discovery, &location);
-                    report.failed(Step::Issuer, &told(&failure), advice);
+                    report.failed(Step::Issuer, &describe(&failure), advice);
                 } else {
                     report.failed(
                         Step::Discovery,
-                        &format!("{location}: {}", told(&failure)),
+                        &format!("{location}: {}", describe(&failure)),
                         advice,
                     );
                     report.skipped(&[Step::Issuer]);
@@ -186,7 +187,11 @@ impl Connection {
             Err(failure @ LoginFailure::PushedRequest { status, .. })
                 if status.is_client_error() && !is_about_client(&failure) =>
             {
-                return report.failed(Step::Request, &told(&failure), Some(self.register().into()));
+                return report.failed(
+                    Step::Request,
+                    &describe(&failure),
+                    Some(self.register().into()),
+                );
             }
             Err(failure) => return report.login_failed(Step::Request, &failure),
         };
@@ -199,7 +204,7 @@ impl Connection {
             Err(failure) => {
                 let found = format!(
                     "the authorization endpoint cannot be reached: {}",
-                    failure.told()
+                    failure.with_cause()
                 );
                 return report.failed(Step::Request, &found, failure.advice().map(Cow::from));
             }
@@ -219,7 +224,7 @@ impl Connection {
                 &found,
                 Some("see the identity provider's own log and status page".into()),
             );
-        } else if let Some(failure) = self.sent_back(&answer, &begun.url, &state, metadata) {
+        } else if let Some(failure) = self.redirected_error(&answer, &begun.url, &state, metadata) {
             report.login_failed(Step::Request, &failure);
         } else {
             report.good(
@@ -230,7 +235,7 @@ impl Connection {
     }
 
     /// Returns the error in the provider's redirect to our callback, if there is one.
-    fn sent_back(
+    fn redirected_error(
         &self,
         answer: &Response,
         at: &Url,
@@ -300,7 +305,7 @@ impl Connection {
             LoginFailure::TokenEndpoint { status, .. } | LoginFailure::NotJson { status, .. }
                 if *status != StatusCode::UNAUTHORIZED && !is_about_client(&failure) =>
             {
-                let found = format!("inconclusive without a login: {}", told(&failure));
+                let found = format!("inconclusive without a login: {}", describe(&failure));
                 report.warning(Step::Credentials, &found, failure.advice());
             }
             _ => report.login_failed(Step::Credentials, &failure),
@@ -311,10 +316,10 @@ impl Connection {
         let Some(directory) = self.directory() else {
             return;
         };
-        let Some(api) = directory.own_api() else {
+        let Some(api) = directory.configured_api() else {
             let none = "not configured: users in 100 groups or more cannot log in, and groups are read only at login \
                         (`api_token` changes both)";
-            return report.tell(Step::ApiToken, Outcome::Skipped, none, None);
+            return report.add(Step::ApiToken, Outcome::Skipped, none, None);
         };
         if !reached {
             return report.skipped(&[Step::ApiToken, Step::Groups]);
@@ -331,7 +336,11 @@ impl Connection {
                     }
                     other => other.advice(),
                 };
-                report.failed(Step::ApiToken, &groups_told(&failure), Some(advice.into()));
+                report.failed(
+                    Step::ApiToken,
+                    &describe_groups_failure(&failure),
+                    Some(advice.into()),
+                );
                 return report.skipped(&[Step::Groups]);
             }
         };
@@ -344,11 +353,11 @@ impl Connection {
                 "create the token as a permanent user: it becomes invalid with its owner's account";
             report.warning(Step::ApiToken, &whose, Some(advice));
         }
-        match api.reads(&owner.id, now).await {
+        match api.check_groups_access(&owner.id, now).await {
             Ok(()) => report.good(Step::Groups, "the token can read groups"),
             Err(failure) => report.failed(
                 Step::Groups,
-                &groups_told(&failure),
+                &describe_groups_failure(&failure),
                 Some(failure.advice().into()),
             ),
         }

@@ -14,11 +14,11 @@ impl Saml {
         &self,
         http: &HttpClient,
         now: UnixTime,
-        tell: &mut (dyn FnMut(Finding) + Send),
+        on_finding: &mut (dyn FnMut(Finding) + Send),
     ) {
-        let mut report = Report(tell);
+        let mut report = Report(on_finding);
         for certificate in self.provider().certificate_info() {
-            check_certificate(certificate, now, &mut report);
+            report_validity(certificate, now, &mut report);
         }
         match report.reach(http, self.provider().sso_url()).await {
             None => report.skipped(&[Step::Answer]),
@@ -37,7 +37,7 @@ impl Saml {
             ),
             Some(Err(failure)) => report.failed(
                 Step::Answer,
-                &failure.told(),
+                &failure.with_cause(),
                 failure.advice().map(Cow::from),
             ),
         }
@@ -56,7 +56,7 @@ impl Saml {
 
 /// Reports the validity period of a certificate. Logins ignore it: the operator's configuration
 /// decides which certificates are trusted, and how long.
-fn check_certificate(certificate: &CertificateInfo, now: UnixTime, report: &mut Report<'_>) {
+fn report_validity(certificate: &CertificateInfo, now: UnixTime, report: &mut Report<'_>) {
     let CertificateInfo {
         subject,
         fingerprint,

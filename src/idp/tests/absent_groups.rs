@@ -33,7 +33,7 @@ async fn absent_groups_are_unknown_by_default() {
         (None, Some(GroupsMissing::LeftOut))
     );
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(
         note.contains("no `groups`") && note.contains("`absent_groups = \"empty\"`"),
@@ -42,7 +42,7 @@ async fn absent_groups_are_unknown_by_default() {
 }
 
 #[tokio::test]
-async fn absent_groups_are_none_if_configured() {
+async fn absent_groups_are_empty_if_configured() {
     let op = StandIn::start().await;
     let provider = named(&op, None, AbsentGroups::Empty);
     assert_eq!(
@@ -55,7 +55,7 @@ async fn absent_groups_are_none_if_configured() {
         (Some(vec![]), Some(GroupsMissing::TakenAsNone))
     );
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(
         note.contains("in no group") && !note.contains("unknown"),
@@ -113,7 +113,7 @@ async fn absent_groups_stay_unknown_beside_a_reference() {
         );
     }
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(
         note.contains("`_claim_names`") && note.contains("unknown"),
@@ -136,7 +136,7 @@ async fn reference_to_a_configured_groups_claim_is_unknown() {
 }
 
 #[tokio::test]
-async fn claim_that_is_not_the_groups_claim_ends_no_login() {
+async fn unrelated_unreadable_claim_does_not_fail_the_login() {
     let op = StandIn::start().await;
     let provider = named(&op, Some("roles"), AbsentGroups::Empty);
     op.state().userinfo["roles"] = json!(["staff"]);
@@ -183,13 +183,13 @@ async fn absent_groups_stay_unknown_without_userinfo() {
         (None, Some(GroupsMissing::NoUserinfo))
     );
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(note.contains("userinfo endpoint"), "{note}");
 }
 
 #[tokio::test]
-async fn unreadable_groups_are_never_none() {
+async fn unreadable_groups_are_never_empty() {
     let op = StandIn::start().await;
     op.state().userinfo["groups"] = Value::Null;
     let provider = named(&op, Some("realm_access.roles"), AbsentGroups::Empty);
@@ -207,7 +207,7 @@ async fn unreadable_groups_are_never_none() {
         );
     }
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(
         note.contains("`realm_access.roles` is not a list"),
@@ -216,7 +216,7 @@ async fn unreadable_groups_are_never_none() {
 }
 
 #[tokio::test]
-async fn groups_claim_of_nearly_the_configured_name_is_unknown() {
+async fn groups_claim_with_a_similar_name_is_unknown() {
     let op = StandIn::start().await;
     let provider = named(&op, Some("Roles"), AbsentGroups::Empty);
     op.state().userinfo["roles"] = json!(["contractors"]);
@@ -232,7 +232,7 @@ async fn groups_claim_of_nearly_the_configured_name_is_unknown() {
 }
 
 #[tokio::test]
-async fn nested_claim_holds_the_groups() {
+async fn groups_are_read_from_a_nested_claim() {
     let op = StandIn::start().await;
     let keycloak = named(&op, Some("realm_access.roles"), AbsentGroups::Unknown);
     op.state().userinfo["realm_access"] = json!({"roles": ["offline_access", "staff"]});

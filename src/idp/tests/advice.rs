@@ -21,7 +21,7 @@ fn refused(error: &str) -> LoginFailure {
 }
 
 #[test]
-fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
+fn each_configuration_mistake_has_its_advice() {
     let answer = |endpoint, status| LoginFailure::Answer { endpoint, status };
     let issuer = MetadataError::Issuer {
         expected: "https://a.example".into(),
@@ -67,7 +67,7 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
 }
 
 #[test]
-fn another_account_helps_if_this_one_was_refused() {
+fn rejected_account_allows_another_one() {
     for failure in [
         refused("access_denied"),
         LoginFailure::Email(EmailFailure::Missing),
@@ -79,7 +79,7 @@ fn another_account_helps_if_this_one_was_refused() {
     ] {
         assert_eq!(
             (failure.blame(), failure.may_be_of_the_account()),
-            (Blame::Person, true),
+            (Blame::User, true),
             "{failure:?}"
         );
     }
@@ -91,14 +91,14 @@ fn another_account_helps_if_this_one_was_refused() {
     ] {
         assert_eq!(
             (failure.blame(), failure.may_be_of_the_account()),
-            (Blame::Person, false),
+            (Blame::User, false),
             "{failure:?}"
         );
     }
 }
 
 #[test]
-fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
+fn refusal_without_a_reason_may_be_a_cancelled_login() {
     let denied = |error: &str, description: Option<&str>| LoginFailure::ProviderError {
         error: error.to_owned(),
         description: description.map(str::to_owned),
@@ -134,7 +134,7 @@ fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
 }
 
 #[test]
-fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
+fn saml_refusal_without_a_reason_may_be_cancelled() {
     use crate::saml::SamlError;
     let refused = |code: &str, message: Option<&str>| {
         LoginFailure::from(SamlError::Status {
@@ -154,7 +154,7 @@ fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
     ] {
         let failure = refused(code, said);
         assert!(
-            failure.may_be_cancelled() && failure.blame() == Blame::Person,
+            failure.may_be_cancelled() && failure.blame() == Blame::User,
             "{code}: {said:?}"
         );
         assert!(failure.sentence().contains("cancelled"), "{code}: {said:?}");
@@ -183,7 +183,7 @@ fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
 }
 
 #[test]
-fn an_assertion_that_is_over_is_no_matter_of_clocks() {
+fn expired_assertion_is_not_clock_skew() {
     use crate::saml::{SamlError, Step as SamlStep};
     let over = LoginFailure::from(SamlError::Expired { seconds: 120 });
     assert_eq!(

@@ -13,7 +13,7 @@ const KEYS: &str = "/oauth2/v1/keys";
 const TOKEN: &str = "/oauth2/v1/token";
 
 #[tokio::test]
-async fn failed_fetch_after_a_change_of_keys_is_soon_made_again() {
+async fn failed_fetch_after_a_rotation_is_soon_repeated() {
     let op = StandIn::start().await;
     let ages = Ages {
         cooldown: Duration::from_secs(600),
@@ -48,7 +48,7 @@ async fn failed_fetch_after_a_change_of_keys_is_soon_made_again() {
 }
 
 #[tokio::test]
-async fn endpoint_that_no_login_uses_may_be_anywhere() {
+async fn unused_endpoint_may_be_on_any_origin() {
     for member in [
         "pushed_authorization_request_endpoint",
         "end_session_endpoint",
@@ -89,7 +89,7 @@ async fn endpoint_that_no_login_uses_may_be_anywhere() {
 }
 
 #[tokio::test]
-async fn odd_error_answers_keep_their_code() {
+async fn odd_error_responses_keep_their_code() {
     let op = StandIn::start().await;
     let par = "/oauth2/v1/par";
     op.state().metadata["pushed_authorization_request_endpoint"] =

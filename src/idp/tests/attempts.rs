@@ -26,7 +26,9 @@ fn scopes(url: &Url) -> String {
 }
 
 async fn again(provider: &Provider, attempt: Attempt) -> Started {
-    let Begun { url, pending } = provider
+    let StartedLogin { url, pending } = provider
+        .as_oidc()
+        .unwrap()
         .begin_again("state-again", attempt, NOW)
         .await
         .unwrap();
@@ -47,7 +49,7 @@ fn overfull(begun: &Started) -> String {
 }
 
 #[tokio::test]
-async fn overfull_claim_leads_to_one_attempt_without_groups() {
+async fn overfull_claim_causes_one_attempt_without_groups() {
     for at_authorize in [true, false] {
         let op = crowded().await;
         let provider = op.provider_with_token();
@@ -68,13 +70,20 @@ async fn overfull_claim_leads_to_one_attempt_without_groups() {
             matches!(failure, LoginFailure::Groups(GroupsFailure::Overfull)),
             "{failure:?}"
         );
-        let attempt = provider.next_attempt(&failure, &begun.pending).unwrap();
+        let attempt = provider
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&failure, &begun.pending)
+            .unwrap();
 
         op.state().replies.clear();
         let second = again(&provider, attempt).await;
         assert_eq!(scopes(&second.url), "openid profile email");
         assert_eq!(
-            provider.next_attempt(&failure, &second.pending),
+            provider
+                .as_oidc()
+                .unwrap()
+                .next_attempt(&failure, &second.pending),
             None,
             "once"
         );
@@ -90,14 +99,18 @@ async fn overfull_claim_leads_to_one_attempt_without_groups() {
 }
 
 #[tokio::test]
-async fn attempt_without_groups_believes_the_api_alone() {
+async fn attempt_without_groups_uses_only_the_api() {
     let op = crowded().await;
     let provider = op.provider_with_token();
     let begun = begin(&provider).await.unwrap();
     let failure = finish(&provider, &begun, &overfull(&begun))
         .await
         .unwrap_err();
-    let attempt = provider.next_attempt(&failure, &begun.pending).unwrap();
+    let attempt = provider
+        .as_oidc()
+        .unwrap()
+        .next_attempt(&failure, &begun.pending)
+        .unwrap();
     // A claim that is still sent is truncated.
     op.state().userinfo["groups"] = json!(["group-0"]);
     let second = again(&provider, attempt).await;
@@ -117,7 +130,7 @@ async fn attempt_without_groups_believes_the_api_alone() {
 }
 
 #[tokio::test]
-async fn overfull_userinfo_leads_to_an_attempt_without_groups() {
+async fn overfull_userinfo_causes_an_attempt_without_groups() {
     let op = crowded().await;
     let provider = op.provider_with_token();
     let refusal = Reply::json(
@@ -130,20 +143,30 @@ async fn overfull_userinfo_leads_to_an_attempt_without_groups() {
         .await
         .unwrap_err();
     assert!(
-        provider.next_attempt(&failure, &begun.pending).is_some(),
+        provider
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&failure, &begun.pending)
+            .is_some(),
         "{failure:?}"
     );
 }
 
 #[tokio::test]
-async fn attempt_without_groups_needs_an_api_token_and_the_scope() {
+async fn attempt_without_groups_requires_api_token_and_scope() {
     let op = crowded().await;
     let without_token = op.provider();
     let begun = begin(&without_token).await.unwrap();
     let failure = finish(&without_token, &begun, &overfull(&begun))
         .await
         .unwrap_err();
-    assert_eq!(without_token.next_attempt(&failure, &begun.pending), None);
+    assert_eq!(
+        without_token
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&failure, &begun.pending),
+        None
+    );
 
     let api_token = Some(Secret::new(API_TOKEN));
     let without_scope = stand_in::provider(OktaSettings {
@@ -153,7 +176,13 @@ async fn attempt_without_groups_needs_an_api_token_and_the_scope() {
     });
     let begun = begin(&without_scope).await.unwrap();
     assert_eq!(scopes(&begun.url), "openid profile email");
-    assert_eq!(without_scope.next_attempt(&failure, &begun.pending), None);
+    assert_eq!(
+        without_scope
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&failure, &begun.pending),
+        None
+    );
     let profile = finish(&without_scope, &begun, &op.authorize(&begun))
         .await
         .unwrap();
@@ -161,7 +190,7 @@ async fn attempt_without_groups_needs_an_api_token_and_the_scope() {
 }
 
 #[tokio::test]
-async fn other_failures_are_not_tried_again() {
+async fn other_failures_are_not_retried() {
     let op = crowded().await;
     let provider = op.provider_with_token();
     let begun = begin(&provider).await.unwrap();
@@ -178,7 +207,10 @@ async fn other_failures_are_not_tried_again() {
         );
         let failure = finish(&provider, &begun, &query).await.unwrap_err();
         assert_eq!(
-            provider.next_attempt(&failure, &begun.pending),
+            provider
+                .as_oidc()
+                .unwrap()
+                .next_attempt(&failure, &begun.pending),
             None,
             "{failure:?}"
         );
@@ -188,21 +220,29 @@ async fn other_failures_are_not_tried_again() {
         .await
         .unwrap_err();
     assert_eq!(
-        provider.next_attempt(&failure, &begun.pending),
+        provider
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&failure, &begun.pending),
         None,
         "{failure:?}"
     );
 }
 
 #[tokio::test]
-async fn sign_in_that_expired_is_begun_again_once() {
+async fn expired_sign_in_is_restarted_once() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let hints = Hints {
         prompt: Some(Prompt::Login),
         ..Hints::default()
     };
-    let Begun { url, pending } = provider.begin("state-0", hints, NOW).await.unwrap();
+    let StartedLogin { url, pending } = provider
+        .as_oidc()
+        .unwrap()
+        .begin("state-0", hints, NOW)
+        .await
+        .unwrap();
     let begun = Started {
         url,
         state: Secret::new("state-0"),
@@ -226,7 +266,11 @@ async fn sign_in_that_expired_is_begun_again_once() {
     );
     let second = again(
         &provider,
-        provider.next_attempt(&failure, &begun.pending).unwrap(),
+        provider
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&failure, &begun.pending)
+            .unwrap(),
     )
     .await;
     assert!(
@@ -236,16 +280,28 @@ async fn sign_in_that_expired_is_begun_again_once() {
     let failure = finish(&provider, &second, &expired(&second.state))
         .await
         .unwrap_err();
-    assert_eq!(provider.next_attempt(&failure, &second.pending), None);
+    assert_eq!(
+        provider
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&failure, &second.pending),
+        None
+    );
     // A callback for another login proves nothing about this one.
     let foreign = finish(&provider, &begun, &expired(&Secret::new("other")))
         .await
         .unwrap_err();
-    assert_eq!(provider.next_attempt(&foreign, &begun.pending), None);
+    assert_eq!(
+        provider
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&foreign, &begun.pending),
+        None
+    );
 }
 
 #[test]
-fn first_attempt_takes_no_room_in_the_cookie() {
+fn first_attempt_adds_nothing_to_the_cookie() {
     let pending = Pending {
         nonce: Secret::new("n"),
         pkce_verifier: Secret::new("v"),

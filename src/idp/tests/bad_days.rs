@@ -13,7 +13,7 @@ const KEYS: &str = "/oauth2/v1/keys";
 const TOKEN: &str = "/oauth2/v1/token";
 
 #[tokio::test]
-async fn a_dead_provider_is_told_of_quickly() {
+async fn dead_provider_fails_quickly() {
     let op = StandIn::start().await;
     op.reply(DISCOVERY, &[Reply::hang()]);
     let provider = op.provider();
@@ -58,7 +58,7 @@ async fn a_dead_provider_is_told_of_quickly() {
 }
 
 #[tokio::test]
-async fn redirected_document_is_named_with_its_new_address() {
+async fn redirected_document_is_reported_with_its_new_url() {
     let userinfo = "/oauth2/v1/userinfo";
     for (path, endpoint) in [
         (DISCOVERY, Endpoint::Discovery),
@@ -96,7 +96,7 @@ async fn redirected_document_is_named_with_its_new_address() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn refused_connection_is_reported() {
     let mut settings = StandIn::start().await.settings();
     settings.okta_account = Url::parse("http://127.0.0.1:1").unwrap();
     let failure = begin(&provider(settings)).await.unwrap_err();
@@ -111,7 +111,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_provider_that_comes_back_is_used_again() {
+async fn recovered_provider_is_used_again() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let metadata = op.state().metadata.clone();
@@ -132,7 +132,7 @@ async fn a_provider_that_comes_back_is_used_again() {
 }
 
 #[tokio::test]
-async fn many_logins_one_fetch() {
+async fn concurrent_logins_share_one_fetch() {
     let op = std::sync::Arc::new(StandIn::start().await);
     let provider = std::sync::Arc::new(op.provider());
     let slow = Reply {
@@ -156,7 +156,7 @@ async fn many_logins_one_fetch() {
 }
 
 #[tokio::test]
-async fn the_last_good_documents_stay_until_they_are_stale() {
+async fn last_good_documents_are_used_until_stale() {
     let op = StandIn::start().await;
     let ages = Ages {
         fresh: Duration::from_millis(50),
@@ -198,7 +198,7 @@ async fn the_last_good_documents_stay_until_they_are_stale() {
 }
 
 #[tokio::test]
-async fn odd_token_answers_are_read_member_by_member() {
+async fn odd_token_responses_are_read_member_by_member() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let answer = |change: &dyn Fn(&mut Value)| {
@@ -261,7 +261,7 @@ async fn odd_token_answers_are_read_member_by_member() {
 }
 
 #[tokio::test]
-async fn odd_documents_stop_no_login() {
+async fn odd_documents_cannot_prevent_a_login() {
     let op = StandIn::start().await;
     {
         let mut state = op.state();
@@ -295,7 +295,7 @@ async fn odd_documents_stop_no_login() {
 }
 
 #[tokio::test]
-async fn signed_userinfo_is_read_with_the_keys_of_the_provider() {
+async fn signed_userinfo_is_verified_with_the_providers_keys() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let reply = |key: &crate::oidc::testing::TestKey, kid: &str, aud: &str| {
@@ -349,7 +349,7 @@ async fn signed_userinfo_is_read_with_the_keys_of_the_provider() {
 }
 
 #[tokio::test]
-async fn r18_endpoints_do_not_move_under_a_constant_issuer() {
+async fn r18_moved_endpoints_are_rejected() {
     let (op, other) = (StandIn::start().await, StandIn::start().await);
     let ages = Ages {
         fresh: Duration::from_millis(20),
@@ -385,7 +385,7 @@ async fn r18_endpoints_do_not_move_under_a_constant_issuer() {
 }
 
 #[tokio::test]
-async fn r02_r05_r06_only_one_s_own_callback_and_only_once() {
+async fn r02_r05_r06_only_the_own_callback_and_only_once() {
     let (op, provider) = {
         let op = StandIn::start().await;
         let provider = op.provider();
@@ -419,7 +419,7 @@ async fn r02_r05_r06_only_one_s_own_callback_and_only_once() {
 }
 
 #[tokio::test]
-async fn rfc9207_and_rfc9700_4_4_mix_up() {
+async fn rfc9207_and_rfc9700_4_4_mix_up_is_rejected() {
     let op = StandIn::start().await;
     op.state().metadata["authorization_response_iss_parameter_supported"] = json!(true);
     let provider = op.provider();
@@ -464,7 +464,7 @@ async fn rfc9207_and_rfc9700_4_4_mix_up() {
 }
 
 #[tokio::test]
-async fn r11_addresses() {
+async fn r11_unverified_emails_are_rejected() {
     let op = StandIn::start().await;
     for email in [
         "attacker@evil.example@corp.example",
@@ -484,7 +484,7 @@ async fn r11_addresses() {
             matches!(failure, LoginFailure::Email(EmailFailure::Malformed(_))),
             "{email:?}"
         );
-        assert_eq!(failure.blame(), Blame::Person);
+        assert_eq!(failure.blame(), Blame::User);
     }
     op.state().id_token = json!({"email": "ada@bücher.test"});
     assert_eq!(
@@ -498,7 +498,7 @@ async fn r11_addresses() {
         },
         ..op.settings()
     });
-    let unverified = |login: Result<Profile, LoginFailure>| {
+    let unverified = |login: Result<ProviderIdentity, LoginFailure>| {
         matches!(login, Err(LoginFailure::Email(EmailFailure::Unverified(_))))
     };
     for verified in [
@@ -530,7 +530,7 @@ async fn r11_addresses() {
     ));
     assert_eq!(
         (failure.blame(), failure.id()),
-        (Blame::Person, "email_refused")
+        (Blame::User, "email_refused")
     );
     let upn = provider(OktaSettings {
         client: ClientSettings {
@@ -551,7 +551,7 @@ async fn r11_addresses() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_is_named() {
+async fn clock_skew_is_reported() {
     let op = StandIn::start().await;
     let now = NOW.0;
     for (iat, exp, seconds) in [(now + 300, now + 3900, 300), (now - 420, now - 120, 420)] {
@@ -571,7 +571,7 @@ async fn a_clock_that_is_off_is_named() {
 }
 
 #[tokio::test]
-async fn what_the_token_endpoint_may_answer() {
+async fn token_endpoint_errors_are_reported() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let bearer = |more: Value| {
@@ -617,7 +617,7 @@ async fn what_the_token_endpoint_may_answer() {
 }
 
 #[tokio::test]
-async fn answer_that_is_not_json_is_named_as_such() {
+async fn response_that_is_not_json_is_reported_as_such() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let plain = |body: &str| Reply {
@@ -677,7 +677,7 @@ async fn answer_that_is_not_json_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn an_access_token_that_no_header_can_carry() {
+async fn access_token_invalid_in_a_header_is_rejected() {
     let op = StandIn::start().await;
     op.state().access_token = "at\r\n1".to_owned();
     assert!(matches!(
@@ -688,14 +688,14 @@ async fn an_access_token_that_no_header_can_carry() {
 }
 
 #[tokio::test]
-async fn what_the_provider_says_is_tamed() {
+async fn provider_text_is_one_short_line() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let begun = begin(&provider).await.unwrap();
     let state = begun.state.expose();
     for (error, blame) in [
-        ("access_denied", Blame::Person),
-        ("login_required", Blame::Person),
+        ("access_denied", Blame::User),
+        ("login_required", Blame::User),
         ("temporarily_unavailable", Blame::Provider),
     ] {
         let query = format!("error={error}&error_description=a%0d%0ab&state={state}");
@@ -710,7 +710,7 @@ async fn what_the_provider_says_is_tamed() {
 }
 
 #[tokio::test]
-async fn a_pending_login_survives_its_cookie_and_no_log() {
+async fn pending_login_is_serialized_but_never_printed() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let begun = begin(&provider).await.unwrap();
@@ -737,7 +737,7 @@ async fn a_pending_login_survives_its_cookie_and_no_log() {
 }
 
 #[tokio::test]
-async fn a_custom_authorization_server() {
+async fn custom_authorization_server_is_used() {
     let op = StandIn::start().await;
     let issuer = format!("{}/oauth2/default", op.origin);
     op.state().metadata["issuer"] = json!(issuer);

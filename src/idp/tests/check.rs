@@ -30,7 +30,7 @@ fn of(findings: &[Finding], step: Step) -> (Outcome, String, String) {
 }
 
 #[tokio::test]
-async fn api_that_does_not_know_its_token_owner_is_at_another_address() {
+async fn api_without_the_token_owner_is_at_another_url() {
     let op = StandIn::start().await;
     let not_found = Reply::json(404, &json!({"errorCode": "E0000007"}));
     for reply in [Reply::html(404), not_found] {
@@ -54,7 +54,7 @@ async fn api_that_does_not_know_its_token_owner_is_at_another_address() {
 }
 
 #[tokio::test]
-async fn advice_about_an_api_token_is_that_of_its_failure() {
+async fn api_token_advice_is_that_of_its_failure() {
     let op = StandIn::start().await;
     for (reply, words) in [
         (

@@ -28,7 +28,7 @@ fn query(url: &Url, name: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_private_key_stands_for_a_secret() {
+async fn private_key_replaces_the_secret() {
     for key in [rsa(0), ec("ES256")] {
         let op = StandIn::start().await;
         let settings = with_key(&op, &key);
@@ -59,7 +59,7 @@ async fn a_private_key_stands_for_a_secret() {
 }
 
 #[tokio::test]
-async fn chosen_authentication_method_is_used() {
+async fn configured_authentication_method_is_used() {
     for (method, takes_post) in [
         (ClientAuth::ClientSecretPost, true),
         (ClientAuth::ClientSecretBasic, false),
@@ -127,7 +127,7 @@ async fn chosen_authentication_method_is_used() {
 }
 
 #[test]
-fn keys_that_cannot_sign_are_refused_when_they_are_read() {
+fn keys_that_cannot_sign_are_rejected_when_read() {
     for key in [
         "",
         "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
@@ -148,7 +148,7 @@ fn keys_that_cannot_sign_are_refused_when_they_are_read() {
 }
 
 #[tokio::test]
-async fn rfc9126_the_request_is_left_at_the_provider() {
+async fn rfc9126_login_request_is_pushed() {
     for key in [None, Some(rsa(0))] {
         let op = StandIn::start().await;
         let client = key
@@ -196,7 +196,7 @@ async fn rfc9126_the_request_is_left_at_the_provider() {
 }
 
 #[tokio::test]
-async fn rfc9126_a_request_that_is_not_taken() {
+async fn rfc9126_rejected_request_fails_the_login() {
     let op = StandIn::start().await;
     op.state().metadata["pushed_authorization_request_endpoint"] =
         json!(format!("{}{PAR}", op.origin));
@@ -232,7 +232,7 @@ async fn rfc9126_a_request_that_is_not_taken() {
 }
 
 #[tokio::test]
-async fn what_a_login_asks_of_the_provider() {
+async fn login_request_has_the_configured_parameters() {
     let op = StandIn::start().await;
     let client = ClientSettings {
         prompt: Some(Prompt::SelectAccount),
@@ -251,7 +251,13 @@ async fn what_a_login_asks_of_the_provider() {
         login_hint: Some("ann@corp.example".into()),
         ..Hints::default()
     };
-    let url = okta.begin("state", hints, NOW).await.unwrap().url;
+    let url = okta
+        .as_oidc()
+        .unwrap()
+        .begin("state", hints, NOW)
+        .await
+        .unwrap()
+        .url;
     assert_eq!(
         query(&url, "prompt").as_deref(),
         Some("select_account"),
@@ -273,7 +279,7 @@ async fn what_a_login_asks_of_the_provider() {
 }
 
 #[tokio::test]
-async fn another_account_is_prompted_for_as_the_provider_supports() {
+async fn prompt_for_another_account_is_a_supported_one() {
     let (consent, select, login) = (Prompt::Consent, Prompt::SelectAccount, Prompt::Login);
     for (configured, supported, expected) in [
         (None, Value::Null, "login"),
@@ -300,13 +306,20 @@ async fn another_account_is_prompted_for_as_the_provider_supports() {
             prompt: Some(login.clone()),
             ..Hints::default()
         };
-        let begun = okta.begin("state", hints(), NOW).await.unwrap();
+        let begun = okta
+            .as_oidc()
+            .unwrap()
+            .begin("state", hints(), NOW)
+            .await
+            .unwrap();
         assert_eq!(
             query(&begun.url, "prompt").as_deref(),
             Some(expected),
             "{configured:?} {supported}"
         );
         let again = okta
+            .as_oidc()
+            .unwrap()
             .begin_again("state", begun.pending.attempt, NOW)
             .await
             .unwrap();
@@ -319,7 +332,7 @@ async fn another_account_is_prompted_for_as_the_provider_supports() {
 }
 
 #[tokio::test]
-async fn core_3_1_3_7_13_a_login_that_is_too_old() {
+async fn core_3_1_3_7_13_old_authentication_is_rejected() {
     let op = StandIn::start().await;
     let client = ClientSettings {
         max_age: Some(Duration::from_secs(3600)),
@@ -350,7 +363,7 @@ async fn core_3_1_3_7_13_a_login_that_is_too_old() {
 }
 
 #[tokio::test]
-async fn a_token_is_kept_only_where_logouts_need_it() {
+async fn id_token_is_kept_only_for_provider_logout() {
     let op = StandIn::start().await;
     assert_eq!(op.login(&op.provider()).await.unwrap().id_token, None);
     let client = ClientSettings {
@@ -369,7 +382,10 @@ async fn a_token_is_kept_only_where_logouts_need_it() {
     );
     assert_eq!(token.expose().split('.').count(), 3);
     assert_eq!(
-        okta.end_session(&token, &back, "s").await,
+        okta.as_oidc()
+            .unwrap()
+            .end_session(&token, &back, "s")
+            .await,
         None,
         "the provider has no place for it"
     );
@@ -382,7 +398,12 @@ async fn a_token_is_kept_only_where_logouts_need_it() {
         client,
         ..op.settings()
     });
-    let url = okta.end_session(&token, &back, "s/t").await.unwrap();
+    let url = okta
+        .as_oidc()
+        .unwrap()
+        .end_session(&token, &back, "s/t")
+        .await
+        .unwrap();
     assert_eq!(url.path(), "/oauth2/v1/logout");
     for (name, value) in [
         ("id_token_hint", token.expose()),
@@ -393,7 +414,11 @@ async fn a_token_is_kept_only_where_logouts_need_it() {
         assert_eq!(query(&url, name).as_deref(), Some(value));
     }
     assert_eq!(
-        op.provider().end_session(&token, &back, "s").await,
+        op.provider()
+            .as_oidc()
+            .unwrap()
+            .end_session(&token, &back, "s")
+            .await,
         None,
         "nobody asked for it"
     );
@@ -413,7 +438,7 @@ pub(super) fn generic(op: &StandIn, change: impl FnOnce(&mut OidcSettings)) -> P
 }
 
 #[tokio::test]
-async fn any_other_provider_from_its_discovery_document() {
+async fn other_provider_is_used_by_its_discovery_document() {
     let op = StandIn::start().await;
     let names: Vec<String> = (0..450).map(|n| format!("group-{n}")).collect();
     op.state().userinfo["groups"] = json!(names);
@@ -461,7 +486,7 @@ async fn oidcc_client_test_distributed_claims() {
 }
 
 #[tokio::test]
-async fn any_other_provider_without_a_discovery_document() {
+async fn other_provider_is_used_without_discovery_document() {
     let op = StandIn::start().await;
     let at = |path: &str| Url::parse(&format!("{}{path}", op.origin)).unwrap();
     let endpoints = Endpoints {
@@ -509,7 +534,7 @@ async fn any_other_provider_without_a_discovery_document() {
 /// RFC 9700 4.4: a code of one provider is never sent to another's token endpoint, however the
 /// browser is redirected.
 #[tokio::test]
-async fn rfc9700_4_4_providers_are_not_mixed_up() {
+async fn rfc9700_4_4_providers_cannot_be_mixed_up() {
     let (honest, other) = (StandIn::start().await, StandIn::start().await);
     honest.state().metadata["authorization_response_iss_parameter_supported"] = json!(true);
     let named = |op: &StandIn, id: &str| {

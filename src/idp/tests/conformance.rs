@@ -9,7 +9,7 @@ use crate::model::GroupsSource;
 use crate::oidc::testing::{ec, jwks, rsa};
 use crate::oidc::{ClaimsError, IdTokenError};
 
-async fn with_claim(name: &str, value: Value) -> Result<Profile, LoginFailure> {
+async fn with_claim(name: &str, value: Value) -> Result<ProviderIdentity, LoginFailure> {
     let op = StandIn::start().await;
     op.state().id_token = json!({ name: value });
     op.login(&op.provider()).await
@@ -31,7 +31,7 @@ async fn oidcc_client_test() {
         id: "admins".into(),
         name: "admins".into(),
     };
-    let expected = Profile {
+    let expected = ProviderIdentity {
         subject: "00u1".into(),
         email: Email::parse("ann@corp.example").unwrap(),
         name: Some("Ann".into()),
@@ -346,7 +346,7 @@ async fn oidcc_client_test_signing_key_rotation() {
 }
 
 #[tokio::test]
-async fn userinfo_that_is_no_json_is_refused() {
+async fn userinfo_that_is_not_json_is_rejected() {
     let op = StandIn::start().await;
     op.reply("/oauth2/v1/userinfo", &[stand_in::Reply::html(200)]);
     assert!(matches!(

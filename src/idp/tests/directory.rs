@@ -33,7 +33,7 @@ const fn later(seconds: u64) -> UnixTime {
 }
 
 #[tokio::test]
-async fn many_logins_of_one_person_are_one_question() {
+async fn concurrent_logins_of_a_user_share_one_request() {
     let op = Arc::new(StandIn::start().await);
     op.state().userinfo["groups"] = Value::Null;
     let slow = Reply::json(200, &json!([{"id": "g", "profile": {"name": "g"}}]));
@@ -62,7 +62,7 @@ async fn many_logins_of_one_person_are_one_question() {
 }
 
 #[tokio::test]
-async fn where_groups_are_refreshed_the_api_tells_them_from_the_beginning() {
+async fn refreshed_groups_come_from_the_api_at_login_too() {
     let (op, okta) = with_refresh(3).await;
     op.state().userinfo["groups"] = json!(["filtered"]);
     let profile = op.login(&okta).await.unwrap();
@@ -98,7 +98,7 @@ async fn where_groups_are_refreshed_the_api_tells_them_from_the_beginning() {
 }
 
 #[tokio::test]
-async fn who_is_gone_and_who_is_not() {
+async fn inactive_users_are_recognised_by_status() {
     let (op, okta) = with_refresh(2).await;
     for status in [
         "ACTIVE",
@@ -111,7 +111,7 @@ async fn who_is_gone_and_who_is_not() {
         op.state().status = status;
         let standing = okta.look_up("00u1", NOW).await.unwrap();
         assert!(
-            matches!(standing, Standing::Active(groups) if groups.len() == 2),
+            matches!(standing, AccountStatus::Active(groups) if groups.len() == 2),
             "{status}"
         );
     }
@@ -120,7 +120,7 @@ async fn who_is_gone_and_who_is_not() {
         op.state().status = status;
         assert_eq!(
             okta.look_up("00u1", NOW).await.unwrap(),
-            Standing::Gone(how)
+            AccountStatus::Inactive(how)
         );
     }
     op.reply(
@@ -132,7 +132,7 @@ async fn who_is_gone_and_who_is_not() {
     );
     assert_eq!(
         okta.look_up("00u1", NOW).await.unwrap(),
-        Standing::Gone("deleted")
+        AccountStatus::Inactive("deleted")
     );
     assert_eq!(
         op.calls(API),
@@ -145,7 +145,7 @@ async fn who_is_gone_and_who_is_not() {
 /// A response that is not Okta's own statement proves nothing about the user, and pauses calls to
 /// the account.
 #[tokio::test]
-async fn a_directory_that_fails_ends_nothing() {
+async fn failing_directory_signs_no_user_out() {
     for reply in [
         Reply::html(404),
         Reply::json(404, &json!({"errorCode": "E0000048"})),
@@ -186,7 +186,7 @@ async fn a_directory_that_fails_ends_nothing() {
 }
 
 #[tokio::test]
-async fn the_rate_limit_is_left_to_those_who_wait() {
+async fn used_up_rate_limit_serves_only_waiting_users() {
     let (op, okta) = with_refresh(2).await;
     let user = |limit: u64, remaining: u64, reset: u64| {
         let mut reply = Reply::json(200, &json!({"id": "00u1", "status": "ACTIVE"}));
@@ -229,7 +229,7 @@ async fn the_rate_limit_is_left_to_those_who_wait() {
 
 /// The published examples of Okta's API, verbatim, and every possible user status.
 #[tokio::test]
-async fn okta_s_published_answers_are_understood() {
+async fn published_okta_responses_are_understood() {
     let document: Value =
         serde_json::from_str(include_str!("../../../tests/idp/okta-openapi.json")).unwrap();
     let example = |name: &str| document["components"]["examples"][name]["value"].clone();
@@ -244,9 +244,9 @@ async fn okta_s_published_answers_are_understood() {
         op.reply(USER, &[Reply::json(200, &user)]);
         let standing = okta.look_up("00u1", NOW).await.unwrap();
         match (status.as_str().unwrap(), standing) {
-            ("DEPROVISIONED", Standing::Gone("deactivated"))
-            | ("SUSPENDED", Standing::Gone("suspended")) => {}
-            (status, Standing::Active(groups))
+            ("DEPROVISIONED", AccountStatus::Inactive("deactivated"))
+            | ("SUSPENDED", AccountStatus::Inactive("suspended")) => {}
+            (status, AccountStatus::Active(groups))
                 if !matches!(status, "DEPROVISIONED" | "SUSPENDED") =>
             {
                 let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
@@ -258,7 +258,7 @@ async fn okta_s_published_answers_are_understood() {
     op.reply(USER, &[Reply::json(404, &example("ErrorResourceNotFound"))]);
     assert_eq!(
         okta.look_up("00u1", NOW).await.unwrap(),
-        Standing::Gone("deleted")
+        AccountStatus::Inactive("deleted")
     );
     op.reply(USER, &[Reply::json(403, &example("ErrorAccessDenied"))]);
     let failure = okta.look_up("00u1", NOW).await.unwrap_err();
@@ -276,7 +276,7 @@ async fn okta_s_published_answers_are_understood() {
 
 /// The log has both hints of Access's own page, each in its case.
 #[test]
-fn every_failure_says_what_to_do() {
+fn every_groups_failure_has_advice() {
     let refused = |status: u16, code: Option<&str>| GroupsFailure::Refused {
         status: status.try_into().unwrap(),
         code: code.map(str::to_owned),

@@ -17,14 +17,14 @@ async fn person(count: usize, claim: Value) -> StandIn {
     op
 }
 
-fn known(result: Result<Profile, LoginFailure>) -> usize {
+fn known(result: Result<ProviderIdentity, LoginFailure>) -> usize {
     match result.unwrap().groups {
         Groups::Known(groups) => groups.len(),
         Groups::Unknown => panic!("unknown"),
     }
 }
 
-fn failure(result: Result<Profile, LoginFailure>) -> GroupsFailure {
+fn failure(result: Result<ProviderIdentity, LoginFailure>) -> GroupsFailure {
     let failure = result.unwrap_err();
     assert_eq!(
         (failure.id(), failure.blame()),
@@ -41,7 +41,7 @@ fn failure(result: Result<Profile, LoginFailure>) -> GroupsFailure {
 }
 
 #[tokio::test]
-async fn ninety_nine_claimed_groups_are_all_of_them() {
+async fn ninety_nine_claimed_groups_are_complete() {
     let op = person(99, json!(names(99))).await;
     assert_eq!(known(op.login(&op.provider()).await), 99);
     assert_eq!(known(op.login(&op.provider_with_token()).await), 99);
@@ -49,7 +49,7 @@ async fn ninety_nine_claimed_groups_are_all_of_them() {
 }
 
 #[tokio::test]
-async fn one_hundred_claimed_groups_may_not_be_all_of_them() {
+async fn one_hundred_claimed_groups_may_be_incomplete() {
     for (count, claimed) in [(100, 100), (101, 101), (450, 100), (450, 450)] {
         let op = person(count, json!(names(claimed))).await;
         assert!(
@@ -65,7 +65,7 @@ async fn one_hundred_claimed_groups_may_not_be_all_of_them() {
 }
 
 #[tokio::test]
-async fn an_absent_claim_is_not_an_empty_one() {
+async fn absent_groups_claim_is_not_empty() {
     for count in [0, 3, 450] {
         let op = person(count, Value::Null).await;
         assert_eq!(
@@ -79,7 +79,7 @@ async fn an_absent_claim_is_not_an_empty_one() {
 }
 
 #[tokio::test]
-async fn groups_of_the_id_token_suffice() {
+async fn groups_in_the_id_token_suffice() {
     let op = person(0, Value::Null).await;
     op.state().id_token = json!({"groups": ["x", "y"]});
     assert_eq!(known(op.login(&op.provider()).await), 2);
@@ -96,7 +96,7 @@ async fn groups_of_the_id_token_suffice() {
 }
 
 #[tokio::test]
-async fn unreadable_groups_are_unknown_and_end_no_login() {
+async fn unreadable_groups_are_unknown_and_login_succeeds() {
     for odd in [
         json!(["x", {"name": "y"}]),
         json!(["x", 7]),
@@ -132,7 +132,7 @@ async fn unreadable_groups_are_unknown_and_end_no_login() {
 }
 
 #[tokio::test]
-async fn the_api_gives_ids_and_names() {
+async fn api_returns_ids_and_names() {
     let op = person(450, Value::Null).await;
     let Groups::Known(groups) = op.login(&op.provider_with_token()).await.unwrap().groups else {
         panic!()
@@ -147,7 +147,7 @@ async fn the_api_gives_ids_and_names() {
 }
 
 #[tokio::test]
-async fn okta_s_own_words_for_too_many_groups() {
+async fn oktas_error_for_too_many_groups_is_recognised() {
     let words =
         "The groups claim matched too many groups and must be configured to match fewer groups";
     let op = person(450, Value::Null).await;
@@ -178,7 +178,7 @@ async fn okta_s_own_words_for_too_many_groups() {
 }
 
 #[tokio::test]
-async fn userinfo_that_cannot_hold_the_groups_is_read_without_them() {
+async fn overfull_userinfo_is_read_without_groups() {
     let words =
         "The groups claim matched too many groups and must be configured to match fewer groups";
     let body = Reply::json(
@@ -204,11 +204,20 @@ async fn userinfo_that_cannot_hold_the_groups_is_read_without_them() {
         let refused = finish(&provider, &begun, &op.authorize(&begun))
             .await
             .unwrap_err();
-        let attempt = provider.next_attempt(&refused, &begun.pending).unwrap();
+        let attempt = provider
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&refused, &begun.pending)
+            .unwrap();
         op.state().replies.clear();
         for (email_verified, ends) in [(json!(false), None), (Value::Null, Some(450))] {
             op.state().userinfo["email_verified"] = email_verified;
-            let Begun { url, pending } = provider.begin_again("again", attempt, NOW).await.unwrap();
+            let StartedLogin { url, pending } = provider
+                .as_oidc()
+                .unwrap()
+                .begin_again("again", attempt, NOW)
+                .await
+                .unwrap();
             let second = Started {
                 url,
                 state: Secret::new("again"),
@@ -242,7 +251,7 @@ async fn userinfo_that_cannot_hold_the_groups_is_read_without_them() {
 }
 
 #[tokio::test]
-async fn the_api_token_goes_to_no_other_origin() {
+async fn api_token_is_sent_to_its_origin_only() {
     let (op, other) = (person(450, Value::Null).await, StandIn::start().await);
     for origin in [
         other.origin.clone(),
@@ -265,7 +274,7 @@ async fn the_api_token_goes_to_no_other_origin() {
 }
 
 #[tokio::test]
-async fn a_list_without_end() {
+async fn endless_list_of_groups_is_rejected() {
     let op = person(0, Value::Null).await;
     let mut page = Reply::json(200, &json!([]));
     page.headers.push((
@@ -284,7 +293,7 @@ async fn a_list_without_end() {
 }
 
 #[tokio::test]
-async fn what_the_api_may_answer_instead() {
+async fn unexpected_api_responses_are_failures() {
     let op = person(5, Value::Null).await;
     let provider = op.provider_with_token();
     for (status, code) in [
@@ -355,7 +364,7 @@ async fn what_the_api_may_answer_instead() {
 }
 
 #[tokio::test]
-async fn all_pages_together_have_a_budget() {
+async fn all_pages_share_one_time_limit() {
     let op = person(450, Value::Null).await;
     let settings = OktaSettings {
         api_token: Some(Secret::new(stand_in::API_TOKEN)),
@@ -382,7 +391,7 @@ async fn all_pages_together_have_a_budget() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_is_waited_out_if_it_is_short() {
+async fn short_rate_limit_is_waited_out() {
     let op = person(5, Value::Null).await;
     let limited = |reset: Option<u64>| {
         let mut reply = Reply::json(429, &json!({"errorCode": "E0000047"}));
@@ -405,7 +414,7 @@ async fn a_rate_limit_is_waited_out_if_it_is_short() {
 }
 
 #[tokio::test]
-async fn failed_api_call_is_made_once_more() {
+async fn failed_api_call_is_repeated_once() {
     let page = Reply::json(200, &json!([{"id": "g", "profile": {"name": "g"}}]));
     let limited = |headers: &[(&'static str, String)]| {
         let mut reply = Reply::json(429, &json!({"errorCode": "E0000047"}));
@@ -460,7 +469,7 @@ async fn failed_api_call_is_made_once_more() {
 }
 
 #[tokio::test]
-async fn second_api_call_is_within_the_time_of_the_login() {
+async fn second_api_call_shares_the_time_limit() {
     let op = person(5, Value::Null).await;
     let settings = OktaSettings {
         api_token: Some(Secret::new(stand_in::API_TOKEN)),
@@ -484,7 +493,7 @@ async fn second_api_call_is_within_the_time_of_the_login() {
 }
 
 #[tokio::test]
-async fn a_subject_is_one_step_of_the_path() {
+async fn subject_is_a_single_path_segment() {
     let op = person(5, Value::Null).await;
     for subject in ["..", "a/../../x", "a?b#c"] {
         op.state().id_token = json!({ "sub": subject });

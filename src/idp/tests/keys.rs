@@ -12,7 +12,7 @@ use crate::oidc::testing::{jwks, rsa};
 const KEYS: &str = "/oauth2/v1/keys";
 
 #[tokio::test]
-async fn garbage_for_keys() {
+async fn malformed_jwks_fails_the_login() {
     let op = StandIn::start().await;
     let big = Reply {
         body: " ".repeat(300 * 1024),
@@ -57,7 +57,7 @@ async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
 }
 
 #[tokio::test]
-async fn changed_keys_are_fetched_under_any_name() {
+async fn rotated_keys_are_fetched_whatever_their_name() {
     let op = StandIn::start().await;
     let cooldown = Ages {
         cooldown: Duration::from_secs(600),
@@ -97,7 +97,7 @@ async fn changed_keys_are_fetched_under_any_name() {
 }
 
 #[tokio::test]
-async fn logins_at_once_after_a_change_of_keys_cost_one_fetch() {
+async fn concurrent_logins_after_a_rotation_share_one_fetch() {
     let op = StandIn::start().await;
     let provider = op.provider();
     assert!(op.login(&provider).await.is_ok());

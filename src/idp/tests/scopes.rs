@@ -27,12 +27,12 @@ fn with(op: &StandIn, change: impl FnOnce(&mut OidcSettings)) -> Provider {
     })
 }
 
-fn names(profile: &Profile) -> Option<usize> {
+fn names(profile: &ProviderIdentity) -> Option<usize> {
     profile.groups.known().map(<[Group]>::len)
 }
 
 #[tokio::test]
-async fn scope_that_the_user_takes_out_makes_no_group_absent() {
+async fn scope_removed_by_the_user_does_not_empty_the_groups() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
     assert_eq!(names(&op.login(&provider).await.unwrap()), Some(0));
@@ -49,7 +49,7 @@ async fn scope_that_the_user_takes_out_makes_no_group_absent() {
             Some(GroupsMissing::ScopeNotGranted),
             "{scopes}"
         );
-        let note = provider.note_on_groups(&profile).unwrap();
+        let note = provider.groups_note(&profile).unwrap();
         assert!(
             note.contains("`pushed_requests = true`") && note.contains("`groups`"),
             "{note}"
@@ -58,7 +58,7 @@ async fn scope_that_the_user_takes_out_makes_no_group_absent() {
 }
 
 #[tokio::test]
-async fn token_answer_without_scopes_proves_no_absence() {
+async fn token_response_without_scopes_proves_no_absence() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
     for scope in [
@@ -94,7 +94,7 @@ async fn token_answer_without_scopes_proves_no_absence() {
 }
 
 #[tokio::test]
-async fn pushed_request_proves_the_scopes_unless_the_answer_has_fewer() {
+async fn pushed_request_proves_scopes_unless_response_has_fewer() {
     let op = without_groups().await;
     let provider = with(&op, |settings| settings.client.pushed_requests = true);
     op.state().scope = Some(Value::Null);
@@ -127,12 +127,12 @@ async fn pushed_request_proves_the_scopes_unless_the_answer_has_fewer() {
 }
 
 #[tokio::test]
-async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
+async fn claim_of_an_ungranted_scope_is_unknown() {
     let op = without_groups().await;
-    let claims = |provider: &Provider, profile: Profile| {
-        assert_eq!(provider.may_be_missing(), ["department"]);
+    let claims = |provider: &Provider, profile: ProviderIdentity| {
+        assert_eq!(provider.configured_claims(), ["department"]);
         let found = profile.claims.get("department").cloned();
-        let note = provider.note_on_claims(&profile);
+        let note = provider.claims_note(&profile);
         assert_eq!(
             note.is_some_and(|note| note.contains("Unknown: `department`.")),
             found.is_none()
@@ -168,7 +168,7 @@ async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
 }
 
 #[tokio::test]
-async fn claim_that_rules_cannot_compare_is_named_as_unknown() {
+async fn incomparable_claim_is_reported_as_unknown() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
     for value in [
@@ -180,7 +180,7 @@ async fn claim_that_rules_cannot_compare_is_named_as_unknown() {
         op.state().userinfo["department"] = value.clone();
         let profile = op.login(&provider).await.unwrap();
         assert_eq!(profile.claims.get("department"), Some(&value));
-        let note = provider.note_on_claims(&profile);
+        let note = provider.claims_note(&profile);
         assert!(
             note.is_some_and(|note| note.starts_with("Unknown: `department`.")),
             "{value}"
@@ -189,7 +189,7 @@ async fn claim_that_rules_cannot_compare_is_named_as_unknown() {
 }
 
 #[tokio::test]
-async fn address_is_not_verified_without_the_scope_email() {
+async fn email_is_not_verified_without_its_scope() {
     let op = without_groups().await;
     op.state().userinfo["preferred_username"] = json!("ann@corp.example");
     op.state().id_token = json!({});
@@ -207,7 +207,7 @@ async fn address_is_not_verified_without_the_scope_email() {
     );
     assert_eq!(
         (failure.id(), failure.blame()),
-        ("email_refused", Blame::Person)
+        ("email_refused", Blame::User)
     );
     assert!(failure.advice().unwrap().contains("`email`"));
     op.state().userinfo["email_verified"] = json!(true);

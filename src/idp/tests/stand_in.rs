@@ -246,7 +246,7 @@ impl StandIn {
         &self,
         provider: &Provider,
         scopes: &str,
-    ) -> Result<Profile, LoginFailure> {
+    ) -> Result<ProviderIdentity, LoginFailure> {
         let mut begun = begin(provider).await?;
         let query: Vec<(String, String)> = begun.url.query_pairs().into_owned().collect();
         let changed = query.into_iter().map(|(name, value)| match name.as_str() {
@@ -259,7 +259,10 @@ impl StandIn {
         finish(provider, &begun, &self.authorize(&begun)).await
     }
 
-    pub(super) async fn login(&self, provider: &Provider) -> Result<Profile, LoginFailure> {
+    pub(super) async fn login(
+        &self,
+        provider: &Provider,
+    ) -> Result<ProviderIdentity, LoginFailure> {
         let begun = begin(provider).await?;
         finish(provider, &begun, &self.authorize(&begun)).await
     }
@@ -292,7 +295,11 @@ pub(super) struct Started {
 pub(super) async fn begin(provider: &Provider) -> Result<Started, LoginFailure> {
     static STATES: AtomicUsize = AtomicUsize::new(0);
     let state = format!("state-{}", STATES.fetch_add(1, Ordering::Relaxed));
-    let Begun { url, pending } = provider.begin(&state, Hints::default(), NOW).await?;
+    let StartedLogin { url, pending } = provider
+        .as_oidc()
+        .unwrap()
+        .begin(&state, Hints::default(), NOW)
+        .await?;
     Ok(Started {
         url,
         state: Secret::new(state),
@@ -304,10 +311,12 @@ pub(super) async fn finish(
     provider: &Provider,
     begun: &Started,
     query: &str,
-) -> Result<Profile, LoginFailure> {
+) -> Result<ProviderIdentity, LoginFailure> {
     let callback = Callback::parse(query)?;
     let ip = Some("192.0.2.7".parse().unwrap());
     provider
+        .as_oidc()
+        .unwrap()
         .finish(
             &begun.state,
             &begun.pending,

@@ -148,7 +148,7 @@ impl Log for Records {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let level = if is_clients_fault(record) {
+        let level = if is_caused_by_client(record) {
             Level::Info
         } else {
             record.level()
@@ -171,7 +171,7 @@ impl Log for Records {
 
 /// Returns `true` if the client caused this error: Pingora logs aborted handshakes as errors, but
 /// port scanners and load balancers abort them all the time.
-fn is_clients_fault(record: &Record<'_>) -> bool {
+fn is_caused_by_client(record: &Record<'_>) -> bool {
     record.level() == Level::Error
         && matches!(
             record.target(),

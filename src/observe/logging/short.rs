@@ -28,18 +28,18 @@ where
     ) -> fmt::Result {
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
-        let mut said = Said::default();
-        event.record(&mut said);
+        let mut fields = Fields::default();
+        event.record(&mut fields);
         if metadata.target() == audit::TARGET {
-            return said.audited(&mut writer);
+            return fields.write_audit_event(&mut writer);
         }
         match *metadata.level() {
-            Level::ERROR => writeln!(writer, "  error: {}", said.message),
-            Level::WARN if said.request_id.is_empty() => {
-                writeln!(writer, "  warning: {}", said.message)
+            Level::ERROR => writeln!(writer, "  error: {}", fields.message),
+            Level::WARN if fields.request_id.is_empty() => {
+                writeln!(writer, "  warning: {}", fields.message)
             }
             // The proxy started serving or stopped.
-            Level::INFO if metadata.target() == APP => writeln!(writer, "  {}", said.message),
+            Level::INFO if metadata.target() == APP => writeln!(writer, "  {}", fields.message),
             _ => Ok(()),
         }
     }
@@ -49,7 +49,7 @@ where
 const APP: &str = "portcullis::app";
 
 #[derive(Default)]
-struct Said {
+struct Fields {
     event: String,
     outcome: String,
     reason: String,
@@ -59,8 +59,8 @@ struct Said {
     message: String,
 }
 
-impl Said {
-    fn audited(&self, writer: &mut Writer<'_>) -> fmt::Result {
+impl Fields {
+    fn write_audit_event(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let Self {
             event,
             outcome,
@@ -83,7 +83,7 @@ impl Said {
     }
 }
 
-impl Visit for Said {
+impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         let place = match field.name() {
             "event" => &mut self.event,

@@ -9,9 +9,9 @@ use crate::observe::audit::{Event, Kind, Outcome};
 
 /// The log of a test, in memory.
 #[derive(Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
+struct MemoryLog(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Paper {
+impl Write for MemoryLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -22,21 +22,21 @@ impl Write for Paper {
 }
 
 fn logged(format: Format, filter: &str, what: impl FnOnce()) -> String {
-    let paper = Paper::default();
-    let queue = Queue::start(paper.clone()).unwrap();
+    let log = MemoryLog::default();
+    let queue = Queue::start(log.clone()).unwrap();
     let logging = Logging {
         queue: queue.clone(),
     };
     tracing::subscriber::with_default(subscriber(format, EnvFilter::new(filter), queue), what);
     logging.flush(Duration::from_secs(10));
-    String::from_utf8(paper.0.lock().unwrap().clone()).unwrap()
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
 }
 
 const EVIL: &[u8] =
     b"Mozilla\r\n{\"level\":\"ERROR\",\"event\":\"login\",\"outcome\":\"allowed\"}\n\x1b[2J\x1b[31m\xff\"}";
 
 #[test]
-fn t12_a_user_agent_cannot_write_a_line_of_its_own() {
+fn t12_user_agent_cannot_forge_a_log_line() {
     let mut long = EVIL.to_vec();
     long.resize(65_536, b'a');
     for agent in [EVIL, &long] {
@@ -79,7 +79,7 @@ fn t12_a_user_agent_cannot_write_a_line_of_its_own() {
 }
 
 #[test]
-fn an_event_is_flat_and_has_no_field_that_is_not_known() {
+fn event_is_flat_and_omits_unknown_fields() {
     let (email, user, idp) = (
         Email::parse("alice@example.com").unwrap(),
         UserId("0190-a".into()),
@@ -148,7 +148,7 @@ fn an_event_is_flat_and_has_no_field_that_is_not_known() {
 }
 
 #[test]
-fn the_demo_says_one_short_line_for_each_event() {
+fn short_format_writes_one_line_per_event() {
     let email = Email::parse("bob@demo.example").unwrap();
     let id = RequestId::random();
     let text = logged(Format::Short, "info,pingora=warn", || {
@@ -186,7 +186,7 @@ fn the_demo_says_one_short_line_for_each_event() {
 }
 
 #[test]
-fn lists_and_objects_are_no_strings() {
+fn json_fields_are_written_as_lists_and_objects() {
     let line = logged(Format::Json, "info", || {
         tracing::info!(
             groups = r#"["R&D","a\u202eb"]"#, claims = r#"{"team":{"id":1}}"#, listeners = ?["127.0.0.1:80"],
@@ -222,7 +222,7 @@ fn lists_and_objects_are_no_strings() {
 }
 
 #[test]
-fn the_default_filter_keeps_our_events_and_pingoras_warnings() {
+fn default_filter_keeps_our_events_and_pingora_warnings() {
     let json = logged(Format::Json, DEFAULT_FILTER, || {
         tracing::info!(target: "pingora_core::server", "chatter");
         tracing::warn!(target: "pingora_proxy", "trouble");
@@ -237,7 +237,7 @@ fn the_default_filter_keeps_our_events_and_pingoras_warnings() {
 }
 
 #[test]
-fn records_of_other_crates_name_no_file_and_a_broken_handshake_is_no_error() {
+fn records_of_other_crates_are_cleaned_up() {
     let record = |target: &str, text: &str| {
         let mut record = Record::builder();
         record
@@ -303,7 +303,7 @@ impl Write for Stuck {
 }
 
 #[test]
-fn a_reader_that_reads_nothing_stops_nobody() {
+fn stuck_log_reader_blocks_nothing() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let queue = Queue::start(Stuck(Arc::clone(&gate))).unwrap();
     let logging = Logging {
@@ -338,7 +338,7 @@ fn a_reader_that_reads_nothing_stops_nobody() {
 
 /// The only test in this process that installs a logger; the others use their own subscriber.
 #[test]
-fn init_takes_the_records_of_log_and_refuses_a_second_time() {
+fn init_installs_the_logger_only_once() {
     let logging = init(Format::Json).unwrap();
     assert!(tracing::event_enabled!(target: "portcullis::audit", tracing::Level::INFO));
     assert!(!tracing::event_enabled!(target: "pingora_core", tracing::Level::INFO));

@@ -73,7 +73,7 @@ fn core_3_1_3_7_4_several_audiences_need_azp() {
 }
 
 #[test]
-fn trusted_audiences_narrow_what_is_accepted() {
+fn trusted_audiences_restrict_other_audiences() {
     let several = json!(["client", "account"]);
     assert_eq!(
         check_trusting(&several, Some("client"), Some(&["account", "x"])),

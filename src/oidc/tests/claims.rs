@@ -7,11 +7,11 @@ use super::*;
 use crate::model::UnixTime;
 use crate::oidc::claims;
 
-fn merged(id_token: Value, userinfo: Value) -> Profile {
+fn merged(id_token: Value, userinfo: Value) -> MergedClaims {
     merged_with(&GroupsClaim::default(), id_token, userinfo)
 }
 
-fn merged_with(groups_claim: &GroupsClaim, id_token: Value, userinfo: Value) -> Profile {
+fn merged_with(groups_claim: &GroupsClaim, id_token: Value, userinfo: Value) -> MergedClaims {
     let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
     let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
     let wanted = [
@@ -34,7 +34,7 @@ fn merged_with(groups_claim: &GroupsClaim, id_token: Value, userinfo: Value) -> 
 }
 
 #[test]
-fn claims_of_thin_tokens_are_filled_in() {
+fn userinfo_adds_missing_claims() {
     let profile = merged(
         json!({"email": "a@corp.example", "amr": ["pwd", "mfa"], "department": null, "level": 3}),
         json!({"email": "b@corp.example", "email_verified": "true", "name": "Ann", "groups": ["x", "y"], "department": ["R"], "locale": 1}),
@@ -83,7 +83,7 @@ fn claims_of_thin_tokens_are_filled_in() {
 
 #[test]
 fn unreadable_groups_are_unknown_and_named_in_the_log() {
-    for (odd, shape) in [
+    for (odd, json_type) in [
         (json!({"x": 1}), "an object"),
         (json!(1), "a number"),
         (json!(true), "a boolean"),
@@ -96,7 +96,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
         assert_eq!(
             profile.unreadable,
-            [format!("`groups` in the userinfo response: {shape}")]
+            [format!("`groups` in the userinfo response: {json_type}")]
         );
         // Another list beside it does not make the groups known.
         let profile = merged(json!({"groups": odd}), json!({"groups": ["x"]}));
@@ -146,7 +146,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
 }
 
 #[test]
-fn claim_of_nearly_the_wanted_name_is_unknown() {
+fn claim_with_a_similar_name_is_unknown() {
     for near in ["Missing", "MISSING", " missing"] {
         let profile = merged(json!({}), json!({ near: "x" }));
         assert_eq!(profile.claims.get("missing"), None, "{near}");
@@ -174,7 +174,7 @@ fn claim_of_nearly_the_wanted_name_is_unknown() {
 }
 
 #[test]
-fn unproven_absence_leaves_all_but_the_groups_out() {
+fn unproven_absence_omits_all_claims_but_the_groups() {
     let claims = UserClaims::parse(br#"{"level": 3}"#).unwrap();
     let id_token = VerifiedIdToken {
         subject: "00u1".into(),
@@ -206,7 +206,7 @@ fn unproven_absence_leaves_all_but_the_groups_out() {
 }
 
 #[test]
-fn r11_doubt_of_either_source_counts() {
+fn r11_either_document_can_deny_verification() {
     let verified = |a: Value, b: Value| {
         merged(json!({"email_verified": a}), json!({"email_verified": b})).email_verified
     };
@@ -270,7 +270,7 @@ fn r11_doubt_of_either_source_counts() {
 }
 
 #[test]
-fn address_may_be_alone_in_a_list() {
+fn email_can_be_the_only_entry_of_a_list() {
     let email = |id_token: Value, userinfo: Value| {
         let profile = merged(id_token, userinfo);
         (profile.email, profile.email_verified)
@@ -303,7 +303,7 @@ fn address_may_be_alone_in_a_list() {
 }
 
 #[test]
-fn empty_address_is_absent_and_vouches_for_no_other() {
+fn empty_email_is_absent_and_vouches_for_no_other() {
     let email = |id_token: Value, userinfo: Value| {
         let profile = merged(id_token, userinfo);
         (profile.email, profile.email_verified)
@@ -332,7 +332,7 @@ fn empty_address_is_absent_and_vouches_for_no_other() {
 }
 
 #[test]
-fn wanted_claim_may_be_nested() {
+fn configured_claim_can_be_nested() {
     let both = |id_token: Value, userinfo: Value| {
         let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
         let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
@@ -417,7 +417,7 @@ fn wanted_claim_may_be_nested() {
 }
 
 #[test]
-fn bad_characters_of_a_claim_end_no_login() {
+fn invalid_characters_in_a_claim_are_repaired() {
     let claims = UserClaims::parse(
         b"\xef\xbb\xbf{\"name\":\"Ada \\ud83d\",\"nick\":\"caf\xe9\",\"groups\":[\"a\"]}",
     )
@@ -583,8 +583,15 @@ fn claim_that_is_not_the_groups_claim_is_not_read() {
 }
 
 #[test]
-fn core_5_3_2_userinfo_is_about_the_same_person() {
-    assert!(userinfo(true, br#"{"sub":"00u1","email":"a@b.c"}"#, "00u1").is_ok());
+fn core_5_3_2_userinfo_is_about_the_same_user() {
+    assert!(
+        userinfo(
+            ContentType::Json,
+            br#"{"sub":"00u1","email":"a@b.c"}"#,
+            "00u1"
+        )
+        .is_ok()
+    );
     for body in [
         r#"{"sub":"00u2"}"#,
         "{}",
@@ -593,22 +600,22 @@ fn core_5_3_2_userinfo_is_about_the_same_person() {
         r#"{"sub":"00U1"}"#,
     ] {
         assert_eq!(
-            userinfo(true, body.as_bytes(), "00u1"),
+            userinfo(ContentType::Json, body.as_bytes(), "00u1"),
             Err(ClaimsError::Subject),
             "{body}"
         );
     }
     for body in ["", "[]", "<html>", r#"{"sub":"00u2","sub":"00u1"}"#] {
         assert_eq!(
-            userinfo(true, body.as_bytes(), "00u1"),
+            userinfo(ContentType::Json, body.as_bytes(), "00u1"),
             Err(ClaimsError::Malformed),
             "{body}"
         );
     }
     // A JSON object is accepted under any content type; a JWT and a web page are not.
-    assert!(userinfo(false, br#"{"sub":"00u1"}"#, "00u1").is_ok());
+    assert!(userinfo(ContentType::Other, br#"{"sub":"00u1"}"#, "00u1").is_ok());
     assert_eq!(
-        userinfo(false, br#"{"sub":"00u2"}"#, "00u1"),
+        userinfo(ContentType::Other, br#"{"sub":"00u2"}"#, "00u1"),
         Err(ClaimsError::Subject)
     );
     for body in [
@@ -619,12 +626,12 @@ fn core_5_3_2_userinfo_is_about_the_same_person() {
         "[]",
     ] {
         assert_eq!(
-            userinfo(false, body.as_bytes(), "00u1"),
+            userinfo(ContentType::Other, body.as_bytes(), "00u1"),
             Err(ClaimsError::NotJson),
             "{body}"
         );
     }
-    assert_eq!(UnixTime(5), claims::whole_seconds(&json!(5.9)).unwrap());
+    assert_eq!(UnixTime(5), claims::numeric_date(&json!(5.9)).unwrap());
 }
 
 proptest! {

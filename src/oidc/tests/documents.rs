@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn a_jwks_gives_what_is_good_in_it() {
+fn jwks_with_bad_keys_keeps_the_good_ones() {
     let good = rsa(0).jwk(Some("a"));
     let broken = [
         json!({"kty": "oct", "kid": "a", "k": "c2VjcmV0"}),
@@ -75,7 +75,7 @@ fn unusable_keys_are_named_in_the_log() {
 }
 
 #[test]
-fn spellings_of_a_jwk_are_one_key() {
+fn spellings_of_a_jwk_give_the_same_key() {
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
     let decode = |value: &Value| URL_SAFE_NO_PAD.decode(value.as_str().unwrap()).unwrap();
@@ -261,7 +261,7 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
 }
 
 #[test]
-fn discovery_members_that_are_not_used_stop_no_login() {
+fn unused_discovery_members_cannot_prevent_a_login() {
     for (name, value) in [
         ("op_policy_uri", json!("")),
         ("op_tos_uri", json!("not a URL")),
@@ -300,7 +300,7 @@ fn discovery_members_that_are_not_used_stop_no_login() {
             read.unreadable()
         );
     }
-    for (name, value, shape) in [
+    for (name, value, json_type) in [
         ("end_session_endpoint", json!("/logout"), "a string"),
         (
             "end_session_endpoint",
@@ -340,7 +340,11 @@ fn discovery_members_that_are_not_used_stop_no_login() {
         ),
     ] {
         let read = metadata(&[(name, value.clone())]).unwrap();
-        assert_eq!(read.unreadable(), [format!("`{name}`: {shape}")], "{value}");
+        assert_eq!(
+            read.unreadable(),
+            [format!("`{name}`: {json_type}")],
+            "{value}"
+        );
         assert_eq!((read.end_session(), read.pushed(false)), (None, Ok(None)));
     }
     // An unreadable endpoint is an error only when it is needed.

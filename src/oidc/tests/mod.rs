@@ -69,7 +69,7 @@ fn changed(name: &str, value: Option<Value>) -> String {
 }
 
 #[test]
-fn r08_core_3_1_3_7_each_step() {
+fn r08_core_3_1_3_7_each_step_is_checked() {
     use IdTokenError::{AccessToken, Audience, AuthorizedParty, Claim, Issuer, Nonce};
     let (absent, other) = (
         AuthorizedParty { absent: true },
@@ -140,7 +140,7 @@ fn r08_core_3_1_3_7_each_step() {
 }
 
 #[test]
-fn core_3_1_3_8_at_hash_by_the_tokens_own_algorithm() {
+fn core_3_1_3_8_at_hash_uses_the_tokens_algorithm() {
     for (alg, hash) in [
         ("RS256", &aws_lc_rs::digest::SHA256),
         ("RS384", &aws_lc_rs::digest::SHA384),
@@ -160,7 +160,7 @@ fn core_3_1_3_8_at_hash_by_the_tokens_own_algorithm() {
 }
 
 #[test]
-fn times_have_a_leeway_and_tell_the_skew() {
+fn times_have_a_leeway_and_report_the_skew() {
     let token = |iat: u64, exp: u64| {
         let mut claims = claims();
         (claims["iat"], claims["exp"]) = (json!(iat), json!(exp));
@@ -211,7 +211,7 @@ fn times_have_a_leeway_and_tell_the_skew() {
 }
 
 #[test]
-fn j01_j02_only_what_asymmetric_keys_signed() {
+fn j01_j02_only_asymmetric_signatures_are_accepted() {
     let keys = one_key();
     let (payload, rs256) = (claims().to_string(), json!({"alg": "RS256", "kid": "a"}));
     for alg in [
@@ -260,7 +260,7 @@ fn j01_j02_only_what_asymmetric_keys_signed() {
 }
 
 #[test]
-fn j04_nothing_that_changes_what_was_signed() {
+fn j04_header_extensions_are_rejected() {
     let (keys, payload) = (one_key(), claims().to_string());
     for (name, value) in [
         ("crit", json!(["foo"])),
@@ -315,7 +315,7 @@ fn j04_nothing_that_changes_what_was_signed() {
 }
 
 #[test]
-fn j08_every_algorithm_with_its_own_key_only() {
+fn j08_each_algorithm_requires_its_own_key() {
     let sign = |key: &TestKey, alg: &str| {
         key.sign(&json!({"alg": alg, "kid": "k"}), &claims().to_string())
     };
@@ -402,7 +402,7 @@ fn j08_every_algorithm_with_its_own_key_only() {
 }
 
 #[test]
-fn j11_kid_absent() {
+fn j11_token_without_kid() {
     let token = rsa(0).sign(&json!({"alg": "RS256"}), &claims().to_string());
     let (good, other) = (rsa(0).jwk(Some("a")), rsa(1).jwk(Some("b")));
     assert!(check(&token, &keys(std::slice::from_ref(&good))).is_ok());
@@ -584,7 +584,7 @@ fn metadata(changes: &[(&str, Value)]) -> Result<Metadata, MetadataError> {
 }
 
 #[test]
-fn the_authorization_request() {
+fn authorization_request_is_complete() {
     let secrets = FlowSecrets::random(Secret::new("state"));
     let redirect = Url::parse("https://team.example/cdn-cgi/access/callback").unwrap();
     let client = client(

@@ -11,6 +11,7 @@ const LAYERS: [&[&str]; 11] = [
     &["engine"],
     &["login"],
     &[
+        "catalog",
         "config",
         "geo",
         "http_client",

@@ -17,7 +17,7 @@ const BEFORE: &[&str] = &[
 /// Files in which a match makes the ids, and the function that does.
 const MATCHES: &[(&str, &str, &str)] = &[
     ("model/reason.rs", "fn id(", "=> \""),
-    ("idp/meaning.rs", "fn id(", "=> \""),
+    ("idp/failure/reason.rs", "fn id(", "=> \""),
     ("idp/groups.rs", "fn gone(", "Some(\""),
 ];
 
@@ -86,6 +86,9 @@ fn ids_of_the_code() -> BTreeSet<String> {
                 .split_once(function)
                 .unwrap_or_else(|| panic!("{name} has no `{function}`"));
             let body = body.split("\n    }\n").next().unwrap();
+            let body = body.split_whitespace().collect::<Vec<_>>().join(" ");
+            // rustfmt puts long arms into braces.
+            let body = body.replace("=> { \"", "=> \"");
             let found: Vec<_> = body.split(before).skip(1).filter_map(id_at).collect();
             assert!(found.len() >= 3, "{name}: {found:?}");
             ids.extend(found);

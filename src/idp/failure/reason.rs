@@ -1,7 +1,7 @@
 //! Interprets a failed login: its step, its reason ID, the responsible party, and the sentence for
 //! the user.
 
-use super::failure::{Blame, EmailFailure, Endpoint, IssuerMismatch, LoginFailure, Step};
+use super::{Blame, EmailFailure, Endpoint, IssuerMismatch, LoginFailure, Step};
 use crate::saml::{SamlError, Step as SamlStep};
 
 impl LoginFailure {
@@ -107,7 +107,7 @@ impl LoginFailure {
                 | SamlError::Request
                 | SamlError::Replayed
                 | SamlError::SessionOver => Blame::Browser,
-                _ => Blame::Person,
+                _ => Blame::User,
             },
             // Only `invalid_grant` is about the code. The others are about our configuration or the
             // provider.
@@ -122,7 +122,7 @@ impl LoginFailure {
             | Self::IdToken(_)
             | Self::Userinfo(_)
             | Self::SubjectMismatch
-            | Self::Email(_) => Blame::Person,
+            | Self::Email(_) => Blame::User,
         }
     }
 
@@ -216,7 +216,7 @@ impl LoginFailure {
             Self::ClockSkew { .. } => SKEW,
             _ => match self.blame() {
                 Blame::Provider => "The identity provider cannot be used at the moment.",
-                Blame::Person => "The identity provider's response could not be accepted.",
+                Blame::User => "The identity provider's response could not be accepted.",
                 Blame::Browser => "This login has expired or was not started in this browser.",
             },
         }
@@ -225,7 +225,7 @@ impl LoginFailure {
 
 /// Returns `true` for Keycloak's response if its sign-in page was open for too long or in several
 /// tabs. A new login works.
-pub(super) fn is_expired(error: &str, description: Option<&str>) -> bool {
+pub(in crate::idp) fn is_expired(error: &str, description: Option<&str>) -> bool {
     error == "temporarily_unavailable" && description == Some(EXPIRED)
 }
 

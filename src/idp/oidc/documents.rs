@@ -7,11 +7,10 @@ use moka::Expiry;
 use moka::future::Cache;
 use tracing::warn;
 
-use super::ClientSettings;
-use super::failure::{Endpoint, LoginFailure};
 use crate::http_client::{HttpClient, MAX_DOCUMENT, Response};
+use crate::idp::{ClientSettings, Endpoint, LoginFailure};
 use crate::model::FetchBudget;
-use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, Used};
+use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, OptionalEndpoints};
 
 /// The lifetimes of a provider's published documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +43,15 @@ impl Default for Ages {
 /// document: if a token endpoint moves to another host under the same issuer, no client secret is
 /// sent there. The last good document is kept until it is stale. A configuration reload removes the
 /// pins.
-pub(super) struct Documents {
+pub(in crate::idp) struct Documents {
     http: HttpClient,
     issuer: Box<str>,
     /// Configured endpoints in place of a discovery document.
     fixed: Option<Endpoints>,
-    metadata: Kept<Metadata>,
-    keys: Kept<KeySet>,
+    metadata: CachedDocument<Metadata>,
+    keys: CachedDocument<KeySet>,
     /// The optional endpoints that logins or logouts use.
-    used: Used,
+    used: OptionalEndpoints,
     pinned: OnceLock<BTreeSet<String>>,
 }
 
@@ -69,11 +68,11 @@ impl Documents {
             provider_logout,
             ..
         } = *settings;
-        let used = Used {
+        let used = OptionalEndpoints {
             pushed_requests,
             provider_logout,
         };
-        let (metadata, keys) = (Kept::new(ages), Kept::new(ages));
+        let (metadata, keys) = (CachedDocument::new(ages), CachedDocument::new(ages));
         Self {
             http,
             issuer: issuer.into(),
@@ -85,13 +84,13 @@ impl Documents {
         }
     }
 
-    pub(super) fn issuer(&self) -> &str {
+    pub(in crate::idp) fn issuer(&self) -> &str {
         &self.issuer
     }
 
     /// Returns the URL of the first call: the discovery document, or the keys if the endpoints are
     /// configured.
-    pub(super) fn first(&self) -> Option<url::Url> {
+    pub(in crate::idp) fn first(&self) -> Option<url::Url> {
         match &self.fixed {
             Some(endpoints) => Some(endpoints.jwks.clone()),
             None => Metadata::location(&self.issuer),
@@ -99,15 +98,18 @@ impl Documents {
     }
 
     /// Returns `true` if the endpoints are configured, without a discovery document.
-    pub(super) const fn is_fixed(&self) -> bool {
+    pub(in crate::idp) const fn is_fixed(&self) -> bool {
         self.fixed.is_some()
     }
 
-    pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, LoginFailure> {
+    pub(in crate::idp) async fn metadata(&self) -> Result<Arc<Metadata>, LoginFailure> {
         self.metadata.get(&self.issuer, self.fetch_metadata()).await
     }
 
-    pub(super) async fn keys(&self, metadata: &Metadata) -> Result<Arc<KeySet>, LoginFailure> {
+    pub(in crate::idp) async fn keys(
+        &self,
+        metadata: &Metadata,
+    ) -> Result<Arc<KeySet>, LoginFailure> {
         self.keys.get(&self.issuer, self.fetch_keys(metadata)).await
     }
 
@@ -125,7 +127,7 @@ impl Documents {
 
     async fn fetch_metadata(&self) -> Result<Metadata, LoginFailure> {
         if let Some(endpoints) = &self.fixed {
-            return Ok(Metadata::fixed(&self.issuer, endpoints.clone())?);
+            return Ok(Metadata::from_endpoints(&self.issuer, endpoints.clone())?);
         }
         let location = Metadata::location(&self.issuer).ok_or_else(|| {
             LoginFailure::Discovery(MetadataError::Malformed(format!(
@@ -194,14 +196,14 @@ pub(super) fn refused(endpoint: Endpoint, answer: &Response) -> LoginFailure {
         Some(to) if status.is_redirection() => LoginFailure::Redirect {
             endpoint,
             status,
-            to: oidc::tame(to, 200),
+            to: oidc::one_line(to, 200),
         },
         _ => LoginFailure::Answer { endpoint, status },
     }
 }
 
 /// A cached document with its fetches.
-struct Kept<T> {
+struct CachedDocument<T> {
     /// The last good document, until it is stale.
     known: Cache<Box<str>, Dated<T>>,
     /// Fetches in progress, and for a while their failures.
@@ -233,7 +235,7 @@ enum Trigger {
     UnknownKey,
 }
 
-impl<T: Send + Sync + 'static> Kept<T> {
+impl<T: Send + Sync + 'static> CachedDocument<T> {
     fn new(ages: Ages) -> Self {
         Self {
             known: Cache::builder()
@@ -242,7 +244,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
                 .build(),
             attempts: Cache::builder()
                 .max_capacity(2 * MAX_ISSUERS)
-                .expire_after(Memory {
+                .expire_after(AttemptExpiry {
                     failure: ages.failure,
                 })
                 .build(),
@@ -299,7 +301,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
                 .lock()
                 .is_ok_and(|mut budget| budget.take(Instant::now()));
             if allowed {
-                self.fetched(issuer, fetch).await
+                self.fetch_and_store(issuer, fetch).await
             } else {
                 Ok(Arc::clone(failed))
             }
@@ -319,12 +321,12 @@ impl<T: Send + Sync + 'static> Kept<T> {
         self.attempts
             .get_with(
                 (issuer.into(), trigger),
-                Box::pin(self.fetched(issuer, fetch)),
+                Box::pin(self.fetch_and_store(issuer, fetch)),
             )
             .await
     }
 
-    async fn fetched(
+    async fn fetch_and_store(
         &self,
         issuer: &str,
         fetch: impl Future<Output = Result<T, LoginFailure>>,
@@ -346,11 +348,11 @@ impl<T: Send + Sync + 'static> Kept<T> {
 }
 
 /// The lifetime of a fetch's result.
-struct Memory {
+struct AttemptExpiry {
     failure: Duration,
 }
 
-impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for Memory {
+impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for AttemptExpiry {
     fn expire_after_create(
         &self,
         _: &(Box<str>, Trigger),

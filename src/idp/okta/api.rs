@@ -5,23 +5,23 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
-use super::failure::GroupsFailure;
 use crate::http_client::{HttpClient, HttpError, MAX_BODY, Response};
+use crate::idp::GroupsFailure;
 use crate::model::{Group, Secret, UnixTime};
 
 /// Okta's groups API, which lists a user's groups page by page.
 ///
 /// The token is sent to the account's origin only. Every doubt is a failure, because an incomplete
 /// list must not be used.
-pub(super) struct GroupsApi<'a> {
-    pub(super) http: &'a HttpClient,
-    pub(super) account: &'a Url,
-    pub(super) token: &'a Secret,
+pub(in crate::idp) struct OktaApi<'a> {
+    pub(in crate::idp) http: &'a HttpClient,
+    pub(in crate::idp) account: &'a Url,
+    pub(in crate::idp) token: &'a Secret,
     /// The time limit for all pages together.
-    pub(super) budget: Duration,
+    pub(in crate::idp) budget: Duration,
     /// Receives the end of the quiet period, in Unix seconds. Until then, only calls that a user
     /// waits for are made.
-    pub(super) quiet_until: &'a AtomicU64,
+    pub(in crate::idp) quiet_until: &'a AtomicU64,
 }
 
 #[derive(Deserialize)]
@@ -31,15 +31,15 @@ struct ApiUser {
 
 /// The owner of an API token.
 #[derive(Deserialize)]
-pub(super) struct Owner {
-    pub(super) id: String,
-    pub(super) status: String,
-    pub(super) profile: OwnerProfile,
+pub(in crate::idp) struct Owner {
+    pub(in crate::idp) id: String,
+    pub(in crate::idp) status: String,
+    pub(in crate::idp) profile: OwnerProfile,
 }
 
 #[derive(Deserialize)]
-pub(super) struct OwnerProfile {
-    pub(super) login: String,
+pub(in crate::idp) struct OwnerProfile {
+    pub(in crate::idp) login: String,
 }
 
 #[derive(Deserialize)]
@@ -59,8 +59,8 @@ struct ApiError {
     code: String,
 }
 
-impl GroupsApi<'_> {
-    pub(super) async fn read(
+impl OktaApi<'_> {
+    pub(in crate::idp) async fn read(
         &self,
         subject: &str,
         now: UnixTime,
@@ -77,13 +77,13 @@ impl GroupsApi<'_> {
     /// "Deleted" requires Okta's own error code, because a 404 from anything else proves nothing. A
     /// locked-out user keeps their sessions: anyone can lock another user out by mistyping their
     /// password.
-    pub(super) async fn gone(
+    pub(in crate::idp) async fn inactive_reason(
         &self,
         subject: &str,
         now: UnixTime,
     ) -> Result<Option<&'static str>, GroupsFailure> {
         let url = self.url(&["api", "v1", "users", subject], subject)?;
-        let answer = match self.one(&url, now).await {
+        let answer = match self.get(&url, now).await {
             Ok(answer) => answer,
             Err(GroupsFailure::Refused {
                 status: StatusCode::NOT_FOUND,
@@ -106,9 +106,9 @@ impl GroupsApi<'_> {
     }
 
     /// Returns the owner of the token.
-    pub(super) async fn owner(&self, now: UnixTime) -> Result<Owner, GroupsFailure> {
+    pub(in crate::idp) async fn owner(&self, now: UnixTime) -> Result<Owner, GroupsFailure> {
         let answer = self
-            .one(&self.url(&["api", "v1", "users", "me"], "me")?, now)
+            .get(&self.url(&["api", "v1", "users", "me"], "me")?, now)
             .await?;
         let owner = answer
             .is_type("application/json")
@@ -118,10 +118,14 @@ impl GroupsApi<'_> {
     }
 
     /// Checks that the token may read the user's groups, with a page of one group.
-    pub(super) async fn reads(&self, subject: &str, now: UnixTime) -> Result<(), GroupsFailure> {
+    pub(in crate::idp) async fn check_groups_access(
+        &self,
+        subject: &str,
+        now: UnixTime,
+    ) -> Result<(), GroupsFailure> {
         let mut url = self.first_page(subject)?;
         url.set_query(Some("limit=1"));
-        let answer = self.one(&url, now).await?;
+        let answer = self.get(&url, now).await?;
         let list = answer.is_type("application/json")
             && serde_json::from_slice::<Vec<ApiGroup>>(&answer.body).is_ok();
         if list {
@@ -131,8 +135,8 @@ impl GroupsApi<'_> {
         }
     }
 
-    async fn one(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
-        let answer = tokio::time::timeout(self.budget, self.page(url, now)).await;
+    async fn get(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
+        let answer = tokio::time::timeout(self.budget, self.fetch(url, now)).await;
         answer.unwrap_or(Err(GroupsFailure::Timeout(self.budget)))
     }
 
@@ -140,7 +144,7 @@ impl GroupsApi<'_> {
         let mut groups = Vec::new();
         let mut page = first;
         for _ in 0..MAX_PAGES {
-            let answer = self.page(&page, now).await?;
+            let answer = self.fetch(&page, now).await?;
             if !answer.is_type("application/json") {
                 return Err(GroupsFailure::NotGroups);
             }
@@ -161,11 +165,11 @@ impl GroupsApi<'_> {
     /// Fetches a page, with a second call if that may succeed: after a broken connection, a server
     /// error, or a rate limit that ends soon or states no end. The caller's time limit covers both
     /// calls.
-    async fn page(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
+    async fn fetch(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
         let first = self.call(url).await;
         let wait = match &first {
             Ok(answer) => {
-                self.be_modest(&answer.headers, now);
+                self.record_rate_limit(&answer.headers, now);
                 match answer.status {
                     StatusCode::TOO_MANY_REQUESTS => Some(rate_limit(answer, now)?),
                     status => status.is_server_error().then_some(PAUSE),
@@ -190,7 +194,7 @@ impl GroupsApi<'_> {
                 let code = serde_json::from_slice::<ApiError>(&answer.body).ok();
                 Err(GroupsFailure::Refused {
                     status,
-                    code: code.map(|e| crate::oidc::tame(&e.code, 32)),
+                    code: code.map(|e| crate::oidc::one_line(&e.code, 32)),
                 })
             }
         }
@@ -198,7 +202,7 @@ impl GroupsApi<'_> {
 
     /// Records the rate limit. Everything that uses this Okta account shares it, so when half of it
     /// is used up, only calls that a user waits for are made.
-    fn be_modest(&self, headers: &HeaderMap, now: UnixTime) {
+    fn record_rate_limit(&self, headers: &HeaderMap, now: UnixTime) {
         let number = |name| {
             headers
                 .get(name)

@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderValue, header};
 use serde::de::IgnoredAny;
 
-use super::failure::{OtherBody, is_too_many_groups};
 use crate::http_client::Response;
+use crate::idp::failure::{BodyKind, is_too_many_groups};
 
 /// Returns the body if it is a signed token in compact form (RFC 7515 3.1), regardless of its
 /// content type.
@@ -18,7 +18,7 @@ pub(super) fn compact_jws(body: &[u8]) -> Option<&str> {
 }
 
 /// Returns the kind of a body that is not JSON; `None` for JSON.
-pub(super) fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
+pub(super) fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<BodyKind> {
     if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
         return None;
     }
@@ -30,9 +30,9 @@ pub(super) fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherB
     let text = body.trim_ascii_start();
     Some(
         match content_type.starts_with("text/html") || text.starts_with(b"<") {
-            _ if text.is_empty() => OtherBody::Empty,
-            true => OtherBody::Page,
-            false => OtherBody::Unknown,
+            _ if text.is_empty() => BodyKind::Empty,
+            true => BodyKind::Page,
+            false => BodyKind::Unknown,
         },
     )
 }

@@ -1,3 +1,6 @@
+mod advice;
+mod reason;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -10,6 +13,8 @@ use crate::oidc::{
     CallbackError, ClaimsError, ClientKeyError, IdTokenError, KeysError, MetadataError,
 };
 use crate::saml::SamlError;
+
+pub(in crate::idp) use self::reason::is_expired;
 
 /// The reason why a login failed.
 ///
@@ -105,7 +110,7 @@ pub enum LoginFailure {
         /// The status of the response.
         status: StatusCode,
         /// The kind of the body. Its text is dropped, because it may contain a token.
-        found: OtherBody,
+        found: BodyKind,
     },
     /// Our own key cannot sign.
     #[error("the client's private key cannot be used")]
@@ -141,7 +146,7 @@ pub enum LoginFailure {
 
 /// The kind of a body that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherBody {
+pub enum BodyKind {
     /// Empty, or only white space.
     Empty,
     /// HTML, or other text that starts with an angle bracket.
@@ -264,7 +269,7 @@ pub enum Blame {
     /// succeed. 503.
     Provider,
     /// The user: this user is rejected. 403.
-    Person,
+    User,
     /// The browser: it sent something malformed or outdated. A new login may succeed. 400.
     Browser,
 }
@@ -372,7 +377,7 @@ pub(super) fn is_too_many_groups(description: &str) -> bool {
     description.contains("matched too many groups")
 }
 
-impl fmt::Display for OtherBody {
+impl fmt::Display for BodyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "an empty body",

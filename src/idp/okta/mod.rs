@@ -1,3 +1,5 @@
+mod api;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,8 +9,8 @@ use moka::Expiry;
 use moka::future::Cache;
 use url::Url;
 
+use self::api::OktaApi;
 use super::failure::GroupsFailure;
-use super::groups::GroupsApi;
 use super::{OktaSettings, RefreshTerms};
 use crate::http_client::HttpClient;
 use crate::model::{Group, Groups, GroupsSeen, GroupsSource, Secret, UnixTime};
@@ -31,11 +33,11 @@ pub(super) struct Directory {
 
 /// The status of a user's account in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum AccountStatus {
     /// The account is active, with these groups.
     Active(Vec<Group>),
     /// The account is deleted, deactivated or suspended; the word for the log.
-    Gone(&'static str),
+    Inactive(&'static str),
 }
 
 impl Directory {
@@ -49,7 +51,7 @@ impl Directory {
             refresh: settings.refresh.filter(|_| settings.api_token.is_some()),
             reading: Cache::builder()
                 .max_capacity(MAX_READING)
-                .expire_after(AtOnce)
+                .expire_after(ExpireImmediately)
                 .build(),
             quiet_until: AtomicU64::new(0),
             failing_until: AtomicU64::new(0),
@@ -89,7 +91,7 @@ impl Directory {
     ) -> Result<(Groups, Option<GroupsSeen>), GroupsFailure> {
         let without_api = match claimed {
             ClaimedGroups::Claimed(names) if names.len() < CLAIM_CAPACITY => {
-                Ok(whole(names, source, now))
+                Ok(named_groups(names, source, now))
             }
             ClaimedGroups::Claimed(_) => Err(GroupsFailure::TooMany),
             ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => {
@@ -127,20 +129,20 @@ impl Directory {
         &self,
         subject: &str,
         now: UnixTime,
-    ) -> Result<Standing, GroupsFailure> {
+    ) -> Result<AccountStatus, GroupsFailure> {
         let Some(token) = &self.token else {
             return Err(GroupsFailure::TooMany);
         };
-        let looked = async {
-            if let Some(gone) = self.api(token).gone(subject, now).await? {
-                return Ok(Standing::Gone(gone));
+        let look_up = async {
+            if let Some(gone) = self.api(token).inactive_reason(subject, now).await? {
+                return Ok(AccountStatus::Inactive(gone));
             }
-            Ok(Standing::Active(
+            Ok(AccountStatus::Active(
                 self.read(token, subject, now).await?.to_vec(),
             ))
         };
-        let looked = looked.await;
-        let quiet = looked.as_ref().err().map(|failure| match failure {
+        let status = look_up.await;
+        let quiet = status.as_ref().err().map(|failure| match failure {
             GroupsFailure::RateLimited { seconds } => Duration::from_secs(*seconds).min(MAX_QUIET),
             // Only this user cannot be looked up; others are not affected.
             GroupsFailure::Subject
@@ -148,13 +150,13 @@ impl Directory {
                 status: StatusCode::NOT_FOUND,
                 ..
             } => Duration::ZERO,
-            _ => AFTER_A_FAILURE,
+            _ => FAILURE_PAUSE,
         });
         if let Some(quiet) = quiet {
             self.failing_until
                 .fetch_max(now.after(quiet).0, Ordering::Relaxed);
         }
-        looked
+        status
     }
 
     /// Reads all pages, once for all concurrent callers.
@@ -170,7 +172,7 @@ impl Directory {
     }
 
     /// Returns the API, if there is a token for it.
-    pub(super) fn own_api(&self) -> Option<GroupsApi<'_>> {
+    pub(super) fn configured_api(&self) -> Option<OktaApi<'_>> {
         self.token.as_ref().map(|token| self.api(token))
     }
 
@@ -179,10 +181,10 @@ impl Directory {
         &self.account
     }
 
-    fn api<'a>(&'a self, token: &'a Secret) -> GroupsApi<'a> {
+    fn api<'a>(&'a self, token: &'a Secret) -> OktaApi<'a> {
         let (http, account, budget, quiet_until) =
             (&self.http, &self.account, self.budget, &self.quiet_until);
-        GroupsApi {
+        OktaApi {
             http,
             account,
             token,
@@ -193,7 +195,7 @@ impl Directory {
 }
 
 /// Returns groups of which only the names are known.
-pub(super) fn whole(
+pub(super) fn named_groups(
     names: Vec<String>,
     source: GroupsSource,
     now: UnixTime,
@@ -210,9 +212,9 @@ pub(super) fn whole(
 
 /// Expires an entry as soon as its reader is done: waiting callers share the result, and the next
 /// login reads again.
-struct AtOnce;
+struct ExpireImmediately;
 
-impl<T> Expiry<Box<str>, T> for AtOnce {
+impl<T> Expiry<Box<str>, T> for ExpireImmediately {
     fn expire_after_create(&self, _: &Box<str>, _: &T, _: Instant) -> Option<Duration> {
         Some(Duration::ZERO)
     }
@@ -225,7 +227,7 @@ const CLAIM_CAPACITY: usize = 100;
 const MAX_READING: u64 = 10_000;
 
 /// The pause after a failure, except for calls that a user waits for.
-const AFTER_A_FAILURE: Duration = Duration::from_secs(10);
+const FAILURE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Okta's rate limit windows last one minute.
 const MAX_QUIET: Duration = Duration::from_secs(120);

@@ -42,10 +42,7 @@ impl Database {
         // tree.
         let networks = reader.networks(WithinOptions::default().include_networks_without_data());
         let mut known = false;
-        for network in networks
-            .map_err(DatabaseError::Damaged)?
-            .take(MOST_LOOKED_AT)
-        {
+        for network in networks.map_err(DatabaseError::Damaged)?.take(MAX_NETWORKS) {
             let network = network.map_err(DatabaseError::Damaged)?;
             if matches!(network.decode_path::<&str>(&COUNTRY), Ok(Some(_))) {
                 known = true;
@@ -89,7 +86,7 @@ const COUNTRY: [PathElement<'static>; 2] =
     [PathElement::Key("country"), PathElement::Key("iso_code")];
 
 /// In a database of countries or cities, one of the first networks has a country.
-const MOST_LOOKED_AT: usize = 100_000;
+const MAX_NETWORKS: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
@@ -97,8 +94,8 @@ mod tests {
 
     use super::*;
 
-    const COUNTRIES: &[u8] = include_bytes!("../../tests/geo/countries.mmdb");
-    const ASN: &[u8] = include_bytes!("../../tests/geo/asn.mmdb");
+    const COUNTRIES: &[u8] = include_bytes!("../tests/geo/countries.mmdb");
+    const ASN: &[u8] = include_bytes!("../tests/geo/asn.mmdb");
 
     fn ask(database: &Database, ip: &str) -> Option<String> {
         database
@@ -107,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn countries_are_found_and_what_is_no_country_is_unknown() {
+    fn listed_countries_are_found_and_others_unknown() {
         let database = Database::new(COUNTRIES.to_vec()).unwrap();
         for (ip, country) in [
             ("192.0.2.1", Some("DE")),
@@ -135,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_takes_no_memory() {
+    fn lookup_does_not_allocate() {
         let database = Database::new(COUNTRIES.to_vec()).unwrap();
         for ip in [
             "192.0.2.1",
@@ -153,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_database_of_countries_is_refused() {
+    fn other_and_damaged_files_are_rejected() {
         let error = |bytes: &[u8]| Database::new(bytes.to_vec()).unwrap_err().to_string();
         assert_eq!(
             error(ASN),
@@ -174,7 +171,7 @@ mod tests {
     /// Modified bytes never make a lookup panic, hang or allocate: the author of the file is not
     /// trusted.
     #[test]
-    fn flipped_bytes_give_a_country_or_none() {
+    fn modified_bytes_give_a_country_or_none() {
         let addresses = [
             "192.0.2.1",
             "192.0.2.200",
@@ -214,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_runs_in_circles_ends() {
+    fn circular_tree_is_rejected() {
         let mut bytes = COUNTRIES.to_vec();
         // Every record refers back to the first node: records have 24 bits, so the whole tree is
         // zero.

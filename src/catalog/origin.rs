@@ -1,0 +1,158 @@
+use std::fmt;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use url::Url;
+
+/// A server behind the proxy (`origin`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What is spoken with it.
+    pub scheme: OriginScheme,
+    /// Its canonical host name, or an address; IPv6 in brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `host:port`, to connect to.
+    pub address: String,
+}
+
+/// What is spoken with an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginScheme {
+    /// HTTP/1.1 without TLS.
+    Http,
+    /// TLS, with HTTP/2 or HTTP/1.1 as the origin prefers.
+    Https,
+    /// HTTP/2 without TLS, from the first byte (RFC 9113 §3.3).
+    H2c,
+    /// TLS with HTTP/2 only, for gRPC.
+    H2,
+}
+
+impl OriginScheme {
+    /// Returns `true` if connections are encrypted.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::H2)
+    }
+}
+
+/// How an application's origins are spoken with (`origin_settings`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginSettings {
+    /// How long a connection may take to be made, with TLS; 5 s by default.
+    pub connect_timeout: Duration,
+    /// How long the origin may stay silent in the middle of an answer; 60 s by default.
+    pub read_timeout: Duration,
+    /// How long an unused connection is kept; 60 s by default.
+    pub idle_timeout: Duration,
+    /// The longest time that a tunnel (WebSocket and other upgrades) may rest in both directions; 1
+    /// h by default.
+    pub tunnel_timeout: Duration,
+    /// Protocols that requests may switch to beside `websocket`, `SPDY/3.1` and `tcp`, as `Upgrade`
+    /// names them.
+    pub upgrades: Vec<String>,
+    /// The `Host` to send; the client's by default.
+    pub host_header: Option<String>,
+    /// Whether the origin's certificate must be right; `false` needs
+    /// `[insecure] origin_tls_unverified`.
+    pub tls_verify: bool,
+    /// The certificate authorities that the origins' certificates must come from, as read from the
+    /// file; never empty. The system's by default.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// The name that TLS asks for and that the certificate must be for; the origin's host by
+    /// default.
+    pub tls_server_name: Option<String>,
+    /// How origins are found out to be down; not at all by default.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// How an origin is found out to be down (`health_check`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// A path to ask for; without one, a connection that opens is enough.
+    pub path: Option<String>,
+    /// The statuses of a healthy origin, from 100 to 599; any 2xx by default, which is the empty
+    /// list.
+    pub expect: Vec<u16>,
+    /// How often; every 10 s by default.
+    pub interval: Duration,
+}
+
+impl Origin {
+    /// Reads an origin's address.
+    ///
+    /// # Errors
+    /// A message that says what is wrong and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(format!(
+                "`{text}` has no scheme; write `http://{text}` or `https://{text}`"
+            ));
+        };
+        let (kind, equivalent) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (OriginScheme::Http, "http"),
+            "https" => (OriginScheme::Https, "https"),
+            "h2c" => (OriginScheme::H2c, "http"),
+            "h2" => (OriginScheme::H2, "https"),
+            "ws" => {
+                return Err(format!(
+                    "WebSocket needs no scheme of its own; write `http://{rest}`"
+                ));
+            }
+            "wss" => {
+                return Err(format!(
+                    "WebSocket needs no scheme of its own; write `https://{rest}`"
+                ));
+            }
+            "grpc" => {
+                return Err(format!(
+                    "gRPC is HTTP/2; write `h2c://{rest}`, or `h2://{rest}` with TLS"
+                ));
+            }
+            "grpcs" => return Err(format!("gRPC is HTTP/2; write `h2://{rest}`")),
+            _ => {
+                return Err(format!(
+                    "`{scheme}` is not a scheme for an origin; there are `http`, `https`, `h2c` and `h2`"
+                ));
+            }
+        };
+        let malformed = || format!("`{text}` is not an address like `http://127.0.0.1:8080`");
+        let url = Url::parse(&format!("{equivalent}://{rest}")).map_err(|_| malformed())?;
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return Err(malformed());
+        };
+        let address = format!("{host}:{port}");
+        if port == 0 {
+            return Err(malformed());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(format!(
+                "an origin's address holds no user name or password; write `{scheme}://{address}`"
+            ));
+        }
+        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+            return Err(format!(
+                "paths go to the origin as they come; write `{scheme}://{address}`"
+            ));
+        }
+        Ok(Self {
+            scheme: kind,
+            host: host.to_owned(),
+            port,
+            address,
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            OriginScheme::Http => "http",
+            OriginScheme::Https => "https",
+            OriginScheme::H2c => "h2c",
+            OriginScheme::H2 => "h2",
+        };
+        write!(f, "{scheme}://{}", self.address)
+    }
+}

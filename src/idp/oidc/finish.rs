@@ -1,0 +1,220 @@
+//! The callback of a login: from the authorization code to the user's identity.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::Oidc;
+use crate::idp::failure::{EmailFailure, GroupsFailure, LoginFailure};
+use crate::idp::okta::named_groups;
+use crate::idp::{GroupsMissing, Pending, ProviderIdentity};
+use crate::model::{
+    AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, Secret, UnixTime, is_groups,
+};
+use crate::oidc::{
+    self, Absence, Callback, ClaimedEmail, ClaimedGroups, EmailVerification, Grant, GroupsClaim,
+    MergedClaims, UserClaims,
+};
+use crate::policy::is_comparable;
+
+impl Oidc {
+    /// Completes the login of `state` and `pending`, with one call of the token endpoint and one of
+    /// the userinfo endpoint. `leeway` is the accepted clock difference, up to 300 s.
+    ///
+    /// # Errors
+    /// See [`LoginFailure`].
+    pub async fn finish(
+        &self,
+        state: &Secret,
+        pending: &Pending,
+        callback: &Callback,
+        now: UnixTime,
+        leeway: Duration,
+        client_ip: Option<IpAddr>,
+    ) -> Result<ProviderIdentity, LoginFailure> {
+        // RFC 9700 2.1: the flow records its provider, so a callback cannot be replayed to another
+        // one.
+        if pending.idp != self.settings.id || pending.issuer != self.documents.issuer() {
+            return Err(LoginFailure::Flow);
+        }
+        let metadata = self.documents.metadata().await?;
+        let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
+        let tokens = self.exchange(&metadata, code, pending, now).await?;
+        let expected = self.expected(&metadata, &tokens, pending, now, leeway);
+        let id_token = self.verify(&metadata, &tokens, &expected).await?;
+        let userinfo = self
+            .userinfo(&metadata, &tokens, &id_token, &expected)
+            .await?;
+        let grant = Grant::new(
+            &self.scopes(pending.attempt),
+            &tokens.scopes,
+            pending.pushed_scopes.as_deref(),
+        );
+        let absence = match userinfo {
+            Some(_) if grant.is_complete() => Absence::Proven,
+            _ => Absence::Unproven,
+        };
+        let claimed = oidc::merge(
+            &id_token,
+            userinfo.as_ref(),
+            self.settings.email_claim_name.as_deref().unwrap_or("email"),
+            &self.groups_claim,
+            &self.settings.claims,
+            absence,
+        );
+        self.log_unusable_claims(&claimed);
+        let email = self.email(&claimed, &grant)?;
+        let (groups, missing) = self.interpret_groups(
+            claimed.groups.clone(),
+            &id_token.claims,
+            userinfo.as_ref(),
+            &grant,
+        );
+        // Okta could not fill the claim, so its value now is incomplete.
+        let groups = if pending.attempt.without_groups {
+            ClaimedGroups::Elsewhere
+        } else {
+            groups
+        };
+        let (groups, groups_seen) = self
+            .read_groups(groups, &claimed, now)
+            .await
+            .map_err(LoginFailure::Groups)?;
+        let missing = missing
+            .filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
+        let mut claims = claimed.claims;
+        groups.tell(&mut claims);
+        Ok(ProviderIdentity {
+            subject: claimed.subject,
+            email,
+            name: claimed.name,
+            idp: self.idp_ref(),
+            groups,
+            groups_seen,
+            groups_missing: missing,
+            amr: claimed.amr,
+            claims,
+            headers: Vec::new(),
+            at: now,
+            ip: client_ip,
+            session_ends: None,
+            id_token: self
+                .settings
+                .provider_logout
+                .then(|| Secret::new(tokens.id_token)),
+        })
+    }
+
+    fn log_unusable_claims(&self, claimed: &MergedClaims) {
+        let idp = &*self.settings.id.0;
+        for claim in &claimed.unreadable {
+            warn!(idp = %idp, claim, "ignoring an unreadable claim; its value is unknown");
+        }
+        let incomparable = claimed
+            .claims
+            .iter()
+            .filter(|(name, value)| !is_groups(name) && !is_comparable(value));
+        for (claim, _) in incomparable {
+            warn!(idp = %idp, claim, "a claim holds a value that rules cannot compare; rules about it are unknown");
+        }
+        for claim in &claimed.unproven {
+            info!(idp = %idp, claim, "{ABSENCE_UNPROVEN}");
+        }
+    }
+
+    fn email(&self, claimed: &MergedClaims, grant: &Grant) -> Result<Email, LoginFailure> {
+        let text = match &claimed.email {
+            ClaimedEmail::Claimed(text) => text,
+            ClaimedEmail::Absent => return Err(LoginFailure::Email(EmailFailure::Missing)),
+            ClaimedEmail::Unreadable => return Err(LoginFailure::Email(EmailFailure::Unreadable)),
+        };
+        let shown = || oidc::one_line(text, LONGEST_ADDRESS);
+        // Okta vouches for the addresses of its directory and does not have to send
+        // `email_verified`.
+        match (claimed.email_verified, self.settings.email_verified) {
+            (None, EmailVerification::Optional) if grant.lacks(EMAIL_SCOPE) => {
+                return Err(LoginFailure::Email(EmailFailure::ScopeNotGranted));
+            }
+            (Some(true), _) | (None, EmailVerification::Optional) => {}
+            (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified(shown()))),
+            (None, EmailVerification::Required) => {
+                return Err(LoginFailure::Email(EmailFailure::Unconfirmed(shown())));
+            }
+        }
+        Email::parse(text).map_err(|error| LoginFailure::Email(error.into()))
+    }
+
+    /// Returns the reason why the claims hold no groups, and applies `absent_groups` if neither
+    /// document has the claim.
+    fn interpret_groups(
+        &self,
+        groups: ClaimedGroups,
+        id_token: &UserClaims,
+        userinfo: Option<&UserClaims>,
+        grant: &Grant,
+    ) -> (ClaimedGroups, Option<GroupsMissing>) {
+        let documents = || [Some(id_token), userinfo].into_iter().flatten();
+        let left_out = documents().any(GroupsClaim::are_omitted_from);
+        let missing = match groups {
+            ClaimedGroups::Claimed(_) => return (groups, None),
+            ClaimedGroups::Elsewhere => GroupsMissing::Reference,
+            ClaimedGroups::Absent | ClaimedGroups::Unreadable if left_out => {
+                GroupsMissing::Reference
+            }
+            ClaimedGroups::Unreadable => GroupsMissing::Unreadable,
+            ClaimedGroups::Absent if self.absent_groups == AbsentGroups::Unknown => {
+                GroupsMissing::LeftOut
+            }
+            ClaimedGroups::Absent if userinfo.is_none() => GroupsMissing::NoUserinfo,
+            ClaimedGroups::Absent if !grant.is_complete() => GroupsMissing::ScopeNotGranted,
+            ClaimedGroups::Absent => {
+                return (
+                    ClaimedGroups::Claimed(Vec::new()),
+                    Some(GroupsMissing::TakenAsNone),
+                );
+            }
+        };
+        (groups, Some(missing))
+    }
+
+    /// Returns the groups from Okta's API if there is one, else those of the claims.
+    async fn read_groups(
+        &self,
+        groups: ClaimedGroups,
+        claimed: &MergedClaims,
+        now: UnixTime,
+    ) -> Result<(Groups, Option<GroupsSeen>), GroupsFailure> {
+        match &self.directory {
+            Some(directory) => {
+                directory
+                    .groups(groups, claimed.groups_source, &claimed.subject, now)
+                    .await
+            }
+            None => Ok(claimed_groups(groups, claimed.groups_source, now)),
+        }
+    }
+}
+
+/// Returns the groups of a provider without an API: claimed groups are complete, and others are
+/// unknown.
+fn claimed_groups(
+    claimed: ClaimedGroups,
+    source: GroupsSource,
+    now: UnixTime,
+) -> (Groups, Option<GroupsSeen>) {
+    match claimed {
+        ClaimedGroups::Claimed(names) => named_groups(names, source, now),
+        ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => {
+            (Groups::Unknown, None)
+        }
+    }
+}
+
+/// RFC 5321 4.5.3.1.3, without the angle brackets.
+const LONGEST_ADDRESS: usize = 254;
+
+/// The scope of the claims `email` and `email_verified` (OpenID Connect Core 5.4).
+const EMAIL_SCOPE: &str = "email";
+const ABSENCE_UNPROVEN: &str = "the claim is unknown: it is absent, and there is no userinfo response or not every \
+                                requested scope is known to be granted";
