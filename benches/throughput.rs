@@ -1,24 +1,23 @@
-//! What the Access check costs in the proxy: the same Pingora proxy bare and with the check, over
-//! loopback.
+//! The cost of the Access check in the proxy: compares the same Pingora proxy with and without the
+//! check, over loopback.
 //!
-//! `cargo bench --bench throughput` takes about six minutes;
-//! `cargo bench --bench throughput -- --quick` about one, with fewer sessions and rounds, for
-//! nothing but a look. Other options: `--rounds 24`, `--seconds 1.2` (of each proxy in each round),
-//! `--sessions 100000`, `--others 0.1`. With `--instructions` it counts instructions instead, by
-//! callgrind, where there is valgrind: they leave the kernel out, but repeat nearly exactly on a
-//! machine that has other things to do.
+//! `cargo bench --bench throughput` takes about six minutes. With `-- --quick` it takes about one,
+//! with fewer sessions and rounds, for a rough result. Other options: `--rounds 24`, `--seconds 1.2`
+//! (for each proxy in each round), `--sessions 100000`, `--others 0.1`. `--instructions` counts
+//! instructions with callgrind instead, if valgrind is installed. The count excludes the kernel, but
+//! is nearly the same in each run, even on a busy machine.
 //!
-//! Three processes of this program are proxies with one worker thread each, on core 0 where there
-//! is `taskset`: bare, bare once more for the noise, and the product with its own store, keys and
-//! endpoints. This one, on core 1, is the origin (1 KiB) and 32 keep-alive connections of plain
-//! HTTP/1.1. All get the same tokens in the same order; the bare ones pass them on. In a round each
-//! proxy has its turn, in an order that alternates. The figure is processor time per request, user
-//! and system, of the proxy's process with all its threads; the ratios are those of one round.
+//! Three processes of this program are proxies with one worker thread each, on core 0 if `taskset`
+//! is installed: one bare, a second bare one to measure the noise, and the product with its own
+//! store, keys and endpoints. This process, on core 1, is the origin (1 KiB) and 32 keep-alive
+//! connections of plain HTTP/1.1. All proxies receive the same tokens in the same order. In a round
+//! each proxy takes a turn, in alternating order. The result is the processor time per request, user
+//! and system, of the proxy's process with all its threads. Ratios are computed within a round.
 //!
-//! The rule for leaving rounds out, written before anything was measured: a round in which other
-//! processes (and a host that took the processor away) had more than `--others` of the machine's
-//! processor time does not count, whatever came out. At most three times the wanted rounds are run.
-//! How many were left out is printed, and the ratio with none left out beside.
+//! The rule for excluding rounds was fixed before the first measurement. A round does not count if
+//! other processes (or the host) took more than `--others` of the machine's processor time. At most
+//! three times the requested rounds are run. The report states the number of excluded rounds, and
+//! the ratio over all rounds.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report")]
 #![expect(
     clippy::cast_precision_loss,
@@ -56,7 +55,7 @@ use people::{OUTSIDER, Person};
 use proxy::Proxy;
 use rounds::{Phase, Side};
 
-/// The binary's.
+/// The allocator of the `portcullis` binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -75,11 +74,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.split_first() {
         Some((first, rest)) if first == "proxy" => {
-            // As in the binary. A second choice is none: nothing came before.
+            // As in the binary. The error (already installed) cannot occur here.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
             proxy::run(rest)
         }
-        // Without it this is a test run that wants to know whether benchmarks build.
+        // Without `--bench`, a test run only checks that the benchmark builds.
         _ if !arguments.iter().any(|a| a == "--bench") => Ok(()),
         _ => options(&arguments).and_then(|options| bench(&options)),
     };
@@ -116,8 +115,7 @@ fn options(arguments: &[String]) -> Result<Options, Box<dyn Error>> {
     })
 }
 
-/// What the product would have made of logins: keys, people, tokens. The last of the people is in
-/// no group.
+/// The results of logins: keys, users and tokens. The last user is in no group.
 struct World {
     keys: Vec<StoredKey>,
     people: Vec<Person>,
@@ -216,7 +214,8 @@ fn memory(when: &str, sides: &[Side; 3]) {
     );
 }
 
-/// The check is one: it refuses what it must, and the origin hears of nobody but those who may.
+/// Verifies that the check works: it denies requests without access, and none of them reaches the
+/// origin.
 async fn prove(
     port: u16,
     origin: &Origin,

@@ -1,14 +1,17 @@
-//! Somebody's own Pingora proxy, with the Access check in front of it.
+//! A custom Pingora proxy with the Access check.
 //!
 //! ```sh
 //! OKTA_CLIENT_SECRET=… cargo run --example embed -- embed.toml
 //! ```
 //!
-//! The file is a configuration as for `portcullis run`, in which `[[listen]]` and `origin` may be
-//! left out: this proxy listens where it likes and picks its own peers. TLS is whatever feature of
-//! Pingora the embedder enables.
+//! The file is a configuration as for `portcullis run`, except that `[[listen]]` and `origin` are
+//! optional: this proxy chooses its own listeners and peers. For TLS, enable one of Pingora's
+//! features.
 
-#![expect(clippy::disallowed_types, reason = "this is somebody else's proxy")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "an embedder works with Pingora's session"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,7 +67,7 @@ impl ProxyHttp for MyProxy {
         self.access.upstream_request_filter(session, request, ctx)
     }
 
-    // From here on: requests that go on for long end when the access does.
+    // The following hooks end long requests when access ends.
     async fn request_body_filter(
         &self,
         session: &mut Session,
@@ -110,7 +113,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut server = Server::new(None)?;
     server.bootstrap();
-    // `Cuttable` ends also what rests, as a tunnel without traffic.
+    // `Cuttable` also ends idle requests, such as a tunnel without traffic.
     let proxy = Cuttable::new(http_proxy(&server.configuration, MyProxy { access }));
     let mut proxy = Service::new("proxy".to_owned(), proxy);
     proxy.add_tcp("127.0.0.1:8000");

@@ -1,12 +1,12 @@
-//! An access proxy on Pingora: nobody reaches the origin without a session from the identity
-//! provider, and policies on identity and group membership decide who may open what.
+//! An access proxy on Pingora. Users sign in with an identity provider, and policies on identity,
+//! groups and requests decide each request before it reaches the origin.
 //!
-//! # In a proxy of your own
+//! # In your own proxy
 //!
-//! [`front::pingora::AccessFilter`] is two calls in a `ProxyHttp`, and three more for requests that
-//! go on for long: they end with the access only if these are made and [`front::pingora::Cuttable`]
-//! is around the proxy. `examples/embed.rs` is all of it. With these lines in `Cargo.toml`, a Rust
-//! toolchain and a C compiler are enough:
+//! [`front::pingora::AccessFilter`] adds the Access check to a `ProxyHttp`. Two of its calls are
+//! required. Three more, and [`front::pingora::Cuttable`] around the proxy, end long requests when
+//! access ends. `examples/embed.rs` is a complete example. With these lines in `Cargo.toml`, the
+//! build needs a Rust toolchain and a C compiler:
 //!
 //! ```toml
 //! [dependencies]
@@ -16,23 +16,21 @@
 //! pingora = { version = "0.9.1", default-features = false, features = ["proxy"] }
 //! portcullis = { path = "../portcullis", default-features = false, features = ["pingora"] }
 //!
-//! # Pingora requires zlib-ng, whose build needs cmake. This stands in for it, with zlib-rs.
+//! # Pingora requires zlib-ng, which needs cmake to build. This replaces it with zlib-rs.
 //! [patch.crates-io]
 //! libz-ng-sys = { path = "../portcullis/vendor/libz-ng-sys" }
 //! ```
 //!
-//! Cargo takes `[patch]` from the root of a build alone, so it cannot come along with the
-//! dependency. Without it the build ends with `is cmake not installed?` on a machine without cmake.
+//! Cargo reads `[patch]` only from the root of a build, so the dependency cannot provide it. Without
+//! it, the build fails with `is cmake not installed?` on a machine without cmake.
 //!
-//! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is
-//! [`engine::decide`].
+//! `ARCHITECTURE.md` describes the path of a request. Its center is [`engine::decide`].
 
-// The case table is shared with the integration tests, which know this crate by its name.
+// The case table is shared with the integration tests, which refer to this crate by its name.
 #[cfg(test)]
 extern crate self as portcullis;
 
-// Rows 0 to 3: pure, without a runtime. `oidc` and `saml` bring dependencies along, hence their
-// feature.
+// Rows 0 to 3: pure, without a runtime. `oidc` and `saml` have a feature for their dependencies.
 pub mod cookie;
 pub mod engine;
 pub mod model;

@@ -1,5 +1,5 @@
-//! Instructions per request by callgrind: user code only, the kernel's part is not in it, but
-//! nearly the same in each run.
+//! Instructions per request, counted by callgrind. They exclude the kernel, and are nearly the same
+//! in each run.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -13,7 +13,8 @@ use super::rounds::Side;
 const FEW: usize = 500;
 const MORE: usize = 2_500;
 
-/// Prints what a request costs bare and checked, and where callgrind left its account of it.
+/// Prints the instructions of a request with and without the check, and the path of callgrind's
+/// output.
 pub(crate) async fn count(world: &World) -> Result<(), Box<dyn Error>> {
     let bare = per_request("bare", world).await?;
     let checked = per_request("checked", world).await?;
@@ -24,7 +25,7 @@ pub(crate) async fn count(world: &World) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The difference of a long run and a short one: start and end are in both.
+/// Returns the difference between a long run and a short one, which excludes start and end.
 async fn per_request(variant: &str, world: &World) -> Result<u64, Box<dyn Error>> {
     let few = total(variant, world, FEW).await?;
     let more = total(variant, world, MORE).await?;
@@ -44,8 +45,8 @@ async fn total(variant: &str, world: &World, requests: usize) -> Result<u64, Box
     let people = (variant == "checked").then_some((world.keys.as_slice(), world.people.as_slice()));
     let mut side = Side::new(Proxy::start(origin.port, people, &wrapper)?).await?;
     let token = world.tokens.first().ok_or("no tokens")?;
-    // The first sight is over before the connections all ask at once, so that it costs both runs
-    // the same.
+    // Each session is verified before the connections start together, so both runs pay the same for
+    // it.
     side.warm_up(&Arc::new(vec![token.clone()])).await?;
     side.warm_up(&Arc::new(vec![token.clone(); requests]))
         .await?;

@@ -1,5 +1,5 @@
-//! The origin and the load, on plain sockets and one thread: as little as can be, so that the proxy
-//! is what is waited for.
+//! The origin and the load, on plain sockets and one thread. They do as little as possible, so that
+//! the proxy is the bottleneck.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -18,13 +18,13 @@ pub(crate) const CONNECTIONS: usize = 32;
 const BODY: usize = 1024;
 const END: &[u8] = b"\r\n\r\n";
 
-/// An origin that answers everything with the same kibibyte.
+/// An origin that answers each request with the same kibibyte.
 #[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) port: u16,
     answered: Arc<AtomicU64>,
     last: Arc<Mutex<String>>,
-    /// Only the very first requests are looked at.
+    /// Heads are stored only for the first requests.
     watched: u64,
 }
 
@@ -68,7 +68,7 @@ impl Origin {
         Ok(())
     }
 
-    /// How many requests came here, and the head of the last one of those that were looked at.
+    /// Returns the number of requests, and the last stored head.
     pub(crate) fn seen(&self) -> (u64, String) {
         let last = self
             .last
@@ -79,7 +79,7 @@ impl Origin {
     }
 }
 
-/// The head of the answer to one request on a connection of its own.
+/// Sends one request on a new connection, and returns the head of the response.
 pub(crate) async fn ask(port: u16, token: Option<&str>) -> io::Result<String> {
     let mut stream = connect(port).await?;
     let mut request = Vec::new();
@@ -111,7 +111,7 @@ async fn connect(port: u16) -> io::Result<TcpStream> {
     }
 }
 
-/// What a browser sends, shortened, with a cookie of the application's own beside the session.
+/// Returns a shortened browser request, with a cookie of the application besides the session.
 fn write_request(to: &mut Vec<u8>, token: Option<&str>) {
     to.clear();
     to.extend_from_slice(b"GET /spaces/engineering/pages/1842 HTTP/1.1\r\nHost: ");
@@ -128,12 +128,12 @@ fn write_request(to: &mut Vec<u8>, token: Option<&str>) {
 /// The browsers in front of one proxy.
 pub(crate) struct Browsers(Vec<Browser>);
 
-/// Which tokens they send.
+/// The tokens that the browsers send.
 #[derive(Clone, Copy)]
 pub(crate) enum Plan {
-    /// Any, in an order that is the same for every proxy, until then.
+    /// Random tokens, in the same order for every proxy, until this time.
     AtRandom(Instant),
-    /// Each of them once, all browsers together.
+    /// Each token once, distributed over all browsers.
     EachOnce,
 }
 
@@ -160,7 +160,7 @@ impl Browsers {
         Ok(Self(browsers))
     }
 
-    /// All of them at once; gives how long each request took, in nanoseconds.
+    /// Runs all browsers at once. Returns the duration of each request in nanoseconds.
     pub(crate) async fn send(
         &mut self,
         tokens: &Arc<Vec<String>>,
@@ -191,7 +191,7 @@ impl Browser {
             Plan::AtRandom(end) => {
                 let mut now = Instant::now();
                 while now < end {
-                    // Knuth's MMIX generator; its upper half is good enough to choose with.
+                    // Knuth's MMIX generator. Its upper half is random enough for this choice.
                     self.random = self
                         .random
                         .wrapping_mul(6_364_136_223_846_793_005)

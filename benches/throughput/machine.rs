@@ -1,10 +1,10 @@
-//! What `/proc` says: processor time of our processes and of the whole machine, memory, load.
+//! Processor time of our processes and of the whole machine, memory and load, from `/proc`.
 
 use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
 
-/// Processor time (user and system) of every thread of a process so far, in nanoseconds.
+/// The processor time (user and system) of each thread of a process, in nanoseconds.
 #[derive(Clone, Default)]
 pub(crate) struct Spent(HashMap<String, u64>);
 
@@ -24,7 +24,7 @@ impl Spent {
         Self(tasks.filter_map(spent).collect())
     }
 
-    /// Since then. A thread that ended in between takes what it spent in between with it.
+    /// Returns the time since then. Time of threads that have ended in between is lost.
     pub(crate) fn since(&self, earlier: &Self) -> u64 {
         self.0
             .iter()
@@ -33,7 +33,7 @@ impl Spent {
     }
 }
 
-/// The machine's processor time so far, in ticks of 10 ms: spent on anything, and all there was.
+/// The machine's processor time in ticks of 10 ms: busy, and total.
 #[derive(Clone, Copy)]
 pub(crate) struct Machine {
     busy: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn now() -> Option<Self> {
         let stat = fs::read_to_string("/proc/stat").ok()?;
-        // user nice system idle iowait irq softirq steal; what follows is in the first two already.
+        // user nice system idle iowait irq softirq steal; the first two include the later fields.
         let fields: Vec<u64> = stat
             .lines()
             .next()?
@@ -60,7 +60,7 @@ impl Machine {
         })
     }
 
-    /// The share of others since then, where `ours` nanoseconds were spent by our own processes.
+    /// Returns the share of other processes since then, given the nanoseconds of our own.
     pub(crate) fn others_since(self, earlier: Self, ours: u64) -> f64 {
         let busy = (self.busy - earlier.busy) as f64 * TICK_NANOS;
         let all = (self.all - earlier.all) as f64 * TICK_NANOS;
@@ -84,7 +84,7 @@ pub(crate) fn load() -> String {
     load.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether processes can be kept on cores of their own.
+/// Returns `true` if processes can be pinned to cores.
 pub(crate) fn can_pin() -> bool {
     let two = std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2);
     two && Command::new("taskset")
@@ -93,7 +93,7 @@ pub(crate) fn can_pin() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Keeps this process, all its threads, on core 1.
+/// Pins all threads of this process to core 1.
 pub(crate) fn pin_me() {
     let pid = std::process::id().to_string();
     let _ = Command::new("taskset")

@@ -1,4 +1,4 @@
-//! Who the load is: a team, its configuration, and sessions made in the product's own way.
+//! The users of the load: a team, its configuration and sessions.
 
 use std::error::Error;
 use std::path::Path;
@@ -15,16 +15,17 @@ use portcullis::token::{Claims, Kind};
 pub(crate) const HOST: &str = "wiki.bench.localhost";
 const GROUPS: usize = 20;
 
-/// One login: the name of its record, and the number of the person behind it.
+/// One login: the name of its record, and the number of its user.
 pub(crate) struct Person {
     pub(crate) nonce: IdentityNonce,
     pub(crate) number: usize,
 }
 
-/// The number of the one who is in no group.
+/// The number of the user who is in no group.
 pub(crate) const OUTSIDER: usize = usize::MAX;
 
-/// One application, one policy that asks for one of the person's twenty groups.
+/// Returns a configuration with one application and one policy, which requires one of the user's
+/// twenty groups.
 pub(crate) fn config(listen: u16, origin: u16) -> Result<Config, Box<dyn Error>> {
     let text = format!(
         r#"
@@ -76,7 +77,7 @@ fn user(number: usize) -> UserId {
     UserId(format!("3f0c9a52-5d1e-4c57-9d3b-{:012x}", number & 0xffff_ffff_ffff).into())
 }
 
-/// The record that a login would have left.
+/// Returns the record of a login.
 pub(crate) fn identity(number: usize) -> Result<Identity, Box<dyn Error>> {
     let group = |number| Group {
         id: format!("00g{number:017}"),
@@ -109,7 +110,7 @@ pub(crate) fn identity(number: usize) -> Result<Identity, Box<dyn Error>> {
     })
 }
 
-/// An application's token as `authorized` hands it out.
+/// Returns an application token as `authorized` issues it.
 pub(crate) fn token(
     keys: &SigningKeys,
     config: &Config,
@@ -133,7 +134,8 @@ pub(crate) fn token(
     Ok(keys.sign(&claims)?)
 }
 
-/// A token for each of them, in order. A signature takes about a millisecond, so all cores help.
+/// Returns a token for each login, in order. A signature takes about a millisecond, so this uses all
+/// cores.
 pub(crate) fn tokens(
     keys: &SigningKeys,
     config: &Config,

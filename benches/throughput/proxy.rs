@@ -1,7 +1,7 @@
-//! The two proxies, each in a process of its own: Pingora with nothing but a peer, and the product.
+//! The two kinds of proxies, each in its own process: bare Pingora, and the product.
 //!
-//! What is not the check is the same on both sides: worker threads, connection pool, protocols of
-//! the listener, timeouts of the client and of the peer, allocator.
+//! Both have the same worker threads, connection pool, listener protocols, timeouts of client and
+//! peer, and allocator.
 #![expect(
     clippy::disallowed_types,
     reason = "the bare proxy is a `ProxyHttp` of its own"
@@ -34,21 +34,21 @@ use portcullis::store::{KeyRepository as _, LoginRepository as _, MemoryStore, S
 
 use super::people::{self, Person};
 
-/// A proxy's process. It ends with this.
+/// A proxy's process. It ends on drop.
 pub(crate) struct Proxy {
     child: Child,
     pub(crate) port: u16,
 }
 
 impl Proxy {
-    /// Starts this same program as a proxy, through `wrapper` where that is not empty. `checked`
-    /// gets the keys and the people.
+    /// Starts this program as a proxy, through `wrapper` if that is not empty. `checked` gets the
+    /// keys and the users.
     pub(crate) fn start(
         origin: u16,
         checked: Option<(&[StoredKey], &[Person])>,
         wrapper: &[String],
     ) -> Result<Self, Box<dyn Error>> {
-        // Nobody else takes a port that was free a moment ago: the system gives them out in turn.
+        // The system assigns ports in turn, so a port that was just free is not reused at once.
         let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
             .local_addr()?
             .port();
@@ -75,7 +75,7 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Ends it in the way in which it can still write something down.
+    /// Ends the process with a signal that lets it write its output.
     pub(crate) fn finish(&mut self) -> std::io::Result<()> {
         drop(self.child.stdin.take());
         self.child.wait().map(|_| ())
@@ -118,7 +118,7 @@ fn tell(to: impl std::io::Write, keys: &[StoredKey], people: &[Person]) -> std::
     to.flush()
 }
 
-/// The program of such a process: serves until the one that started it is gone.
+/// Runs a proxy until the parent process ends.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let [variant, port, origin] = arguments else {
         return Err("proxy VARIANT PORT ORIGIN".into());
@@ -135,7 +135,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a proxy does that has nothing to decide.
+/// A proxy without the check.
 struct Bare {
     peer: HttpPeer,
 }
@@ -155,7 +155,7 @@ impl ProxyHttp for Bare {
     }
 }
 
-/// With the timeouts that the product's pool gives its peers.
+/// Returns a peer with the timeouts of the product's pool.
 fn bare_peer(config: &Config, origin: u16) -> Option<HttpPeer> {
     let settings = &config.catalog.applications.first()?.origin_settings;
     let mut peer = HttpPeer::new((Ipv4Addr::LOCALHOST, origin), false, "127.0.0.1".to_owned());
@@ -168,8 +168,7 @@ fn bare_peer(config: &Config, origin: u16) -> Option<HttpPeer> {
     Some(peer)
 }
 
-/// The product, put together as its binary does it, with sessions that somebody has had for a
-/// while.
+/// Runs the product, composed as in its binary, with existing sessions.
 fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -240,7 +239,7 @@ fn pool_settings(application: &portcullis::config::Application) -> PoolSettings 
     }
 }
 
-/// Writes what the standard input says into the store, as logins would have.
+/// Reads users and keys from standard input, and stores them as logins would.
 async fn furnish(store: &MemoryStore) -> Result<(), Box<dyn Error>> {
     let expires = UnixTime::now().after(Duration::from_secs(48 * 3600));
     for line in std::io::stdin().lock().lines() {
@@ -291,7 +290,7 @@ where
     server.run(RunArgs::default());
 }
 
-/// The standard input stays open for as long as there is somebody to serve.
+/// Waits until standard input closes, which means that the parent process has ended.
 #[expect(
     clippy::exit,
     reason = "there is nobody left to tell, and nothing to keep"
@@ -308,5 +307,4 @@ fn end_with_parent() {
     std::process::exit(0);
 }
 
-/// The product's.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use super::rounds::{Phase, Round};
 
-/// The five numbers of a sample.
+/// The five-number summary of a sample.
 #[derive(Clone, Copy)]
 pub(crate) struct Five {
     lowest: f64,
@@ -13,7 +13,7 @@ pub(crate) struct Five {
 }
 
 impl Five {
-    /// Linear between neighbours; not a number where there are no values.
+    /// Returns a quantile, interpolated linearly; not a number if there are no values.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -74,7 +74,7 @@ fn noise(round: &Round) -> f64 {
     round.bare_again.nanos_per_request() / round.bare.nanos_per_request()
 }
 
-/// One phase for reading.
+/// Returns the table of one phase.
 pub(crate) fn table(phase: &Phase, goal: f64) -> String {
     let kept = || phase.kept();
     let mut text = format!(
@@ -131,8 +131,8 @@ pub(crate) fn table(phase: &Phase, goal: f64) -> String {
     text
 }
 
-/// The last line. `noise` and `left_out` are over both phases, `rounds` is what the smaller one
-/// kept.
+/// Returns the last line. `noise` and `left_out` cover both phases; `rounds` is the smaller number
+/// of rounds.
 pub(crate) fn json(one: &Phase, many: &Phase) -> String {
     format!(
         r#"{{"rounds":{},"left_out":{},"noise":{},"ratio":{},"ratio_100k":{}}}"#,

@@ -1,4 +1,4 @@
-//! Rounds: every proxy in turn under the same load, for a moment each.
+//! Rounds: each proxy takes a short turn under the same load.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::load::{Browsers, Plan};
 use super::machine::{Machine, Spent, load};
 use super::proxy::Proxy;
 
-/// A proxy and the browsers in front of it.
+/// A proxy and its browsers.
 pub(crate) struct Side {
     pub(crate) proxy: Proxy,
     browsers: Browsers,
@@ -58,13 +58,13 @@ impl Side {
     }
 }
 
-/// One proxy's part of a round.
+/// The results of one proxy in a round.
 pub(crate) struct Measure {
     requests: usize,
     seconds: f64,
-    /// Processor time of its process, nanoseconds.
+    /// The processor time of its process in nanoseconds.
     pub(crate) spent: u64,
-    /// p50, p90 and p99 of the latency, microseconds.
+    /// p50, p90 and p99 of the latency in microseconds.
     pub(crate) percentiles: [f64; 3],
 }
 
@@ -78,12 +78,12 @@ impl Measure {
     }
 }
 
-/// The three of them, one after the other.
+/// The results of all three proxies in a round.
 pub(crate) struct Round {
     pub(crate) bare: Measure,
     pub(crate) bare_again: Measure,
     pub(crate) checked: Measure,
-    /// The part of the machine's processor time that other processes used in it.
+    /// The share of the machine's processor time that other processes used.
     pub(crate) others: f64,
 }
 
@@ -100,9 +100,9 @@ impl Round {
 /// The rounds with one set of sessions.
 pub(crate) struct Phase {
     pub(crate) name: String,
-    /// All of them.
+    /// All rounds.
     pub(crate) rounds: Vec<Round>,
-    /// See the rule in the main file.
+    /// The limit of `others` for a round to count.
     pub(crate) most_others: f64,
     pub(crate) load_before: String,
     pub(crate) load_after: String,
@@ -176,7 +176,8 @@ async fn round(
     })
 }
 
-/// Each proxy is as often the first as the second and the last, and follows each other as often.
+/// The orders of turns. Each proxy takes each position equally often, and follows each other proxy
+/// equally often.
 const ORDERS: [[usize; 3]; 6] = [
     [0, 2, 1],
     [1, 2, 0],

@@ -1,9 +1,9 @@
-//! The certificates of listeners, and the certificate authorities that files hold: what `check`,
-//! start, reload and renewal report about them.
+//! Checks of the listeners' certificates and of certificate authorities in files. `check`, a start,
+//! a reload and a renewal report the findings.
 //!
-//! Decides whether a pair of files can be served, and what clients will make of the certificate.
-//! Trusts the files. Never keeps a configuration from being loaded: a reload may close an
-//! application, which must not wait for a certificate. Never shows a byte of a key.
+//! Decides if a certificate and its key can be served, and predicts if clients will accept the
+//! certificate. Trusts the files. Never prevents a reload: it may remove access, which must not
+//! wait for a certificate. Never shows a byte of a key.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,11 @@ use crate::config::{
 use crate::control::{Access, Issuer};
 use crate::model::{UnixTime, chain};
 
-/// Why a certificate cannot be served.
+/// A certificate that cannot be served.
 #[derive(Debug, Error)]
 pub enum CertificateError {
     /// Not a PEM file of that kind.
-    #[error("`{}` cannot be read: {reason}", path.display())]
+    #[error("cannot read `{}`: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -35,10 +35,10 @@ pub enum CertificateError {
         reason: String,
     },
     /// A key that needs a password.
-    #[error("the key `{}` is encrypted; write it without a password, with `openssl pkey -in {}`", .0.display(), .0.display())]
+    #[error("the key `{}` is encrypted; remove its password with `openssl pkey -in {}`", .0.display(), .0.display())]
     Encrypted(PathBuf),
     /// The key is not that of the first certificate.
-    #[error("the key `{}` does not fit the certificate `{}`{hint}", key.display(), certificate.display())]
+    #[error("the key `{}` does not match the certificate `{}`{hint}", key.display(), certificate.display())]
     Mismatch {
         /// The certificate.
         certificate: PathBuf,
@@ -51,10 +51,10 @@ pub enum CertificateError {
     },
 }
 
-/// Something about a certificate that an operator has to know.
+/// A problem with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// `true` if clients reject the certificate now.
+    /// The weight of the problem.
     pub severity: Severity,
     /// The listener's key in the configuration, and the message.
     pub problem: Problem,
@@ -73,15 +73,14 @@ pub enum Severity {
 /// and its authorities.
 ///
 /// # Errors
-/// Every mistake of the file. What is wrong with a certificate is a finding and no mistake of the
-/// file.
+/// Every mistake in the file. A problem with a certificate is a finding and not an error.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<(Loaded, Vec<Finding>), Errors> {
     let loaded = config::load(path, env)?;
     let findings = examine(path, &loaded, env, UnixTime::now());
     Ok((loaded, findings))
 }
 
-/// The same, with the findings in the log.
+/// Loads a configuration as [`load`] does, and logs the findings.
 pub(super) fn load_and_log(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
     let (loaded, findings) = load(path, env)?;
     for Finding { severity, problem } in findings {
@@ -130,8 +129,8 @@ fn examine(path: &Path, loaded: &Loaded, env: &dyn Environment, now: UnixTime) -
     findings
 }
 
-/// Lists the authorities of a file that are expired, not yet valid, or about to expire. None is an
-/// error: TLS does not check the validity of a trusted authority.
+/// Lists the authorities of a file that are expired, not yet valid, or about to expire. They are
+/// only warnings: TLS does not check the validity period of a trusted authority.
 fn authority_remarks(
     file: &Path,
     certificates: &[CertificateDer<'_>],
@@ -174,7 +173,7 @@ fn authority_remarks(
     remarks
 }
 
-/// The hosts that browsers reach here; `*` stands for a part of a label.
+/// Returns the hosts that browsers use; `*` stands for a part of a label.
 fn hosts_of_config(config: &Config) -> Vec<String> {
     let team = config
         .catalog
@@ -190,7 +189,7 @@ fn hosts_of_config(config: &Config) -> Vec<String> {
     unique(team.into_iter().chain(applications))
 }
 
-/// The same for the running configuration.
+/// Returns the hosts that browsers use under the running configuration.
 pub(super) fn hosts_of(access: &Access) -> Vec<String> {
     let snapshot = access.snapshot();
     let team = match *access.issuer {
@@ -229,7 +228,7 @@ pub(super) fn read(files: &Tls, env: &dyn Environment) -> Result<CertifiedKey, C
     if certificates.is_empty() {
         return Err(unreadable(
             &files.certificate,
-            "it holds no certificate".to_owned(),
+            "the file contains no certificate".to_owned(),
         ));
     }
     if key.text.expose().contains("ENCRYPTED") {
@@ -244,7 +243,7 @@ pub(super) fn read(files: &Tls, env: &dyn Environment) -> Result<CertifiedKey, C
         };
         let hint = match certificates.iter().position(fits) {
             Some(index) => format!(
-                "; its own certificate is the {}. in the file and must be the first",
+                "; the matching certificate is number {} in the file and must be the first",
                 index + 1
             ),
             None => String::new(),
@@ -259,7 +258,7 @@ pub(super) fn read(files: &Tls, env: &dyn Environment) -> Result<CertifiedKey, C
     })
 }
 
-/// Editors of some systems begin a file with a byte order mark.
+/// Returns the content without a byte order mark, which some editors add.
 fn pem(content: &FileContent) -> &[u8] {
     content
         .text
@@ -268,7 +267,7 @@ fn pem(content: &FileContent) -> &[u8] {
         .as_bytes()
 }
 
-/// The end of a certificate's validity: of the listener's own, not of its issuers.
+/// Returns the end of validity of the first certificate, which is the listener's own.
 pub(super) fn not_after(certificates: &[CertificateDer<'_>]) -> Option<UnixTime> {
     let (_, leaf) = X509Certificate::from_der(certificates.first()?).ok()?;
     u64::try_from(leaf.validity().not_after.timestamp())
@@ -276,7 +275,7 @@ pub(super) fn not_after(certificates: &[CertificateDer<'_>]) -> Option<UnixTime>
         .map(UnixTime)
 }
 
-/// Describes what clients make of a certificate: its time, its names and its issuers.
+/// Lists the problems that clients have with a certificate: its validity, names and issuers.
 pub(super) fn remarks(
     file: &Path,
     certificates: &[CertificateDer<'_>],
@@ -357,7 +356,7 @@ fn time(
     })
 }
 
-/// The number of days until the end of a certificate, in words, if the end is near.
+/// Returns the time left until the end of a certificate in words, if the end is near.
 fn ends_soon(end: i64, now: i64) -> Option<String> {
     let left = Duration::from_secs(end.saturating_sub(now).unsigned_abs());
     let days = left.as_secs() / 86_400;
@@ -382,9 +381,9 @@ fn names(
         ));
     };
     let covers = |host: &str| {
-        // A name that the wildcard stands for, and that hardly any certificate lists by itself.
+        // A sample name for the wildcard that certificates do not list explicitly.
         let name = host.replace('*', "any-name-at-all");
-        // A host that cannot be in a certificate is none that browsers reach over TLS.
+        // Browsers cannot use a host over TLS that cannot be in a certificate.
         ServerName::try_from(name.as_str()).map_or(true, |name| {
             rustls::client::verify_server_name(&parsed, &name).is_ok()
         })
@@ -505,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_are_cut() {
+    fn long_lists_are_shortened() {
         let names: Vec<String> = (0..100).map(|i| format!("host{i}.example.com")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         assert!(

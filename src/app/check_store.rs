@@ -1,21 +1,21 @@
 use std::path::Path;
 
+use super::certificates::Severity;
 use crate::config::{Config, StoreConfig};
 use crate::model::chain;
 use crate::store::SqliteStore;
 
-/// A problem with the file of the store that [`run`](super::run) would meet too.
+/// A problem with the store's file. [`run`](super::run) would fail because of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreProblem {
-    /// `false` if this machine may simply not be the one that the configuration is for: the folder
-    /// is missing.
-    pub is_error: bool,
+    /// A warning if the store's directory is missing: the configuration may be for another machine.
+    pub severity: Severity,
     /// The problem and the path, in one line.
     pub message: String,
 }
 
-/// Checks the file of the store as a start would, and changes nothing. A file that is missing is
-/// none: the first start creates it.
+/// Checks the store's file as at a start, without changing it. A missing file is not a problem: the
+/// first start creates it.
 pub fn check_store(config: &Config) -> Option<StoreProblem> {
     let StoreConfig::Sqlite { path, .. } = &config.store else {
         return None;
@@ -29,8 +29,10 @@ pub fn check_store(config: &Config) -> Option<StoreProblem> {
         Err(error) => chain(&error),
     };
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    Some(StoreProblem {
-        is_error: folder.is_none_or(Path::is_dir),
-        message,
-    })
+    let severity = if folder.is_none_or(Path::is_dir) {
+        Severity::Error
+    } else {
+        Severity::Warning
+    };
+    Some(StoreProblem { severity, message })
 }

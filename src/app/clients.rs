@@ -1,9 +1,9 @@
-//! Certificates of clients: what TLS asks of them, and what it learns.
+//! Client certificates in the TLS handshake.
 //!
-//! Decides which certificates a connection may be made with, and which authorities each leads to.
-//! Trusts the authorities of the running snapshot. Never decides for which host a certificate
-//! counts: that is asked for each request, of the host that it names. One that leads to no
-//! authority ends the handshake; none at all does not.
+//! Decides which client certificates a connection may use, and to which authorities each leads. A
+//! certificate that leads to no authority fails the handshake; a missing one does not. Trusts the
+//! authorities of the running snapshot. Never decides for which host a certificate counts: the
+//! engine does that for each request.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ use crate::control::Access;
 use crate::engine::{self, ClientCa};
 use crate::model::{ClientCertificate, ClientTls, Fingerprint, UnixTime};
 
-/// What a listener needs to ask clients for certificates: the verifier of the handshake, and what
-/// follows on it.
-pub(super) fn of(access: &Arc<Access>) -> (Arc<Verifier>, AfterHandshake) {
+/// Returns the hooks of a listener that requests client certificates: the verifier for the
+/// handshake, and the callback after it.
+pub(super) fn tls_hooks(access: &Arc<Access>) -> (Arc<Verifier>, AfterHandshake) {
     let built = Built::new(Arc::clone(access.snapshot().client_cas()));
     let hints = built.subjects();
     let verifier = Arc::new(Verifier {
@@ -41,18 +41,19 @@ pub(super) fn of(access: &Arc<Access>) -> (Arc<Verifier>, AfterHandshake) {
     (Arc::clone(&verifier), AfterHandshake(verifier))
 }
 
-/// Takes whoever has a certificate of an authority of the running snapshot, and whoever has none.
+/// Accepts clients without a certificate, and those with one of an authority of the running
+/// snapshot.
 #[derive(Debug)]
 pub(super) struct Verifier {
     access: Arc<Access>,
     built: ArcSwap<Built>,
-    /// What clients are told to choose by. They are those of the start: TLS wants to borrow them
-    /// for as long as this lives.
+    /// The authorities that the handshake suggests to clients. They are fixed at the start, because
+    /// rustls borrows them from the verifier.
     hints: Vec<DistinguishedName>,
 }
 
-/// The verifiers of one snapshot's authorities, one for each certificate of theirs: so it is known
-/// which of them a chain leads to.
+/// The verifiers of one snapshot, one for each certificate of an authority. So the result names the
+/// certificates that a chain leads to.
 #[derive(Debug)]
 struct Built {
     of: Arc<[ClientCa]>,
@@ -69,7 +70,7 @@ impl Built {
             match verifier(root) {
                 Some(verifier) => roots.push((root.fingerprint, verifier)),
                 None => tracing::error!(
-                    "a certificate authority for clients cannot be used: nobody comes by it"
+                    "ignoring unusable client CA; its certificates are not accepted"
                 ),
             }
         }
@@ -83,8 +84,8 @@ impl Built {
             .collect()
     }
 
-    /// The authorities that a chain leads to, or why it leads to none.
-    fn lead(
+    /// Returns the certificates of authorities that a chain leads to.
+    fn roots_of(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -95,7 +96,8 @@ impl Built {
         for (fingerprint, verifier) in &self.roots {
             match verifier.verify_client_cert(leaf, intermediates, now) {
                 Ok(_) => found.push(*fingerprint),
-                // That it is another authority's says less than what is wrong with it.
+                // Every other authority reports an unknown issuer. Prefer an error that describes
+                // the certificate itself.
                 Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
                 Err(error) => why = error,
             }
@@ -118,7 +120,7 @@ fn verifier(root: &engine::Root) -> Option<Arc<dyn ClientCertVerifier>> {
 }
 
 impl Verifier {
-    /// For the authorities of the running snapshot: they may be others than a moment ago.
+    /// Returns the verifiers of the running snapshot. Rebuilds them if its authorities have changed.
     fn current(&self) -> Arc<Built> {
         let built = self.built.load_full();
         let running = self.access.snapshot();
@@ -143,27 +145,31 @@ impl Verifier {
         };
         if !same && !fresh.subjects().iter().all(hinted) {
             tracing::warn!(
-                "there is a new certificate authority for clients: those who choose by what TLS asks for will not show its \
-                 certificates before a restart"
+                "a client CA was added: clients that choose their certificate by the list in the TLS handshake will not send \
+                 its certificates until this process restarts"
             );
         }
         self.built.store(Arc::clone(&fresh));
         fresh
     }
 
-    fn learn(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<ClientCertificate> {
+    /// Verifies the chain of a completed handshake, and returns the client's certificate.
+    fn client_certificate(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Option<ClientCertificate> {
         let (leaf, intermediates) = chain.split_first()?;
         let at = pki_types::UnixTime::since_unix_epoch(Duration::from_secs(now.0));
-        // Also after a resumed handshake, in which nobody verified it: it may have expired, and its
-        // authority have gone.
-        let roots = self.current().lead(leaf, intermediates, at).ok()?;
+        // A resumed handshake does not verify the certificate again. Meanwhile it may have expired,
+        // or its authority may have been removed.
+        let roots = self.current().roots_of(leaf, intermediates, at).ok()?;
         let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
         let not_after = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
         let Some(common_name) = common_name(&parsed) else {
             tracing::warn!(
                 serial = parsed.raw_serial_as_string(),
-                "a client's certificate has several common names, or one that cannot be read in one way only: it counts for \
-                 nothing"
+                "ignoring a client certificate with several common names, or with an ambiguous one"
             );
             return None;
         };
@@ -175,17 +181,17 @@ impl Verifier {
     }
 }
 
-/// The subject's common name; empty where there is none. Several, and what some would read only in
-/// part, are nobody's name.
+/// Returns the subject's common name, empty if it has none. Returns `None` for several names, and
+/// for a name that parsers may truncate.
 fn common_name(certificate: &X509Certificate<'_>) -> Option<Box<str>> {
     let mut names = certificate.subject().iter_common_name();
     let Some(name) = names.next() else {
         return Some("".into());
     };
     let name = name.as_str().ok().filter(|_| names.next().is_none())?;
-    let fine =
+    let is_unambiguous =
         !name.is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
-    fine.then(|| name.into())
+    is_unambiguous.then(|| name.into())
 }
 
 impl ClientCertVerifier for Verifier {
@@ -207,10 +213,11 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: pki_types::UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.current().lead(leaf, intermediates, now)?;
-        // Pingora reads it with this parser, and panics over what that does not take.
-        let read = X509Certificate::from_der(leaf);
-        read.map(|_| ClientCertVerified::assertion())
+        self.current().roots_of(leaf, intermediates, now)?;
+        // Pingora uses this parser and panics if it fails, so reject such certificates here.
+        let parsed = X509Certificate::from_der(leaf);
+        parsed
+            .map(|_| ClientCertVerified::assertion())
             .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))
     }
 
@@ -241,7 +248,7 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Leaves with the connection what was learnt of its client.
+/// Stores the client's certificate with the connection.
 pub(super) struct AfterHandshake(Arc<Verifier>);
 
 #[async_trait]
@@ -250,20 +257,20 @@ impl TlsAccept for AfterHandshake {
         &self,
         tls: &TlsRef,
     ) -> Option<Arc<dyn Any + Send + Sync>> {
-        // Where nobody asked, nothing is left, and nothing is known.
+        // No certificate was requested, so it is unknown if the client has one.
         if self.0.current().roots.is_empty() {
             return None;
         }
         let certificate = tls
             .peer_cert_chain_der()
-            .and_then(|chain| self.0.learn(chain, UnixTime::now()));
+            .and_then(|chain| self.0.client_certificate(chain, UnixTime::now()));
         Some(Arc::new(ClientTls {
             certificate: certificate.map(Arc::new),
         }))
     }
 }
 
-/// X.520 knows no longer one than 64 letters; many are.
+/// X.520 allows 64 characters, but longer names are common.
 const LONGEST_NAME: usize = 256;
-/// The last second of a certificate is still good (RFC 5280 §4.1.2.5).
+/// A certificate is still valid in its last second (RFC 5280 4.1.2.5).
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use super::shutdown::Lifecycle;
 use crate::control::Access;
 use crate::observe::metrics;
 
-/// `/metrics`, `/healthz` and `/readyz`, on a listener of their own.
+/// The application of the metrics listener: `/metrics`, `/healthz` and `/readyz`.
 pub(super) struct Health {
     pub(super) access: Arc<Access>,
     pub(super) lifecycle: Arc<Lifecycle>,
@@ -54,11 +54,11 @@ impl ServeHttp for Health {
     }
 }
 
-/// Sessions go on while the store takes no writes, so that this is no reason to send requests
-/// elsewhere.
+/// Returns the body of a successful `/readyz`. A failing store is only mentioned: sessions continue
+/// without writes, so load balancers must not drain this node.
 fn ready(write_failure: Option<&str>) -> String {
     let failure = write_failure
-        .map(|cause| format!("the store takes no writes: {}\n", cause.replace('\n', " ")));
+        .map(|cause| format!("writes to the store fail: {}\n", cause.replace('\n', " ")));
     format!("ready\n{}", failure.unwrap_or_default())
 }
 

@@ -15,9 +15,8 @@ use crate::front::pingora::{
     Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust,
 };
 
-/// A pool for each application, of the origins that the configuration names. One whose settings
-/// stay the same is kept over a reload, with its names and health. Nothing here waits for the
-/// network.
+/// The origin pools of the applications. A reload keeps a pool with unchanged settings, including
+/// its resolved addresses and health. Never waits for the network.
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     /// Pools by the application's id. Only a running configuration keeps them alive: those of a
@@ -49,8 +48,8 @@ impl OriginSource for Pools {
     }
 }
 
-/// Certificate authorities as Pingora's peers take them. Where one cannot be read there, none is
-/// trusted: the system's must not stand in for those that were named.
+/// Returns the authorities in the form that Pingora's peers require. If one is malformed, none is
+/// trusted: the system's authorities must not replace the configured ones.
 fn trust(application: &str, certificates: &[CertificateDer<'_>]) -> Trust {
     let read = |certificate: &CertificateDer<'_>| {
         WrappedX509::try_new(certificate.to_vec(), |raw| {
@@ -58,7 +57,7 @@ fn trust(application: &str, certificates: &[CertificateDer<'_>]) -> Trust {
         })
     };
     let authorities = certificates.iter().map(read).collect::<Result<Arc<[_]>, _>>().unwrap_or_else(|error| {
-        tracing::error!(application, %error, "a certificate authority of its origins cannot be used: they are not trusted");
+        tracing::error!(application, %error, "cannot use a certificate authority of the application's origins; no authority is trusted for them");
         Arc::default()
     });
     let mut content = digest::Context::new(&digest::SHA256);
@@ -160,12 +159,12 @@ mod tests {
         let running = pool(&pools, CONFIG).await;
         assert!(Arc::ptr_eq(&running, &pool(&pools, CONFIG).await));
         let changed = CONFIG.replace("127.0.0.1:9\"", "127.0.0.1:10\"");
-        // Nothing uses what a rejected configuration made.
+        // Nothing uses the pool of a rejected configuration.
         let rejected = Arc::downgrade(&pool(&pools, &changed).await);
         assert!(rejected.upgrade().is_none(), "its pool ends");
         assert!(
             Arc::ptr_eq(&running, &pool(&pools, CONFIG).await),
-            "with what it knows of names and health"
+            "with its addresses and health"
         );
         let replaced = pool(&pools, &changed).await;
         assert!(!Arc::ptr_eq(&running, &replaced));

@@ -4,9 +4,9 @@ use aws_lc_rs::error::Unspecified;
 
 use crate::model::{ClientId, Secret, SecretDigest, ServiceToken};
 
-/// A new service token, for the person who asked for it: the one time that its secret is seen.
+/// A new service token.
 ///
-/// [`fmt::Display`] shows the secret. Nothing else of it does, and it is kept nowhere.
+/// Only [`fmt::Display`] shows the secret. It is not stored anywhere.
 #[derive(Debug)]
 pub struct NewServiceToken {
     name: String,
@@ -15,10 +15,10 @@ pub struct NewServiceToken {
 }
 
 impl NewServiceToken {
-    /// Makes one under that name.
+    /// Creates a service token with that name.
     ///
     /// # Errors
-    /// Where the operating system gives no randomness.
+    /// If the operating system's random number generator fails.
     pub fn new(name: &str) -> Result<Self, Unspecified> {
         let (client_id, secret) = ServiceToken::new_pair()?;
         Ok(Self {
@@ -28,7 +28,7 @@ impl NewServiceToken {
         })
     }
 
-    /// What rules call it: the name, in letters that an id may have.
+    /// Returns the id for policy rules: the name, with only characters that ids may have.
     fn id(&self) -> String {
         let plain = |c: char| {
             if c.is_ascii_alphanumeric() {
@@ -57,7 +57,7 @@ impl fmt::Display for NewServiceToken {
         } = self;
         let name = toml::Value::String(name.clone());
         let digest = SecretDigest::sha256(secret.expose().as_bytes());
-        writeln!(f, "# For the program. The secret is not shown again.")?;
+        writeln!(f, "# For the client. The secret is not shown again.")?;
         writeln!(f, "CF-Access-Client-Id: {}", client_id.as_str())?;
         writeln!(f, "CF-Access-Client-Secret: {}", secret.expose())?;
         writeln!(f, "\n# For the configuration.")?;
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_to_be_pasted_is_what_is_taken() {
+    fn printed_section_and_headers_are_accepted() {
         for (name, id) in [
             ("CI", "ci"),
             ("Nightly backup (Berlin)", "nightly-backup-berlin"),
@@ -90,7 +90,7 @@ mod tests {
         ] {
             let token = NewServiceToken::new(name).unwrap();
             let shown = token.to_string();
-            let (program, configuration) = shown.split_once("\n\n").unwrap();
+            let (client, configuration) = shown.split_once("\n\n").unwrap();
             let read: toml::Table = toml::from_str(configuration).unwrap();
             let read = &read["service_tokens"][0];
             assert_eq!(
@@ -98,7 +98,7 @@ mod tests {
                 (Some(id), Some(name))
             );
             let value = |header| {
-                program
+                client
                     .lines()
                     .find_map(|line| line.strip_prefix(header))
                     .unwrap()

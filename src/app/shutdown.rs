@@ -1,9 +1,8 @@
-//! The end of the process: by a signal, by a successor, or because something that it needs has
-//! ended.
+//! The end of the process: by a signal, by a successor, or because a part that it needs has ended.
 //!
-//! Decides what each signal does and how long the rest may take. Trusts a successor that serves.
-//! Never ends a process that serves because an upgrade failed, and never lets one live on that
-//! serves nothing.
+//! Decides the effect of each signal, and how long requests in flight may take. Trusts a successor
+//! that serves. Never ends a serving process because of a failed upgrade, and never keeps a process
+//! running that does not serve.
 
 use std::io;
 use std::path::PathBuf;
@@ -83,7 +82,7 @@ impl ShutdownSignalWatch for Signals {
                 self.wait(&mut quit, &mut terminate, &mut interrupt).await
             }
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
-                tracing::error!(%error, "signals cannot be received");
+                tracing::error!(%error, "cannot receive signals; stopping");
                 ShutdownSignal::FastShutdown
             }
         };
@@ -117,7 +116,7 @@ impl Signals {
         if !self.lame_duck.is_zero() {
             let time = self.lame_duck;
             tracing::info!(
-                "/readyz fails from now on; connections are accepted for another {time:?}, or until a second SIGTERM"
+                "received SIGTERM: /readyz fails from now on; new connections are accepted for {time:?}, or until a second SIGTERM"
             );
         }
         tokio::select! {
@@ -131,7 +130,9 @@ impl Signals {
     /// Hands the listeners to a successor, and returns `true` once it serves.
     async fn hand_over(&self) -> bool {
         let Some(table) = self.sockets.table() else {
-            tracing::error!("SIGQUIT came before the listeners were ready; this process serves on");
+            tracing::error!(
+                "ignoring SIGQUIT, because the listeners are not ready; this process keeps serving"
+            );
             return false;
         };
         let (addresses, descriptors) = table.lock().serialize();
@@ -144,15 +145,15 @@ impl Signals {
         let error = match handed.await {
             Ok(Ok(_)) if !is_serving(&self.upgrade_socket).await => {
                 tracing::error!(
-                    "the successor has the listeners but does not serve; this process serves on. The successor's own output \
-                     has the cause"
+                    "the successor has the listeners but does not serve; this process keeps serving. See the successor's log \
+                     for the cause"
                 );
                 return false;
             }
             Ok(Ok(_)) => {
-                tracing::info!("a successor has taken the listeners over");
-                // Both accept until the successor has surely begun to. `/readyz` stays as it is: it
-                // is answered by both.
+                tracing::info!("a successor has taken over the listeners");
+                // Both processes accept connections until the successor has certainly started.
+                // `/readyz` does not fail meanwhile, because either process may answer it.
                 self.lifecycle.drain();
                 tokio::time::sleep(SUCCESSOR_STARTS).await;
                 return true;
@@ -163,34 +164,34 @@ impl Signals {
         let path = self.upgrade_socket.display();
         tracing::error!(
             error,
-            "no successor waits at `{path}`; this process serves on. Start `run --upgrade` before SIGQUIT"
+            "no successor waits at `{path}`; this process keeps serving. Start `portcullis run --upgrade` before SIGQUIT"
         );
         false
     }
 }
 
-/// The way in which the server ended.
+/// The reason for the end of the server.
 pub(super) enum End {
-    /// By a signal, with everything done.
+    /// A signal.
     Stopped,
-    /// This thread or task has ended on its own.
+    /// The unexpected end of this thread or task.
     Lost(&'static str),
 }
 
-/// Runs the server until a signal ends it; after one that leaves time to finish, until nothing is
-/// under way or `grace` is over. Ends at once if anything that the process needs has ended.
+/// Runs the server until a signal stops it, or a part that the process needs has ended.
 ///
-/// Pingora sleeps the whole of that time on the thread that runs it, busy or not. So that thread is
-/// not this one, and where it still sleeps when there is nothing to wait for, the end of the
-/// process takes it along.
+/// After a graceful signal it waits until no request is in flight, at most for `grace`. Pingora
+/// always sleeps for the whole grace period. So the server runs on a thread of its own, and the end
+/// of the process ends that thread early.
 ///
 /// # Errors
-/// Where there is no thread to be had.
+/// If the thread cannot be created.
 pub(super) fn run(
     server: Server,
     mut signals: Signals,
     grace: Duration,
-    (vital, mut ended): (&Vital, Ended),
+    vital: &Vital,
+    mut ended: Ended,
     runtime: &Handle,
 ) -> io::Result<End> {
     let mut phases = server.watch_execution_phase();
@@ -225,7 +226,7 @@ pub(super) fn run(
                 });
             }
             Err(name) if !is_stopping() => return Ok(End::Lost(name)),
-            // Every service has its threads.
+            // All services have started.
             Ok(Ok(ExecutionPhase::Running)) => {
                 if let Some(successor) = successor.take() {
                     runtime.spawn(successor.serves());
@@ -236,11 +237,12 @@ pub(super) fn run(
     }
 }
 
+/// Waits until no request is in flight, at most for `grace`.
 fn finish(grace: Duration) {
-    tracing::info!("stopping: no new connections, waiting up to {grace:?} for what is under way");
-    let began = Instant::now();
-    let mut quiet_since = began;
-    while began.elapsed() < grace && quiet_since.elapsed() < QUIET {
+    tracing::info!("stopping: no new connections; waiting up to {grace:?} for requests in flight");
+    let start = Instant::now();
+    let mut quiet_since = start;
+    while start.elapsed() < grace && quiet_since.elapsed() < QUIET {
         sleep(LOOK_EVERY);
         if metrics().in_flight() > 0 {
             quiet_since = Instant::now();
@@ -250,15 +252,15 @@ fn finish(grace: Duration) {
     if left > 0 {
         tracing::warn!(
             requests = left,
-            "the grace period is over, and requests are cut off"
+            "the grace period is over; remaining requests are cut off"
         );
     }
 }
 
-/// Long enough for a request that is on its way through an accepted connection to be seen, and for
-/// clients to read that their connection closes.
+/// The time without requests before the process ends. It is long enough to notice a request on an
+/// accepted connection, and for clients to see that their connection closes.
 const QUIET: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The successor starts its services when it has the listeners; what connects meanwhile waits in
-/// their queues.
+/// The time that a successor may need to start its services. New connections wait in the queues of
+/// the listeners meanwhile.
 const SUCCESSOR_STARTS: Duration = Duration::from_secs(5);

@@ -11,8 +11,8 @@ use crate::control::{Access, Background};
 use crate::model::{UnixTime, chain};
 use crate::observe::metrics::metrics;
 
-/// The certificate of a listener, which is read again when its files change: a renewal needs no
-/// restart.
+/// Returns the certificate of a listener. It is reloaded when its files change, so a renewal needs
+/// no restart.
 pub(super) fn resolver(
     files: &Tls,
     access: Weak<Access>,
@@ -38,7 +38,7 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// The distance of a certificate from its end.
+/// The remaining validity of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Good,
@@ -62,8 +62,8 @@ fn measure(files: &Tls, current: &Current) {
     }
 }
 
-/// Serves renewed files, and reports on the certificate when it changes and when its end comes
-/// near.
+/// Serves renewed files, and logs problems with the certificate when it changes and when it is
+/// about to expire.
 async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
     let contents = |files: &Tls| {
         (
@@ -89,10 +89,13 @@ async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
                     current.0.store(Arc::new(key));
                     measure(&files, &current);
                     renewed = true;
-                    tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
+                    tracing::info!(certificate = %files.certificate.display(), "reloaded the certificate");
                 }
                 Err(error) => {
-                    tracing::error!(error = chain(&error), "the running certificate stays")
+                    tracing::error!(
+                        error = chain(&error),
+                        "cannot reload the certificate; the previous one stays in use"
+                    )
                 }
             }
         }
@@ -113,7 +116,7 @@ async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
     }
 }
 
-/// How late a renewed certificate may be served.
+/// The time until a renewed certificate is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

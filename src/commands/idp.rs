@@ -1,4 +1,4 @@
-//! The commands about identity providers.
+//! `portcullis idp`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,12 +15,11 @@ use serde::Serialize;
 
 use super::{failed, warn};
 
-/// What `idp` takes.
 #[derive(Subcommand)]
 pub(crate) enum Idp {
-    /// Test everything about identity providers that needs no browser.
+    /// Check identity providers, as far as possible without a browser.
     Check(Check),
-    /// Print a link, valid for ten minutes, to a test login.
+    /// Print a link to a test login, valid for ten minutes.
     Test(Test),
 }
 
@@ -30,7 +29,7 @@ pub(crate) struct Check {
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// The configuration file.
-    #[arg(short, long, default_value = "portcullis.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     config: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -43,11 +42,17 @@ pub(crate) struct Test {
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// The configuration file.
-    #[arg(short, long, default_value = "portcullis.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     config: PathBuf,
 }
 
-/// All that was found of one provider.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// The result of the check of one provider.
 #[derive(Serialize)]
 struct Checked<'a> {
     id: &'a str,
@@ -67,14 +72,14 @@ pub(crate) fn run(command: Idp) -> ExitCode {
     outcome.unwrap_or_else(|message| failed(&message))
 }
 
-/// 0 where logins can work with all of them, as far as that can be told; 1 where they cannot.
+/// Exits with 0 if the check finds no failure, else with 1.
 fn check(command: &Check) -> Result<ExitCode, String> {
     let mut config = config::load(&command.config, &System)
         .map_err(|errors| errors.to_string())?
         .config;
     if config.catalog.team.certs_url.is_some() {
         return Err(
-            "with `certs_url` people log in at another team; check its identity providers there"
+            "with `certs_url`, users sign in at another team; run this command on a node of that team"
                 .to_owned(),
         );
     }
@@ -85,13 +90,18 @@ fn check(command: &Check) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
+    let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
     let http = control::http_client(&config).map_err(|e| chain(&e))?;
     let good = runtime.block_on(async {
         let providers = control::providers(&config, &http).map_err(|e| chain(&e))?;
-        check_all(&providers, &http, command.json).await
+        let format = if command.json {
+            Format::Json
+        } else {
+            Format::Text
+        };
+        check_all(&providers, &http, format).await
     });
-    // A resolver that does not answer holds nobody up.
+    // A DNS lookup may still run; do not wait for it.
     runtime.shutdown_background();
     good.map(|good| {
         if good {
@@ -103,7 +113,7 @@ fn check(command: &Check) -> Result<ExitCode, String> {
 }
 
 fn test(command: &Test) -> Result<ExitCode, String> {
-    // The link needs no secret of the configuration's, so whoever makes it need not have them.
+    // The link needs no secret of the configuration, so the command works without them.
     let loaded = config::load(&command.config, &Offline).map_err(|errors| errors.to_string())?;
     warn(&loaded.warnings);
     let providers = chosen(&loaded.config, &command.ids)?;
@@ -111,9 +121,9 @@ fn test(command: &Test) -> Result<ExitCode, String> {
         .iter()
         .map(|provider| provider.id.clone())
         .collect();
-    let links = app::test_links(&loaded.config, &ids).map_err(|error| chain(&error))?;
+    let links = app::trial_links(&loaded.config, &ids).map_err(|error| chain(&error))?;
     anstream::println!(
-        "Open this within ten minutes, and sign in as somebody who may. No session comes of it."
+        "Open the link within ten minutes and sign in. It only tests the connection; you will not be signed in."
     );
     for (provider, link) in providers.iter().zip(links) {
         anstream::println!("\n{}\n  {link}", provider.name);
@@ -121,7 +131,7 @@ fn test(command: &Test) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The providers of these ids; all of them, for none.
+/// Returns the providers with these ids, or all providers if there are no ids.
 fn chosen<'a>(config: &'a Config, ids: &[String]) -> Result<Vec<&'a IdentityProvider>, String> {
     let all = &config.catalog.identity_providers;
     if ids.is_empty() {
@@ -135,29 +145,40 @@ fn chosen<'a>(config: &'a Config, ids: &[String]) -> Result<Vec<&'a IdentityProv
                 .join(", ")
         };
         let found = all.iter().find(|provider| *provider.id.0 == **id);
-        found.ok_or_else(|| format!("there is no identity provider `{id}`; there is {}", known()))
+        found.ok_or_else(|| {
+            format!(
+                "identity provider `{id}` not found; configured: {}",
+                known()
+            )
+        })
     };
     ids.iter().map(one).collect()
 }
 
-async fn check_all(providers: &[Provider], http: &HttpClient, json: bool) -> Result<bool, String> {
+/// Checks the providers one by one, and returns `true` if none has a failure.
+async fn check_all(
+    providers: &[Provider],
+    http: &HttpClient,
+    format: Format,
+) -> Result<bool, String> {
+    let is_text = format == Format::Text;
     let mut all = Vec::new();
-    for (place, provider) in providers.iter().enumerate() {
+    for (index, provider) in providers.iter().enumerate() {
         let kind = provider.idp_ref().kind;
-        if !json {
-            let gap = if place == 0 { "" } else { "\n" };
+        if is_text {
+            let gap = if index == 0 { "" } else { "\n" };
             anstream::println!("{gap}{} (`{}`, {kind})", provider.name(), provider.id().0);
         }
         let mut steps: Vec<Finding> = Vec::new();
-        let mut tell = |finding: Finding| {
-            if !json {
+        let mut report = |finding: Finding| {
+            if is_text {
                 show(&finding);
             }
             steps.push(finding);
         };
-        provider.check(http, UnixTime::now(), &mut tell).await;
+        provider.check(http, UnixTime::now(), &mut report).await;
         let register = provider.registration();
-        if !json {
+        if is_text {
             show_registration(&register);
         }
         let good = steps
@@ -172,7 +193,7 @@ async fn check_all(providers: &[Provider], http: &HttpClient, json: bool) -> Res
             register,
         });
     }
-    if json {
+    if !is_text {
         let text = serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?;
         anstream::println!("{text}");
     }
@@ -218,7 +239,7 @@ fn show_registration(registration: &Registration) {
             ("SP metadata", metadata_url.as_ref().map(|url| url.as_str())),
         ],
     };
-    anstream::println!("  to be registered there:");
+    anstream::println!("  Register at the provider:");
     for (name, value) in lines {
         if let Some(value) = value {
             anstream::println!("    {name:<25} {value}");

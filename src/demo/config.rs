@@ -1,8 +1,8 @@
-use super::people::{APPLICATIONS, Application};
+use super::users::{APPLICATIONS, Application};
 use super::{Credentials, Ports, loopback};
 
-/// The configuration file that an operator would write for this, with every weakening that the demo
-/// needs.
+/// Returns the demo's configuration file. Its `[insecure]` section allows the demo to run without
+/// TLS and without a store.
 pub(super) fn text(ports: Ports, credentials: &Credentials) -> String {
     let Credentials {
         client_id,
@@ -60,8 +60,8 @@ fn describe(application: &Application, ports: Ports) -> String {
         decision,
         include,
     } = application;
-    let refusal = match application.is_guarded() {
-        true => format!("custom_deny_message = \"This demo application is for {who}.\"\n"),
+    let refusal = match application.requires_login() {
+        true => format!("custom_deny_message = \"This demo application is only for {who}.\"\n"),
         false => String::new(),
     };
     format!(

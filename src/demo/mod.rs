@@ -1,18 +1,16 @@
-//! `portcullis demo`: everything that it needs beside the product itself, in one process and on
-//! loopback only.
+//! The environment of `portcullis demo`: an identity provider and applications, in the same process.
 //!
-//! Decides who exists in the demo, what there is to open, and how the proxy is configured for it.
-//! Trusts nobody, for anyone can be anyone here: the built-in OpenID provider asks for no password.
-//! Never is any of it reachable outside the demo: the provider has no public path, and its
-//! credentials are made anew for each run.
+//! Decides the demo's users, applications and configuration. Trusts the visitor: the built-in
+//! OpenID provider requires no password. Never listens on other addresses than loopback, and never
+//! reuses credentials: each run generates new ones.
 
 mod banner;
 mod config;
 mod origin;
 mod pages;
-mod people;
 mod provider;
 mod serve;
+mod users;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -27,7 +25,7 @@ use crate::token::SigningKeyError;
 use origin::DemoOrigin;
 use provider::DemoProvider;
 
-/// A demo that is ready to be served.
+/// A demo that is ready to run.
 #[derive(Debug)]
 pub struct Demo {
     ports: Ports,
@@ -36,10 +34,10 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Makes the provider with new keys and credentials, which takes a good part of a second.
+    /// Creates the provider with new keys and credentials. This takes up to a second.
     ///
     /// # Errors
-    /// Where the machine gives no randomness for a key.
+    /// If no signing key can be generated.
     pub fn new(ports: Ports) -> Result<Self, SigningKeyError> {
         let credentials = Credentials::random();
         let provider = Arc::new(DemoProvider::new(
@@ -54,18 +52,17 @@ impl Demo {
         })
     }
 
-    /// The proxy's configuration, in TOML. It holds this run's secrets, so it is not for printing.
+    /// Returns the proxy's configuration in TOML. It contains secrets; do not print it.
     pub fn config(&self) -> String {
         config::text(self.ports, &self.credentials)
     }
 
-    /// What to open, who exists and what each will see, for a terminal of 80 columns.
+    /// Returns the instructions for the terminal, at most 80 columns wide.
     pub fn banner(&self) -> String {
         banner::text(self.ports)
     }
 
-    /// The identity provider and the origin, each on its port of 127.0.0.1, to be added to the
-    /// server that runs the proxy.
+    /// Returns the services of the identity provider and the origin, for the proxy's server.
     pub fn services(&self) -> Vec<Box<dyn ServiceWithDependents>> {
         vec![
             serve::service(
@@ -93,20 +90,20 @@ pub struct Ports {
     pub origin: u16,
 }
 
-/// A port that the demo cannot have.
+/// A port that the demo needs and cannot listen on.
 #[derive(Debug, Error)]
-#[error("port {port} of 127.0.0.1 cannot be listened on")]
+#[error("cannot listen on 127.0.0.1:{port}; choose other ports with --port")]
 pub struct PortTaken {
-    /// Which.
+    /// The port.
     pub port: u16,
-    /// What the operating system said.
+    /// The cause.
     #[source]
     pub source: std::io::Error,
 }
 
 impl Ports {
-    /// This port for the proxy and the two that follow for the rest; `None` for 0 and where there
-    /// are no two more.
+    /// Returns three consecutive ports from `proxy` on. Returns `None` for 0 and if two more ports
+    /// do not exist.
     pub const fn starting_at(proxy: u16) -> Option<Self> {
         match (proxy, proxy.checked_add(1), proxy.checked_add(2)) {
             (1.., Some(provider), Some(origin)) => Some(Self {
@@ -118,10 +115,10 @@ impl Ports {
         }
     }
 
-    /// Asks for each port once, so that one in use can be named before anything starts.
+    /// Binds each port once, so that a port in use is reported before anything starts.
     ///
     /// # Errors
-    /// The first that is not to be had.
+    /// The first port that is in use.
     pub fn check(self) -> Result<(), PortTaken> {
         for port in [self.proxy, self.provider, self.origin] {
             TcpListener::bind(loopback(port)).map_err(|source| PortTaken { port, source })?;
@@ -129,28 +126,28 @@ impl Ports {
         Ok(())
     }
 
-    /// The team domain's address.
+    /// Returns the URL of the team domain.
     fn team(self) -> String {
         url("team", self.proxy)
     }
 
-    /// An application's address.
+    /// Returns the URL of an application.
     fn application(self, label: &str) -> String {
         url(label, self.proxy)
     }
 
-    /// The identity provider's address: its issuer.
+    /// Returns the identity provider's issuer URL.
     fn issuer(self) -> String {
         url("idp", self.provider)
     }
 
-    /// Where the identity provider sends people back to.
+    /// Returns the redirect URI that the identity provider accepts.
     fn callback(self) -> String {
         format!("{}/cdn-cgi/access/callback", self.team())
     }
 }
 
-/// As browsers write it: an origin with its scheme's own port has none.
+/// Returns the origin as browsers write it: without the port if it is the scheme's default.
 fn url(label: &str, port: u16) -> String {
     match port {
         80 => format!("http://{label}.localhost"),
@@ -162,7 +159,7 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// How the proxy shows the provider that it is the registered client.
+/// The proxy's credentials at the provider.
 #[derive(Clone, Debug)]
 struct Credentials {
     client_id: &'static str,
@@ -180,7 +177,7 @@ impl Credentials {
     }
 }
 
-/// 43 letters, digits, `-` and `_`: 256 bits.
+/// Returns 256 random bits as 43 characters of base64url.
 fn random() -> String {
     let mut bytes = [0_u8; 32];
     fill_random(&mut bytes);

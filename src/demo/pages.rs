@@ -8,14 +8,13 @@ use http::header::{self, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-/// The portal's style, so that the demo looks like the product, and what its own pages need beyond
-/// it.
+/// The style of the product's pages, with additions for the demo's own.
 pub(super) const STYLE: &str = concat!(
     include_str!("../pages/templates/style.css"),
     include_str!("templates/demo.css")
 );
 
-/// A page that runs no script and loads nothing.
+/// Returns a page. Its policy forbids scripts and external resources.
 pub(super) fn html(status: StatusCode, template: &impl Template) -> Response<Bytes> {
     // Writing to a string cannot fail.
     let body = template.render().unwrap_or_default();
@@ -34,7 +33,7 @@ pub(super) fn html(status: StatusCode, template: &impl Template) -> Response<Byt
 }
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
-    // What is serialised here has text for keys, and so cannot fail.
+    // Serialisation cannot fail: all keys are strings.
     with_type(
         status,
         "application/json",
@@ -50,12 +49,12 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Response<Bytes> {
     )
 }
 
-/// To another origin or path. An address that no header can hold is a fault of ours.
+/// Returns a redirect; 500 if the URL does not fit into a header.
 pub(super) fn redirect(to: &str) -> Response<Bytes> {
     let Ok(location) = HeaderValue::try_from(to) else {
         return text(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the address to go to is malformed\n",
+            "the redirect URL is malformed\n",
         );
     };
     with_header(text(StatusCode::FOUND, ""), header::LOCATION, location)

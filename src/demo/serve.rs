@@ -1,5 +1,4 @@
-//! Runs a plain function from request to response as a Pingora service, on 127.0.0.1 and nowhere
-//! else.
+//! Runs a function from request to response as a Pingora service on 127.0.0.1.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +14,13 @@ use pingora::services::listening::Service;
 use super::{loopback, pages};
 use crate::model::UnixTime;
 
-/// What can be served.
+/// A server's logic, without I/O.
 pub(super) trait Handler: Send + Sync + 'static {
-    /// The whole answer to a whole request.
+    /// Returns the response to a request whose body has been read.
     fn handle(&self, request: &Request<Bytes>, now: UnixTime) -> Response<Bytes>;
 }
 
-/// A service on this port of 127.0.0.1.
+/// Returns a service on this port of 127.0.0.1.
 pub(super) fn service(
     name: &str,
     port: u16,
@@ -52,7 +51,7 @@ impl<H: Handler> ServeHttp for Adapter<H> {
         parts
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        // RFC 9110 §9.3.2: the answer to HEAD has the header fields alone.
+        // RFC 9110 9.3.2: the response to HEAD has no body.
         let body = if session.req_header().method == Method::HEAD {
             Vec::new()
         } else {
@@ -62,7 +61,7 @@ impl<H: Handler> ServeHttp for Adapter<H> {
     }
 }
 
-/// The whole body. Its length and the time it may take are bounded.
+/// Reads the whole body, up to [`MAX_BODY`] bytes and [`BODY_TIME`].
 async fn body(session: &mut ServerSession) -> Result<Bytes, StatusCode> {
     let read = async {
         let mut body = BytesMut::new();

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::people::{APPLICATIONS, PEOPLE, Person, Sees};
 use super::serve::Handler as _;
+use super::users::{APPLICATIONS, Expected, USERS, User};
 use super::*;
 use crate::config::{ClientCredentials, Config, IdentityProvider, IdpKind, StoreConfig, System};
 use crate::http_client::{HttpClient, Roots, Timeouts};
@@ -35,7 +35,7 @@ fn configuration(demo: &Demo) -> Config {
         .config
 }
 
-/// The demo's provider, as the product knows it from the demo's configuration.
+/// Returns the proxy's client of the demo's provider.
 fn okta(config: &Config, ports: Ports) -> Provider {
     let IdentityProvider {
         id,
@@ -76,8 +76,7 @@ fn okta(config: &Config, ports: Ports) -> Provider {
     Provider::okta(settings, http, ports.callback().parse().unwrap())
 }
 
-/// A whole login: the product's side over HTTP, and a browser that only follows the link with the
-/// person's name.
+/// Performs a login over HTTP: the proxy's client, and a browser that follows the user's link.
 async fn log_in(
     demo: &Demo,
     provider: &Provider,
@@ -90,7 +89,7 @@ async fn log_in(
         .await
         .unwrap();
     let target = format!(
-        "{}?{}&person={login}",
+        "{}?{}&user={login}",
         begun.url.path(),
         begun.url.query().unwrap()
     );
@@ -116,10 +115,9 @@ async fn log_in(
         .await
 }
 
-/// The rows of the table are what comes of the product's own login and of the policies of the
-/// configuration.
+/// Compares the table with the results of real logins and of the configured policies.
 #[tokio::test]
-async fn everybody_sees_what_the_table_says() {
+async fn logins_and_policies_match_the_table() {
     let (demo, running) = Running::start();
     let config = configuration(&demo);
     let catalog = &config.catalog;
@@ -145,16 +143,12 @@ async fn everybody_sees_what_the_table_says() {
         None,
     );
 
-    for person in &PEOPLE {
-        let profile = log_in(&demo, &provider, person.login).await;
+    for user in &USERS {
+        let profile = log_in(&demo, &provider, user.login).await;
         if let Ok(profile) = &profile {
-            let names: Vec<_> = person
-                .groups()
-                .into_iter()
-                .map(|group| group.name)
-                .collect();
+            let names: Vec<_> = user.groups().into_iter().map(|group| group.name).collect();
             let Groups::Known(groups) = &profile.groups else {
-                panic!("{} has unknown groups", person.name)
+                panic!("{} has unknown groups", user.name)
             };
             assert_eq!(
                 groups
@@ -163,47 +157,47 @@ async fn everybody_sees_what_the_table_says() {
                     .collect::<Vec<_>>(),
                 names,
                 "{}",
-                person.name
+                user.name
             );
         }
         for (place, application) in APPLICATIONS.iter().enumerate() {
-            let sees = match &profile {
+            let expected = match &profile {
                 _ if set
                     .early_verdict(&compiled[place], &facts)
                     .verdict
                     .is_some() =>
                 {
-                    Sees::Opens
+                    Expected::Opens
                 }
-                Err(LoginFailure::Email(EmailFailure::Unverified(_))) => Sees::NoLogin,
-                Err(failure) => panic!("{}: {failure}", person.name),
+                Err(LoginFailure::Email(EmailFailure::Unverified(_))) => Expected::NoLogin,
+                Err(failure) => panic!("{}: {failure}", user.name),
                 Ok(profile) => {
                     let identity = profile.clone().into_identity(UserId("u".into()));
-                    let person = set.user_facts(Requester::User {
+                    let user = set.user_facts(Requester::User {
                         email: &identity.email,
                         identity: Some(&identity),
                     });
                     match set
                         .evaluate(
                             &compiled[place],
-                            &set.partial_verdict(&compiled[place], &person),
+                            &set.partial_verdict(&compiled[place], &user),
                             &facts,
                         )
                         .outcome
                     {
-                        Outcome::Allow => Sees::Opens,
-                        Outcome::Bypass | Outcome::ServiceAuth | Outcome::Deny => Sees::Refused,
+                        Outcome::Allow => Expected::Opens,
+                        Outcome::Bypass | Outcome::ServiceAuth | Outcome::Deny => Expected::Denied,
                     }
                 }
             };
             assert_eq!(
-                person.sees[place], sees,
+                user.expected[place], expected,
                 "{} at {}",
-                person.name, application.name
+                user.name, application.name
             );
         }
     }
-    let cancelled = log_in(&demo, &provider, "nobody").await.unwrap_err();
+    let cancelled = log_in(&demo, &provider, "cancel").await.unwrap_err();
     assert!(
         matches!(cancelled, LoginFailure::ProviderError { .. }),
         "{cancelled:?}"
@@ -212,8 +206,8 @@ async fn everybody_sees_what_the_table_says() {
 }
 
 #[test]
-fn each_person_is_a_case_of_their_own() {
-    let carol = Person::by_login("carol").unwrap().groups();
+fn each_user_is_a_distinct_case() {
+    let carol = User::by_login("carol").unwrap().groups();
     assert_eq!(carol.len(), 150);
     assert!(
         carol
@@ -222,9 +216,9 @@ fn each_person_is_a_case_of_their_own() {
             .unwrap()
             >= 100
     );
-    assert!(Person::by_login("zed").unwrap().groups().is_empty());
-    let subjects: HashSet<_> = PEOPLE.iter().map(Person::subject).collect();
-    assert_eq!(subjects.len(), PEOPLE.len());
+    assert!(User::by_login("zed").unwrap().groups().is_empty());
+    let subjects: HashSet<_> = USERS.iter().map(User::subject).collect();
+    assert_eq!(subjects.len(), USERS.len());
     assert!(
         subjects.iter().all(|subject| subject.len() == 20),
         "{subjects:?}"
@@ -234,7 +228,7 @@ fn each_person_is_a_case_of_their_own() {
 }
 
 #[test]
-fn the_configuration_has_everything_on_loopback() {
+fn configuration_uses_loopback_addresses_only() {
     let demo = Demo::new(PORTS).unwrap();
     let config = configuration(&demo);
     assert_eq!(config.catalog.team.url(), PORTS.team());
@@ -260,7 +254,7 @@ fn the_configuration_has_everything_on_loopback() {
 }
 
 #[test]
-fn secrets_are_made_anew_and_are_not_printed() {
+fn secrets_are_new_for_each_run_and_not_printed() {
     let (one, other) = (Credentials::random(), Credentials::random());
     assert_ne!(one.client_secret, other.client_secret);
     assert_ne!(one.api_token, other.api_token);
@@ -268,7 +262,7 @@ fn secrets_are_made_anew_and_are_not_printed() {
 }
 
 #[test]
-fn the_banner_fits_a_terminal() {
+fn banner_fits_a_terminal() {
     let banner = banner::text(Ports::starting_at(65_000).unwrap());
     for line in banner.lines() {
         assert!(line.chars().count() <= 80, "{line}");
@@ -281,16 +275,16 @@ fn the_banner_fits_a_terminal() {
             "{banner}"
         );
     }
-    for person in &PEOPLE {
+    for user in &USERS {
         assert!(
-            banner.contains(person.name) && banner.contains(person.about),
+            banner.contains(user.name) && banner.contains(user.about),
             "{banner}"
         );
     }
 }
 
 #[test]
-fn ports_follow_one_another() {
+fn ports_are_consecutive() {
     assert_eq!(Ports::starting_at(8000), Some(PORTS));
     assert_eq!(Ports::starting_at(0), None);
     assert_eq!(Ports::starting_at(65_534), None);
@@ -302,7 +296,7 @@ fn ports_follow_one_another() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn port_in_use_is_reported() {
     let taken = TcpListener::bind(loopback(0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let ports = Ports {
@@ -312,7 +306,7 @@ fn a_port_in_use_is_named() {
     assert_eq!(ports.check().unwrap_err().port, port);
 }
 
-/// Ports that nobody has right now.
+/// Returns ports that are free at the moment.
 fn free() -> Ports {
     let listeners: [TcpListener; 3] =
         std::array::from_fn(|_| TcpListener::bind(loopback(0)).unwrap());
@@ -324,7 +318,7 @@ fn free() -> Ports {
     }
 }
 
-/// The services of a demo, as the server would run them.
+/// The services of a demo, run as a server runs them.
 struct Running {
     stop: watch::Sender<bool>,
     services: Vec<JoinHandle<()>>,
@@ -357,7 +351,7 @@ impl Running {
     }
 }
 
-/// A connection, once the port is open.
+/// Connects as soon as the port is open.
 async fn connect(port: u16) -> TcpStream {
     for _ in 0..500 {
         match TcpStream::connect(loopback(port)).await {
@@ -368,12 +362,12 @@ async fn connect(port: u16) -> TcpStream {
     panic!("port {port} stays closed");
 }
 
-/// Sends these bytes and reads to the end of the connection.
+/// Sends these bytes, and reads until the connection closes.
 async fn exchange(port: u16, request: &[u8]) -> String {
     let mut stream = connect(port).await;
     let mut answer = Vec::new();
     let exchange = async {
-        // A server that has read enough answers and closes, which may fail either.
+        // A server that has read enough answers and closes the connection, so either may fail.
         let _ = stream.write_all(request).await;
         let _ = stream.read_to_end(&mut answer).await;
     };
@@ -384,7 +378,7 @@ async fn exchange(port: u16, request: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn the_services_answer_on_their_ports() {
+async fn services_answer_on_their_ports() {
     let (demo, running) = Running::start();
     let ports = demo.ports;
     let host = ports.issuer().replace("http://", "");

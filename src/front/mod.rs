@@ -1,4 +1,5 @@
-//! Fronts: a native request in, a native answer out, nothing decided.
+//! Fronts: adapters between a server's native requests and responses and the gate. They decide
+//! nothing.
 
 #[cfg(feature = "pingora")]
 pub mod pingora;

@@ -83,7 +83,7 @@ fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
             ErrorPage::new(StatusCode::UNAUTHORIZED, "Unauthorized", sentence, id)
         }
         Reason::ServiceAuthRequired => {
-            let sentence = "This is for programs, and nobody can log in here.";
+            let sentence = "This application accepts service tokens and client certificates only. You cannot sign in to it.";
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, id)
         }
         Reason::PreflightRefused

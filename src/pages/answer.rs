@@ -1,9 +1,11 @@
+//! Responses that no cache stores.
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{Page, security_headers};
 
-/// An HTML page with its headers.
+/// Returns an HTML page with the headers of all pages.
 pub(crate) fn page(page: Page) -> Response<Bytes> {
     let mut response = Response::new(page.body);
     *response.status_mut() = page.status;
@@ -11,7 +13,7 @@ pub(crate) fn page(page: Page) -> Response<Bytes> {
     response
 }
 
-/// A redirect that nobody keeps.
+/// Returns a redirect; 500 if the URL does not fit into a header.
 pub(crate) fn redirect(status: StatusCode, to: &str) -> Response<Bytes> {
     let mut response = empty(status);
     match HeaderValue::try_from(to) {
@@ -23,7 +25,7 @@ pub(crate) fn redirect(status: StatusCode, to: &str) -> Response<Bytes> {
     response
 }
 
-/// A JSON document that nobody keeps.
+/// Returns a JSON document.
 pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bytes> {
     let mut response = empty(status);
     *response.body_mut() = Bytes::from(body.to_string());
@@ -34,7 +36,7 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Byt
     response
 }
 
-/// What a gRPC client is told in place of an HTTP status (gRPC over HTTP/2, "Responses",
+/// Returns the gRPC response that corresponds to an HTTP status (gRPC over HTTP/2, "Responses",
 /// Trailers-Only).
 pub(crate) fn grpc(status: StatusCode, message: &str) -> Response<Bytes> {
     let mut response = empty(StatusCode::OK);
@@ -53,7 +55,7 @@ pub(crate) fn grpc(status: StatusCode, message: &str) -> Response<Bytes> {
     response
 }
 
-/// The gRPC status code that says the same.
+/// Returns the gRPC status code that corresponds to an HTTP status.
 const fn grpc_status(status: StatusCode) -> &'static str {
     const INVALID_ARGUMENT: &str = "3";
     const DEADLINE_EXCEEDED: &str = "4";
@@ -75,7 +77,7 @@ const fn grpc_status(status: StatusCode) -> &'static str {
     }
 }
 
-/// A bare status.
+/// Returns a response without a body.
 pub(crate) fn empty(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;

@@ -1,4 +1,4 @@
-//! Failures that one sentence explains.
+//! Errors that one sentence explains.
 
 use askama::Template;
 use http::StatusCode;
@@ -6,21 +6,18 @@ use http::StatusCode;
 use super::{Link, NO_GROUPS, Page, START_AGAIN, STYLE, TELL_THE_ADMINISTRATOR, marked, render};
 use crate::model::Support;
 
-/// Any failure that one sentence explains. The constructors have the words for those we know.
+/// An error page. The constructors hold the wording of each error.
 #[derive(Debug, Clone, Template)]
 #[template(path = "error.html", config = "src/pages/askama.toml")]
 pub(crate) struct ErrorPage<'a> {
-    /// The status to answer with, also shown.
+    /// The status of the response, also shown on the page.
     pub(crate) status: StatusCode,
-    /// The event, in a few words.
     pub(crate) title: &'a str,
-    /// Its meaning, in one sentence.
     pub(crate) sentence: &'a str,
     /// The remedy.
     pub(crate) hint: Option<&'a str>,
-    /// The link to try again.
     pub(crate) retry: Option<Link<'a>>,
-    /// The link to sign in with another account, if this account was refused: the main way on.
+    /// The URL to sign in with another account. It becomes the main button.
     pub(crate) switch_account: Option<&'a str>,
     /// The contact for users.
     pub(crate) support: Option<&'a Support>,
@@ -31,7 +28,7 @@ pub(crate) struct ErrorPage<'a> {
 }
 
 impl<'a> ErrorPage<'a> {
-    /// An error in the caller's own words.
+    /// Returns an error page with the caller's wording.
     pub(crate) fn new(
         status: StatusCode,
         title: &'a str,
@@ -52,17 +49,17 @@ impl<'a> ErrorPage<'a> {
         }
     }
 
-    /// 400: the request is malformed, or not one we can judge.
+    /// 400: the request is malformed, or cannot be interpreted safely.
     pub(crate) fn bad_request(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             "Bad request",
-            "The request was malformed and went no further.",
+            "The request was malformed and was rejected.",
             request_id,
         )
     }
 
-    /// 404: no application claims this host and path.
+    /// 404: no application is configured for this host and path.
     pub(crate) fn application_not_found(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -70,7 +67,7 @@ impl<'a> ErrorPage<'a> {
             "No application is set up at this address.",
             request_id,
         )
-        .with_hint("Check the address; if it is right, ask your administrator.")
+        .with_hint("Check the address. If it is correct, contact your administrator.")
     }
 
     /// 408: the request did not end in time.
@@ -78,7 +75,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
             "Request too slow",
-            "What you sent did not arrive in time.",
+            "The request did not arrive completely in time.",
             request_id,
         )
     }
@@ -98,17 +95,17 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::URI_TOO_LONG,
             "Address too long",
-            "This address is longer than is accepted here.",
+            "This address is longer than this server accepts.",
             request_id,
         )
     }
 
-    /// 414: the page is not one that a login could come back to, because its address is too long.
+    /// 414: a login could not return to this page, because its URL is too long.
     pub(crate) fn login_target_too_long(login: &'a str, request_id: &'a str) -> Self {
         Self::new(
             StatusCode::URI_TOO_LONG,
             "Address too long to sign in from",
-            "You are not signed in, and this address is too long to come back to after signing in.",
+            "You are not signed in, and this address is too long to return to after you sign in.",
             request_id,
         )
         .with_hint("Sign in first, then open the address again.")
@@ -118,10 +115,10 @@ impl<'a> ErrorPage<'a> {
         }))
     }
 
-    /// 400: the path leads to different applications, depending on who reads it.
+    /// 400: servers that read the path differently would find different applications.
     pub(crate) fn path_ambiguous(request_id: &'a str) -> Self {
         Self::bad_request(request_id).with_hint(
-            "Servers read this address in more than one way. Check how it is written, upper and lower case too.",
+            "Servers can interpret this address in more than one way. Check its spelling, including upper and lower case.",
         )
     }
 
@@ -133,15 +130,15 @@ impl<'a> ErrorPage<'a> {
             "Your browser sent so many sign-in cookies that not all of them were checked.",
             request_id,
         )
-        .with_hint("Delete the cookies of this site in your browser\u{2019}s settings. Then sign in and out again.")
+        .with_hint("Delete the cookies of this site in your browser's settings. Then sign in and out again.")
     }
 
-    /// 421: the host asked for is not the one the connection was opened for.
+    /// 421: the request names another host than the connection.
     pub(crate) fn misdirected(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::MISDIRECTED_REQUEST,
             "Wrong connection",
-            "The connection your browser used was opened for another address.",
+            "Your browser used a connection that was opened for another address.",
             request_id,
         )
         .with_hint("Reload the page; if that does not help, close the browser and try again.")
@@ -152,18 +149,18 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "Request headers too large",
-            "Your browser sent more headers than are accepted here.",
+            "Your browser sent more headers than this server accepts.",
             request_id,
         )
         .with_hint("Deleting the cookies of this site usually helps.")
     }
 
-    /// 500: a fault of our own.
+    /// 500: an internal error.
     pub(crate) fn internal(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Something went wrong.",
-            "A fault on our side stopped this request.",
+            "An error on our side stopped this request.",
             request_id,
         )
         .with_hint(TELL_THE_ADMINISTRATOR)
@@ -174,7 +171,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::BAD_GATEWAY,
             "The application cannot be reached.",
-            "The server behind this address did not answer; your sign-in is not the problem.",
+            "The server behind this address did not answer; this is not a problem with your sign-in.",
             request_id,
         )
         .with_hint("Wait a minute, then try again.")
@@ -185,18 +182,18 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "The application is down.",
-            "No server behind this address is working right now; your sign-in is not the problem.",
+            "No server behind this address is working right now; this is not a problem with your sign-in.",
             request_id,
         )
         .with_hint("Try again in a minute.")
     }
 
-    /// 503: the process has as many connections as it can have.
+    /// 503: the process has reached its limit of connections.
     pub(crate) fn overloaded(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many connections at once.",
-            "This service cannot reach the application right now; your sign-in is not the problem.",
+            "This service cannot reach the application right now; this is not a problem with your sign-in.",
             request_id,
         )
         .with_hint("Try again in a minute.")
@@ -207,10 +204,10 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
             "The application took too long.",
-            "The server behind this address did not answer in time; your sign-in is not the problem.",
+            "The server behind this address did not answer in time; this is not a problem with your sign-in.",
             request_id,
         )
-        .with_hint("It may have done what you asked; look before you send it again.")
+        .with_hint("It may have completed your request. Check before you send it again.")
     }
 
     /// 503: access could not be decided, or the identity provider cannot be reached.
@@ -218,15 +215,15 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Signing in is not possible right now.",
-            "A service needed to check who you are cannot be reached.",
+            "A service that is needed to verify your identity cannot be reached.",
             request_id,
         )
         .with_hint("Try again in a minute.")
     }
 
-    /// 400: the login was left open too long, or its state was already used.
+    /// 400: the login took too long, or its state was already used.
     pub(crate) fn login_expired(start_again: Option<&'a str>, request_id: &'a str) -> Self {
-        let sentence = "It was open for too long, or had already been used.";
+        let sentence = "It took too long, or it was already completed.";
         let page = Self::new(
             StatusCode::BAD_REQUEST,
             "This sign-in has expired.",
@@ -239,12 +236,12 @@ impl<'a> ErrorPage<'a> {
         }))
     }
 
-    /// 403: signing in works, and what comes of it is refused here each time.
+    /// 403: logins succeed, but this server rejects each new session.
     pub(crate) fn session_not_accepted(start_again: &'a str, request_id: &'a str) -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
             "Your sign-in is not accepted here.",
-            "You signed in, but this server does not accept the session that you just got.",
+            "You signed in, but this server does not accept the new session.",
             request_id,
         )
         .with_hint("Ask your administrator to check this server's clock, and its log.")
@@ -254,20 +251,19 @@ impl<'a> ErrorPage<'a> {
         }))
     }
 
-    /// 503: the identity provider did not tell who the user is or which groups they are in. The
-    /// title is the text Cloudflare Access shows, which its documentation and its users' runbooks
-    /// name.
+    /// 503: the identity provider did not return the user's details or groups. The title is the
+    /// text of Cloudflare Access, which its documentation and users' runbooks quote.
     pub(crate) fn groups_unavailable(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             NO_GROUPS,
-            "Without it nobody can tell whether you have access.",
+            "Without it, access cannot be decided.",
             request_id,
         )
         .with_hint(TELL_THE_ADMINISTRATOR)
     }
 
-    /// Says what to do about it.
+    /// Adds a remedy.
     pub(crate) fn with_hint(self, hint: &'a str) -> Self {
         Self {
             hint: Some(hint),
@@ -275,12 +271,12 @@ impl<'a> ErrorPage<'a> {
         }
     }
 
-    /// Offers a way to try again, where there is one.
+    /// Adds a link to try again.
     pub(crate) fn with_retry(self, retry: Option<Link<'a>>) -> Self {
         Self { retry, ..self }
     }
 
-    /// Offers to sign in with another account.
+    /// Adds a button to sign in with another account.
     pub(crate) fn with_switch(self, switch_account: Option<&'a str>) -> Self {
         Self {
             switch_account,
@@ -288,12 +284,12 @@ impl<'a> ErrorPage<'a> {
         }
     }
 
-    /// Sets the contact for users.
+    /// Adds the contact for users.
     pub(crate) fn with_support(self, support: Option<&'a Support>) -> Self {
         Self { support, ..self }
     }
 
-    /// Names the reason, as in the audit event.
+    /// Adds the reason id, as in the audit event.
     pub(crate) fn with_reason(self, reason: &'a str) -> Self {
         Self {
             reason: Some(reason),
@@ -301,7 +297,7 @@ impl<'a> ErrorPage<'a> {
         }
     }
 
-    /// The page, with the error's own status.
+    /// Returns the page with the error's status.
     pub(crate) fn page(&self) -> Page {
         render(self.status, self)
     }

@@ -61,12 +61,12 @@ impl Reported {
         let id = request.id.to_string();
         let sentence = match self.code {
             None => {
-                "The identity provider refused the login, and did not return which login it was."
+                "The identity provider refused the sign-in, but did not indicate which sign-in it was."
                     .to_owned()
             }
             Some(code) => {
                 format!(
-                    "The identity provider refused the login ({code}), and did not return which login it was."
+                    "The identity provider refused the sign-in ({code}), but did not indicate which sign-in it was."
                 )
             }
         };
@@ -80,7 +80,7 @@ impl Reported {
 pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Response<Bytes> {
     let Some(reported) = Reported::in_query(request) else {
         let id = request.id.to_string();
-        let sentence = "No sign-in that began here belongs to this address.";
+        let sentence = "This address does not belong to a sign-in that started here.";
         let page = ErrorPage::new(StatusCode::BAD_REQUEST, "Sign-in failed.", sentence, &id);
         return error_pages::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request);
     };

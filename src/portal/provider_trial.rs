@@ -29,10 +29,10 @@ pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> R
         .find(|provider| *provider.id() == idp);
     // The id in the path is not shown, unless a provider has it.
     let command = provider.map_or_else(
-        || "Make another one with `portcullis idp test`.".to_owned(),
+        || "Create another one with `portcullis idp test`.".to_owned(),
         |provider| {
             format!(
-                "Make another one with `portcullis idp test {}`.",
+                "Create another one with `portcullis idp test {}`.",
                 provider.id().0
             )
         },

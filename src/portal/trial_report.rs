@@ -12,7 +12,7 @@ use crate::engine::Snapshot;
 use crate::idp::{LoginFailure, Provider, ProviderIdentity};
 use crate::login::PortalRequest;
 use crate::model::{GroupsSource, IdpId, causes};
-use crate::pages::{IdpTestFailed, IdpTestWorks, answer};
+use crate::pages::{TrialFailed, TrialSucceeded, answer};
 
 /// Answers a successful trial with the facts that policies would see.
 pub(super) fn works(
@@ -32,10 +32,7 @@ pub(super) fn works(
     let facts = [
         ("Email address", Some(profile.email.as_str())),
         ("Name", profile.name.as_deref()),
-        (
-            "The provider's name for the account",
-            Some(profile.subject.as_str()),
-        ),
+        ("Account ID at the provider", Some(profile.subject.as_str())),
         ("Groups", count.as_deref()),
         ("Authentication methods", methods.as_deref()),
     ];
@@ -46,7 +43,7 @@ pub(super) fn works(
         .collect();
     let notes = notes(profile, provider);
     let notes: Vec<&str> = notes.iter().map(String::as_str).collect();
-    let page = IdpTestWorks {
+    let page = TrialSucceeded {
         provider: provider.map_or("", |provider| provider.name()),
         facts: &facts,
         groups: &groups,
@@ -114,7 +111,7 @@ fn notes(profile: &ProviderIdentity, provider: Option<&Provider>) -> Vec<String>
     notes.extend(provider.claims_note(profile));
     if !provider.can_list_all_groups() {
         notes.push(
-            "There is no `api_token`, so users in 100 groups or more cannot sign in.".to_owned(),
+            "There is no `api_token`, so users in 100 or more groups cannot sign in.".to_owned(),
         );
     }
     notes
@@ -132,7 +129,7 @@ pub(super) fn failed(
         .iter()
         .find(|provider| provider.id() == idp);
     let causes: Vec<_> = causes(failure).collect();
-    let page = IdpTestFailed {
+    let page = TrialFailed {
         provider: provider.map_or("", |provider| provider.name()),
         step: failure.step().as_str(),
         causes: &causes,

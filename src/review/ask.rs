@@ -73,7 +73,7 @@ impl TryFrom<Written> for Moment {
         };
         text.parse()
             .map(Self)
-            .map_err(|_| format!("`{text}` is no moment like `2026-05-04T08:30:00Z`"))
+            .map_err(|_| format!("`{text}` is not a time such as `2026-05-04T08:30:00Z`"))
     }
 }
 
@@ -132,9 +132,7 @@ impl World {
             let opened = control::CountryFile::open(&geo.database);
             opened
                 .map_err(|error| {
-                    notes.push(format!(
-                        "{error}, so countries are known only where they are said"
-                    ))
+                    notes.push(format!("{error}; countries are known only if specified"))
                 })
                 .ok()
         });
@@ -160,7 +158,7 @@ impl World {
         let url = self.url(&asked.url)?;
         let authority = url.authority().map_or("", http::uri::Authority::as_str);
         let authority =
-            HostPort::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
+            HostPort::parse(authority).map_err(|e| format!("`{authority}` is not a host: {e}"))?;
         let path = CleanPath::parse(url.path());
         let method = asked
             .method
@@ -250,7 +248,7 @@ impl World {
         url.ok_or_else(|| {
             let ids = self.snapshot.applications().iter().map(|a| format!("`{}`", a.settings().id));
             let ids = ids.take(20).collect::<Vec<_>>().join(", ");
-            format!("`{text}` is neither a URL like `https://app.example.com/` nor an application; there is {ids}")
+            format!("`{text}` is neither a URL like `https://app.example.com/` nor an application; configured: {ids}")
         })
     }
 

@@ -6,24 +6,24 @@ use crate::policy::{About, Rule, evaluation_key, is_comparable};
 pub(super) fn compared(rule: &Rule, world: &World, answer: &Answer) -> String {
     let [service_token, certificate, linked_app] = &answer.presented;
     match (rule, &answer.identity) {
-        (Rule::Everyone {}, _) => "anybody".to_owned(),
+        (Rule::Everyone {}, _) => "every user".to_owned(),
         (Rule::Group { .. }, _) => "see below".to_owned(),
         (Rule::Ip { .. } | Rule::IpList { .. }, _) => answer.ip.map_or_else(
-            || "the address is not known".to_owned(),
+            || "the IP address is unknown".to_owned(),
             |ip| ip.to_string(),
         ),
         (Rule::Geo { .. }, _) => match (answer.country, answer.ip) {
             (Some(country), _) => country.to_string(),
             (None, Some(ip)) if world.snapshot.countries().is_some() => {
-                format!("the database does not have {ip}")
+                format!("{ip} is not in the database")
             }
-            (None, Some(_)) => "there is no database of countries".to_owned(),
-            (None, None) => "the country is not known".to_owned(),
+            (None, Some(_)) => "no database of countries is configured".to_owned(),
+            (None, None) => "the country is unknown".to_owned(),
         },
         (Rule::PortcullisMethod { .. }, _) => answer.method.to_string(),
         (Rule::PortcullisTime(window), _) => window
             .local(answer.at)
-            .unwrap_or_else(|| "the time is not known".to_owned()),
+            .unwrap_or_else(|| "the time is unknown".to_owned()),
         (Rule::Certificate {} | Rule::CommonName { .. }, _) => {
             presented(certificate.as_deref(), "client certificate")
         }
@@ -33,8 +33,8 @@ pub(super) fn compared(rule: &Rule, world: &World, answer: &Answer) -> String {
         (Rule::LinkedAppToken { .. }, _) => {
             presented(linked_app.as_deref(), "token of another application")
         }
-        (rule, _) if rule.about() == About::Elsewhere => "no such service is here".to_owned(),
-        (_, None) => "nobody has logged in".to_owned(),
+        (rule, _) if rule.about() == About::Elsewhere => "not supported by Portcullis".to_owned(),
+        (_, None) => "not signed in".to_owned(),
         (rule, Some(identity)) => with_person(rule, identity),
     }
 }
@@ -70,7 +70,7 @@ fn with_person(rule: &Rule, identity: &Identity) -> String {
     match rule {
         Rule::LoginMethod { .. } => idp.id.0.to_string(),
         Rule::Okta { .. } => match groups {
-            Groups::Unknown => "the groups are not known".to_owned(),
+            Groups::Unknown => "the groups are unknown".to_owned(),
             Groups::Known(groups) => some(
                 groups.iter().map(|group| group.name.as_str()),
                 "in no group",
@@ -83,22 +83,22 @@ fn with_person(rule: &Rule, identity: &Identity) -> String {
             attribute_name: name,
             ..
         } => match claims.get(name) {
-            None => format!("`{name}` is not known"),
-            Some(serde_json::Value::Null) => format!("no `{name}` was given"),
+            None => format!("`{name}` is unknown"),
+            Some(serde_json::Value::Null) => format!("`{name}` is absent"),
             Some(value) if !is_comparable(value) => {
                 format!("`{name}` cannot be compared: {}", short(&value.to_string()))
             }
             Some(value) => short(&value.to_string()),
         },
         Rule::AuthMethod { .. } => match amr {
-            None => "the methods are not known".to_owned(),
-            Some(methods) => some(methods.iter().map(String::as_str), "no method was given"),
+            None => "the methods are unknown".to_owned(),
+            Some(methods) => some(methods.iter().map(String::as_str), "no method"),
         },
         Rule::ExternalEvaluation {
             evaluate_url,
             keys_url,
         } => match evaluations.get(&evaluation_key(evaluate_url, keys_url)) {
-            None => "no answer is known".to_owned(),
+            None => "the answer is unknown".to_owned(),
             Some(answer) => format!("answered {answer}"),
         },
         _ => email.as_str().to_owned(),

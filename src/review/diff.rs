@@ -69,7 +69,7 @@ impl Label {
     fn in_words(self, several_providers: bool) -> String {
         let (who, rules) = match self {
             Self::Person(email) => return email,
-            Self::Nobody(rules) => ("nobody logged in".to_owned(), rules),
+            Self::Nobody(rules) => ("not signed in".to_owned(), rules),
             Self::Through(idp, rules) if !rules.is_empty() => {
                 let through = idp
                     .filter(|_| several_providers)
@@ -77,9 +77,9 @@ impl Label {
                 return Vec::from_iter(rules).join(" + ") + &through.unwrap_or_default();
             }
             Self::Through(Some(idp), rules) if several_providers => {
-                (format!("anybody through {idp}"), rules)
+                (format!("any user through {idp}"), rules)
             }
-            Self::Through(_, rules) => ("anybody".to_owned(), rules),
+            Self::Through(_, rules) => ("any user".to_owned(), rules),
         };
         [who]
             .into_iter()
@@ -178,15 +178,15 @@ impl Diff {
         }
         let mut diff = comparison.finish();
         if strangers > 0 {
-            diff.notes.push(format!("{strangers} requests were not tried: their people's logins are not in the log, or without groups (`[audit] identity`)"));
+            diff.notes.push(format!("{strangers} requests were not compared: the log lacks the logins of their users, or the groups (`[audit] identity`)"));
         }
         if linked > 0 {
             diff.notes.push(format!(
-                "{linked} requests with the token of another application were not tried"
+                "{linked} requests with the token of another application were not compared"
             ));
         }
         if unreadable > 0 {
-            diff.notes.push(format!("{unreadable} requests were not tried: their application or identity provider is in neither configuration"));
+            diff.notes.push(format!("{unreadable} requests were not compared: their application or identity provider is in neither configuration"));
         }
         Ok(diff)
     }

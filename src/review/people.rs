@@ -39,7 +39,7 @@ impl Person {
     pub fn from_identity(document: &Value) -> Result<Self, String> {
         let email = document.get("email").and_then(Value::as_str);
         let email = email.ok_or(
-            "the identity has no `email`; is it what `/cdn-cgi/access/get-identity` shows?",
+            "the identity has no `email`; use the response of `/cdn-cgi/access/get-identity`",
         )?;
         let texts = |list: &Value| -> Option<Vec<String>> {
             let text = |item: &Value| item.get("name").unwrap_or(item).as_str().map(str::to_owned);
@@ -72,7 +72,7 @@ impl Person {
     /// The mistake in the description.
     pub fn identity(&self, config: &Config) -> Result<Identity, String> {
         let email = Email::parse(&self.email)
-            .map_err(|e| format!("`{}` is no address: {e}", self.email))?;
+            .map_err(|e| format!("`{}` is not an email address: {e}", self.email))?;
         let (id, kind) = provider(self.idp.as_deref(), config)?;
         let mut claims = Map::new();
         if let Some(given) = &self.claims {
@@ -136,16 +136,16 @@ fn provider(id: Option<&str>, config: &Config) -> Result<(IdpId, String), String
     match (id, known.as_slice()) {
         // Another team's providers are not known here.
         (Some(id), []) => Ok((IdpId(id.into()), "unknown".to_owned())),
-        (None, []) => Err("say through which identity provider they come (`idp`)".to_owned()),
+        (None, []) => Err("specify the identity provider (`idp`)".to_owned()),
         (None, [one]) => Ok((one.id.clone(), one.type_name().to_owned())),
         (None, many) => Err(format!(
-            "say through which identity provider they come (`idp`): {}",
+            "specify the identity provider (`idp`): {}",
             names(many)
         )),
         (Some(id), many) => match many.iter().find(|provider| *provider.id.0 == *id) {
             Some(provider) => Ok((provider.id.clone(), provider.type_name().to_owned())),
             None => Err(format!(
-                "no identity provider has the id `{id}`; there is {}",
+                "identity provider `{id}` not found; configured: {}",
                 names(many)
             )),
         },

@@ -60,7 +60,7 @@ struct Event {
 impl Log {
     /// Reads a log in JSON, a line for each event. Other lines are passed over.
     pub(super) fn read(file: &Path) -> Result<Self, String> {
-        let unreadable = |e: std::io::Error| format!("`{}` cannot be read: {e}", file.display());
+        let unreadable = |e: std::io::Error| format!("cannot read `{}`: {e}", file.display());
         let (mut log, mut people, mut events) = (Self::default(), HashMap::new(), 0);
         for line in BufReader::new(std::fs::File::open(file).map_err(unreadable)?).split(b'\n') {
             let Ok(event) = serde_json::from_slice::<Event>(&line.map_err(unreadable)?) else {

@@ -133,7 +133,7 @@ impl Suite {
     /// The mistake in it, with its line.
     pub fn read(file: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(file)
-            .map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
+            .map_err(|e| format!("cannot read `{}`: {e}", file.display()))?;
         Self::parse(file, text)
     }
 
@@ -222,9 +222,7 @@ impl Suite {
                     Some((name, Some(Err(message)))) => {
                         Err(format!("the person `{name}`: {message}"))
                     }
-                    Some((name, None)) => {
-                        Err(format!("there is nobody called `{name}` in `people`"))
-                    }
+                    Some((name, None)) => Err(format!("`people` has no `{name}`")),
                 };
                 let answer =
                     identity.and_then(|identity| world.ask(identity, &test.asked(url), now));

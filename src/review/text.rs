@@ -29,7 +29,7 @@ impl fmt::Display for View<'_> {
             if !over.is_empty() {
                 write!(
                     f,
-                    ", the most specific; also covered by {}",
+                    ", the most specific match; also covered by {}",
                     over.join(", ")
                 )?;
             }
@@ -49,26 +49,29 @@ impl fmt::Display for View<'_> {
         match &self.person {
             Some(PersonView { email, idp, groups }) => {
                 let groups = match groups.as_deref() {
-                    None => "groups not known".to_owned(),
+                    None => "groups unknown".to_owned(),
                     Some([]) => "in no group".to_owned(),
                     Some([one]) => format!("group {one}"),
                     Some(many) => format!("{} groups", many.len()),
                 };
-                writeln!(f, "  person       {email} through {idp}, {groups}")?;
+                writeln!(f, "  user         {email} through {idp}, {groups}")?;
             }
-            None => writeln!(f, "  person       nobody has logged in")?,
+            None => writeln!(f, "  user         not signed in")?,
         }
         for (number, policy) in self.policies.iter().enumerate() {
             let applies = match policy.applies {
-                "true" if policy.decides => format!("{GOOD}applies, and decides{GOOD:#}"),
-                "unknown" if policy.decides => format!("{OPEN}may apply, and so decides{OPEN:#}"),
+                "true" if policy.decides => format!("{GOOD}applies and decides{GOOD:#}"),
+                "unknown" if policy.decides => {
+                    format!("{OPEN}may apply and therefore decides{OPEN:#}")
+                }
                 "true" => "applies".to_owned(),
                 "false" => format!("{QUIET}does not apply{QUIET:#}"),
-                "unknown" => format!("{OPEN}may apply, something is not known{OPEN:#}"),
+                "unknown" => format!("{OPEN}may apply; a fact is unknown{OPEN:#}"),
+                "not asked" => format!("{QUIET}not evaluated{QUIET:#}"),
                 other => format!("{QUIET}{other}{QUIET:#}"),
             };
             let shadow = if policy.shadow {
-                " (shadow: only told)"
+                " (shadow: logged only)"
             } else {
                 ""
             };
@@ -83,8 +86,9 @@ impl fmt::Display for View<'_> {
         }
         for group in &self.groups {
             let applies = match group.applies {
-                "true" => "is in it",
-                "false" => "is not in it",
+                "true" => "member",
+                "false" => "not a member",
+                "not asked" => "not evaluated",
                 other => other,
             };
             writeln!(f, "\n  group `{}`: {applies}", group.id)?;
@@ -152,9 +156,9 @@ impl fmt::Display for Diff {
                 before = application;
             }
             let (style, what) = match access {
-                Access::Gained => (OPEN, "get in now"),
-                Access::Lost => (BAD, "do not get in any more"),
-                Access::Other => (QUIET, "are answered otherwise"),
+                Access::Gained => (OPEN, "gain access"),
+                Access::Lost => (BAD, "lose access"),
+                Access::Other => (QUIET, "get a different response"),
             };
             writeln!(f, "  {style}{what}{style:#}: {old} → {new}")?;
             for (who, times) in who.iter().take(FEW) {
@@ -180,7 +184,7 @@ impl fmt::Display for Diff {
             ..
         } = self;
         let changes = match changes.len() {
-            0 => format!("{GOOD}nothing changes{GOOD:#}"),
+            0 => format!("{GOOD}no changes{GOOD:#}"),
             1 => "1 change".to_owned(),
             many => format!("{many} changes"),
         };
@@ -188,7 +192,10 @@ impl fmt::Display for Diff {
             0 => String::new(),
             many => format!("; {many} with the same outcome by another policy"),
         };
-        writeln!(f, "{changes}, of {tried} people and requests{other}")
+        writeln!(
+            f,
+            "{changes} in {tried} combinations of user and request{other}"
+        )
     }
 }
 
@@ -196,7 +203,7 @@ impl View<'_> {
     /// The answer in one line.
     pub fn headline(&self) -> String {
         let unknown = if self.unknown {
-            ", because something is not known"
+            ", because a fact is unknown"
         } else {
             ""
         };
@@ -210,18 +217,16 @@ impl View<'_> {
             Outcome::NonIdentity => by("SERVICE AUTH", GOOD),
             Outcome::Deny => by("DENY", BAD),
             Outcome::LogIn if self.person.is_some() => {
-                format!(
-                    "{OPEN}LOG IN{OPEN:#}: the application wants people to come through another identity provider"
-                )
+                format!("{OPEN}LOG IN{OPEN:#}: the application requires another identity provider")
             }
             Outcome::LogIn => {
-                format!("{OPEN}LOG IN{OPEN:#}: what happens then depends on who they are")
+                format!("{OPEN}LOG IN{OPEN:#}: the decision depends on the user who signs in")
             }
             Outcome::Handle => {
-                format!("{OPEN}HANDLED{OPEN:#} here: this is one of the proxy's own endpoints")
+                format!("{OPEN}HANDLED{OPEN:#}: this is one of the proxy's own endpoints")
             }
             Outcome::Unavailable => {
-                format!("{BAD}UNAVAILABLE{BAD:#}: something that the decision needs is not known")
+                format!("{BAD}UNAVAILABLE{BAD:#}: a fact that the decision needs is unknown")
             }
             Outcome::Refuse => {
                 format!("{BAD}REFUSED{BAD:#}: {}", self.reason.unwrap_or("internal"))
@@ -230,7 +235,7 @@ impl View<'_> {
         match &self.shadow {
             Some(shadow) => {
                 format!(
-                    "{told} (the shadow policy `{}` would have been first: {})",
+                    "{told} (the shadow policy `{}` would have decided: {})",
                     shadow.policy, shadow.outcome
                 )
             }

@@ -1,4 +1,4 @@
-// What the tests in a browser share.
+// Shared by the browser tests.
 
 import { createRequire } from 'node:module';
 import { createServer } from 'node:net';

@@ -1,8 +1,8 @@
-// The demo as somebody sees it who tries it for the first time: Chromium, clicks, and what each person gets to see.
+// Tries the demo in Chromium as a new user would.
 //
 //   node login.mjs <portcullis> <folder for screenshots>
 //
-// Starts `portcullis demo` on a free port, and holds it to every cell of the table that it prints.
+// Starts `portcullis demo` on a free port, and compares each result with the table that it prints.
 
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
@@ -16,27 +16,27 @@ mkdirSync(screenshots, { recursive: true });
 
 const port = await freePort();
 const demo = spawn(binary, ['demo', '--port', String(port)], { stdio: ['ignore', 'pipe', 'pipe'] });
-let said = '';
-for (const stream of [demo.stdout, demo.stderr]) stream.on('data', (bytes) => (said += bytes));
+let output = '';
+for (const stream of [demo.stdout, demo.stderr]) stream.on('data', (bytes) => (output += bytes));
 let browser;
 try {
-  const { pages, people } = await promises();
+  const { pages, users } = await readOutput();
   const first = pages[0];
-  const allowed = people.find((person) => person.sees[first.name] === 'opens');
-  const refused = people.find((person) => Object.values(person.sees).includes('refused'));
-  assert(pages.length >= 3 && people.length >= 4 && allowed && refused, said);
+  const allowed = users.find((user) => user.expected[first.name] === 'opens');
+  const denied = users.find((user) => Object.values(user.expected).includes('denied'));
+  assert(pages.length >= 3 && users.length >= 4 && allowed && denied, output);
   browser = await launch();
-  for (const person of people) {
-    for (const page of pages.filter(({ name }) => name in person.sees)) await visit(page, person, true);
-    await visit(pages.findLast(({ name }) => name in person.sees), person, false);
+  for (const user of users) {
+    for (const page of pages.filter(({ name }) => name in user.expected)) await visit(page, user, true);
+    await visit(pages.findLast(({ name }) => name in user.expected), user, false);
   }
-  await withoutLogin(pages.find(({ name }) => !(name in allowed.sees)));
+  await withoutLogin(pages.find(({ name }) => !(name in allowed.expected)));
   await severalTabs(first.url, allowed);
   await logout(first.url, allowed);
-  await phoneInTheDark(pages.find(({ name }) => refused.sees[name] === 'refused').url, refused);
-  console.log('the demo shows everybody what it should');
+  await phoneInTheDark(pages.find(({ name }) => denied.expected[name] === 'denied').url, denied);
+  console.log('every user has the access that the demo prints');
 } catch (error) {
-  console.error(`--- portcullis said\n${said.slice(-4000)}`);
+  console.error(`--- output of portcullis\n${output.slice(-4000)}`);
   throw error;
 } finally {
   await browser?.close();
@@ -47,9 +47,9 @@ try {
   }
 }
 
-async function visit({ name, url }, person, javaScriptEnabled) {
-  const promised = person.sees[name];
-  const what = `${person.name} at ${name} with${javaScriptEnabled ? '' : 'out'} JavaScript`;
+async function visit({ name, url }, user, javaScriptEnabled) {
+  const expected = user.expected[name];
+  const what = `${user.name} at ${name} with${javaScriptEnabled ? '' : 'out'} JavaScript`;
   const context = await browser.newContext({ javaScriptEnabled });
   const page = await context.newPage();
   const complaints = [];
@@ -59,19 +59,19 @@ async function visit({ name, url }, person, javaScriptEnabled) {
   const opened = new URL('some/page?with=query', url).href;
   await page.goto(opened);
   await chooseProvider(page);
-  const status = await signIn(page, person);
+  const status = await signIn(page, user);
   const text = await page.innerText('body');
-  if (promised === 'opens') {
+  if (expected === 'opens') {
     assert.equal(status, 200, what);
-    assert.equal(page.url(), opened, `${what} is on the page first asked for`);
-    assert.match(text, person.email, `${what}: the application knows who it is`);
+    assert.equal(page.url(), opened, `${what} is on the requested page`);
+    assert.match(text, user.email, `${what}: the application shows the user`);
     await page.screenshot({ path: path.join(screenshots, 'application.png') });
   } else {
     assert(status >= 400 && status < 500, `${what}: ${status}`);
     assert.match(text, /request id/i, what);
-    if (promised === 'refused') {
+    if (expected === 'denied') {
       assert.equal(status, 403, what);
-      assert.match(text, person.email, `${what}: the page says who is signed in`);
+      assert.match(text, user.email, `${what}: the page shows the account`);
       await page.screenshot({ path: path.join(screenshots, 'denied.png') });
     }
   }
@@ -97,7 +97,7 @@ async function chooseProvider(page) {
   await page.waitForLoadState();
 }
 
-/** Clicks on a person at the demo's provider, waits until it leads no further, and gives the status of where that is. */
+/** Chooses a user at the demo provider, follows all redirects, and returns the status of the last page. */
 async function signIn(page, { name }) {
   const choice = page.getByRole('button', { name }).or(page.getByRole('link', { name })).first();
   await choice.waitFor();
@@ -112,7 +112,7 @@ async function signIn(page, { name }) {
   return status;
 }
 
-async function severalTabs(start, person) {
+async function severalTabs(start, user) {
   const context = await browser.newContext();
   const tabs = await Promise.all([1, 2, 3].map(async (number) => {
     const page = await context.newPage();
@@ -122,35 +122,35 @@ async function severalTabs(start, person) {
     return { page, url };
   }));
   for (const { page, url } of tabs.reverse()) {
-    await signIn(page, person);
+    await signIn(page, user);
     assert.equal(page.url(), url, 'each tab lands on its own page');
   }
   await context.close();
 }
 
-async function logout(start, person) {
+async function logout(start, user) {
   const context = await browser.newContext();
   const page = await context.newPage();
   await page.goto(start);
   await chooseProvider(page);
-  await signIn(page, person);
+  await signIn(page, user);
   await page.goto(new URL('/cdn-cgi/access/logout', start).href);
   const confirm = page.getByRole('button', { name: /sign out/i });
   if (await confirm.count()) await confirm.click();
   await page.waitForLoadState();
   assert.match(await page.innerText('body'), /signed out/i);
   await page.goto(start);
-  assert.notEqual(new URL(page.url()).host, new URL(start).host, 'after signing out the application asks again');
+  assert.notEqual(new URL(page.url()).host, new URL(start).host, 'after signing out the application requires a login');
   await context.close();
 }
 
-async function phoneInTheDark(start, person) {
+async function phoneInTheDark(start, user) {
   const viewport = { width: 360, height: 640 };
   const context = await browser.newContext({ viewport, colorScheme: 'dark', isMobile: true, hasTouch: true });
   const page = await context.newPage();
   await page.goto(start);
   await chooseProvider(page);
-  await signIn(page, person);
+  await signIn(page, user);
   const [width, background] = await page.evaluate(() => {
     return [document.documentElement.scrollWidth, getComputedStyle(document.documentElement).backgroundColor];
   });
@@ -165,28 +165,28 @@ async function phoneInTheDark(start, person) {
   await context.close();
 }
 
-/** What the demo prints: the pages to open, and for each person what they will see at each of them. */
-async function promises() {
-  for (let tries = 0; !said.includes('serving'); tries += 1) {
-    assert(demo.exitCode === null && tries < 300, `the demo does not start: ${said}`);
+/** Reads the output of the demo: the applications, and the expected result for each user and application. */
+async function readOutput() {
+  for (let tries = 0; !output.includes('serving'); tries += 1) {
+    assert(demo.exitCode === null && tries < 300, `the demo does not start: ${output}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  const lines = said.split('\n');
+  const lines = output.split('\n');
   const pages = lines.flatMap((line) => {
     const [, url, name] = line.match(/^\s*(http:\/\/([\w-]+)\.localhost:\d+)\s{2,}\S/) ?? [];
     return url ? [{ name, url: `${url}/` }] : [];
   });
   const names = pages.map(({ name }) => name);
   const columns = lines.map((line) => line.trim().split(/\s+/)).find((words) => words.every((word) => names.includes(word)));
-  assert(columns, `no table: ${said}`);
-  const outcome = '(?:opens|refused|no login)';
+  assert(columns, `no table: ${output}`);
+  const outcome = '(?:opens|denied|no login)';
   const row = new RegExp(`^\\s*(\\w+ \\w+)\\s{2,}\\S.*?\\s{2,}(${outcome}(?:\\s+${outcome})*)\\s*$`);
-  const people = lines.flatMap((line) => {
+  const users = lines.flatMap((line) => {
     const [, name, outcomes] = line.match(row) ?? [];
     if (!name) return [];
     const cells = outcomes.match(new RegExp(outcome, 'g'));
-    const sees = Object.fromEntries(columns.map((column, i) => [column, cells[i]]));
-    return [{ name: new RegExp(name, 'i'), email: new RegExp(`${name.split(' ')[0]}@`, 'i'), sees }];
+    const expected = Object.fromEntries(columns.map((column, i) => [column, cells[i]]));
+    return [{ name: new RegExp(name, 'i'), email: new RegExp(`${name.split(' ')[0]}@`, 'i'), expected }];
   });
-  return { pages, people };
+  return { pages, users };
 }

@@ -1,9 +1,8 @@
-// A login over SAML in Chromium: what only a real browser shows is whether a form of another site brings our cookies along.
+// Logs in over SAML in Chromium. Only a real browser shows if our cookies are sent with a form of another site.
 //
 //   node saml.mjs <portcullis>
 //
-// Starts `portcullis run` and a SimpleSAMLphp, and logs in there once with an unsigned request in an address and once with a
-// signed one in a form.
+// Starts `portcullis run` and a SimpleSAMLphp. Logs in with an unsigned request in a URL, and with a signed one in a form.
 
 import { spawn } from 'node:child_process';
 import { createServer, get } from 'node:http';
@@ -111,7 +110,7 @@ include = [{ okta = { name = "R&D <x>", identity_provider_id = "saml" } }]
   await proxy.stop();
 }
 
-/** Starts a program in the folder; it is stopped with this one. */
+/** Starts a process in the folder; it is stopped with this one. */
 function start(program, argumentsOfIt, log) {
   const child = spawn(path.resolve(program), argumentsOfIt, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
@@ -144,7 +143,7 @@ function read(name) {
   return existsSync(file) ? readFileSync(file, 'utf8') : '';
 }
 
-/** Node does not know that every `*.localhost` is here; browsers do. */
+/** Node does not resolve `*.localhost` names; browsers do. */
 function fetchFrom(port, host, target) {
   return new Promise((resolve, reject) => {
     get({ host: '127.0.0.1', port, path: target, headers: { host: `${host}:${port}` } }, async (response) => {

@@ -60,8 +60,8 @@ pub(in crate::app) struct Terms {
     pub(in crate::app) tls: Option<Acceptor>,
     /// The peers that have to send a PROXY protocol header; `None` if none is expected.
     pub(in crate::app) proxies: Option<Vec<IpNet>>,
-    /// The descriptors that connections may have; `None` for the listener that the others are
-    /// reserved for.
+    /// The limit of file descriptors for connections; `None` for the metrics listener, which may use
+    /// the reserved ones.
     pub(in crate::app) descriptors: Option<Arc<Descriptors>>,
     /// Becomes `true` when responses should announce the end of their connections.
     pub(in crate::app) draining: ShutdownWatch,
@@ -75,7 +75,7 @@ pub(super) struct Connections<A> {
 
 /// A connection that is ready for requests.
 enum Opened {
-    /// With what was read of the first request.
+    /// HTTP/1, with the bytes of the first request that were read already.
     Http1(Stream, BytesMut),
     Http2(Stream),
 }
@@ -123,7 +123,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
             Some(Err(OpenError::Closed)) => {
                 tracing::debug!(
                     client = peer.map(tracing::field::display),
-                    "a client left before its first request"
+                    "the client closed the connection before its first request"
                 );
             }
             Some(Err(error)) => {
@@ -131,12 +131,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
                 tracing::info!(
                     client = peer,
                     error = crate::model::chain(&error),
-                    "a connection was not accepted"
+                    "rejected a connection"
                 );
             }
             None => tracing::debug!(
                 client = peer.map(tracing::field::display),
-                "a client was too slow to begin"
+                "closed a connection: the client was too slow to start a request"
             ),
         }
         None
@@ -189,8 +189,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
 
     /// Serves requests one after the other. `deadline` is for the head of the first.
     ///
-    /// Bytes read before Pingora takes over are handed on as its first ones, so nothing is copied
-    /// or read twice.
+    /// Bytes that were read already become the first ones of Pingora's connection, so nothing is
+    /// copied or read twice.
     async fn serve_http1(
         &self,
         mut stream: Stream,
@@ -264,7 +264,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
             let accepted = tokio::select! {
                 biased;
                 _ = draining.wait_for(|draining| *draining), if !is_draining => {
-                    // GOAWAY; what is under way goes on (RFC 9113 6.8).
+                    // GOAWAY; open streams continue (RFC 9113 6.8).
                     connection.graceful_shutdown();
                     is_draining = true;
                     continue;
@@ -303,11 +303,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
     }
 }
 
-/// The settings of a client's HTTP/2 connection.
+/// Returns the settings of a client's HTTP/2 connection.
 ///
-/// The windows bound what is stored of bodies that the origin has not taken yet: `window` for the
-/// connection. As long as few connections are open it is wider than the window of a stream, so that
-/// one stalled upload does not hold up the others.
+/// `window` limits the bytes of request bodies that are buffered for the connection. While few
+/// connections are open, it is larger than the window of a stream, so one stalled upload does not
+/// block the others.
 fn http2_options(window: u32) -> H2Options {
     let mut options = server::default_h2_options();
     options
@@ -352,7 +352,7 @@ fn remaining(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// Pingora's own text begins with the name of a type.
+/// Returns the error without the type name that Pingora's text starts with.
 fn reason(error: &pingora::Error) -> String {
     error.context.as_ref().map_or_else(
         || error.etype().as_str().to_owned(),
@@ -371,7 +371,7 @@ struct Streams {
     closed: Notify,
 }
 
-/// One of them, for as long as this lives.
+/// An open stream. It counts until this is dropped.
 struct OpenStream(Arc<Streams>);
 
 impl Streams {
@@ -399,10 +399,10 @@ impl Drop for OpenStream {
 
 /// RFC 9113 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Pingora starts with as much.
+/// Pingora's initial value.
 const HEAD_CAPACITY: usize = 4096;
-/// Bytes of one upload that may be under way. The peer learns of free space once half of it is
-/// free, so at 50 ms of round-trip time this moves 60 to 120 MiB/s.
+/// Bytes of one upload that may be in flight. The peer is notified once half of the window is free,
+/// so at a round-trip time of 50 ms an upload reaches 60 to 120 MiB/s.
 const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
 /// Requests of one connection that are too malformed to become a session; as in Pingora.
 const MOST_REJECTED: usize = 32;

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The file descriptors that connections of clients and to origins may have.
+/// The file descriptors that connections from clients and to origins may use.
 ///
-/// A new descriptor has the lowest free number. So one at or beyond the limit shows that all below
-/// are taken, and no descriptor has to be counted.
+/// A new descriptor has the lowest free number. So a number at or above the limit shows that all
+/// below are in use, and nothing has to be counted.
 #[derive(Debug)]
 pub(in crate::app) struct Descriptors {
     first_reserved: RawFd,
@@ -22,7 +22,7 @@ impl Descriptors {
             match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
                 Ok(()) => hard,
                 Err(error) => {
-                    tracing::warn!(%error, soft, hard, "the limit of open files cannot be raised");
+                    tracing::warn!(%error, soft, hard, "cannot raise the limit of open files");
                     soft
                 }
             }
@@ -37,7 +37,7 @@ impl Descriptors {
         }
     }
 
-    /// The first descriptor that no connection of a client or to an origin may have.
+    /// Returns the first descriptor that connections from clients and to origins may not use.
     pub(in crate::app) const fn first_reserved(&self) -> RawFd {
         self.first_reserved
     }
@@ -56,12 +56,12 @@ impl Descriptors {
             *reported = Some(Instant::now());
             tracing::warn!(
                 limit = self.first_reserved.saturating_add(RESERVED),
-                "new connections are closed: the process has no file descriptors left; raise its limit (systemd: `LimitNOFILE=`)",
+                "closing new connections: the process has no file descriptors left; raise its limit (systemd: `LimitNOFILE=`)",
             );
         }
         true
     }
 }
 
-/// Enough for a scraper, health checks, and the files that the control path opens.
+/// Enough for a scraper, health checks and the files of the control path.
 const RESERVED: RawFd = 32;

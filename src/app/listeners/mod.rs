@@ -1,8 +1,8 @@
-//! Listeners: bound before anything else starts, so that one which cannot be bound ends the start.
+//! Listeners. They are bound before anything else starts, so a failure ends the start early.
 //!
-//! Decides where connections are accepted and on what terms. Trusts the configuration. Never
-//! accepts a connection before the whole process is ready, and never leaves a socket open without
-//! an acceptor.
+//! Decides the addresses and terms on which connections are accepted. Trusts the configuration.
+//! Never accepts a connection before the whole process is ready, and never leaves a socket open
+//! without an acceptor.
 
 mod connection;
 mod descriptors;
@@ -40,13 +40,13 @@ pub(super) struct ListenerGroup {
     vital: Vital,
 }
 
-/// A service without which the process cannot go on.
+/// A service whose unexpected end ends the process.
 pub(super) struct Watched {
     service: Box<dyn ServiceWithDependents>,
     vital: Vital,
 }
 
-/// The sockets of all groups, on their way to the table of the server.
+/// The sockets of all groups, until the first service moves them to the table of the server.
 #[derive(Default)]
 pub(super) struct SocketTable {
     waiting: std::sync::Mutex<Option<Sockets>>,
@@ -61,14 +61,14 @@ impl SocketTable {
         }
     }
 
-    /// The table with the sockets, once a service has started.
+    /// Returns the table with the sockets, if a service has started.
     pub(super) fn table(&self) -> Option<&ListenFds> {
         self.table.get()
     }
 
     fn fill(&self, table: &ListenFds) {
-        // Held until the sockets are in the table: a service that comes second must not bind them
-        // once more.
+        // The lock is held until the sockets are in the table. Another service would bind them
+        // again otherwise.
         let mut waiting = self
             .waiting
             .lock()
@@ -81,7 +81,7 @@ impl SocketTable {
 }
 
 impl ListenerGroup {
-    /// A group without listeners. `threads` is as many as the server's by default.
+    /// Returns a group without listeners. By default it has as many threads as the server.
     pub(super) fn new(
         name: &'static str,
         threads: Option<usize>,
@@ -97,7 +97,7 @@ impl ListenerGroup {
         }
     }
 
-    /// Serves the connections to that address with an application.
+    /// Adds a listener that serves connections to this address with an application.
     pub(super) fn add<A: HttpServerApp + Send + Sync + 'static>(
         &mut self,
         address: SocketAddr,
@@ -163,10 +163,10 @@ impl ServiceWithDependents for ListenerGroup {
                     .await
             });
         }
-        // The sockets accept since they were bound; what connected meanwhile has waited.
+        // Connections since the sockets were bound have waited in their queues.
         ready.notify_ready();
         while let Some(ended) = serving.join_next().await {
-            // Without a shutdown a listener serves for ever, so this one has lost its tasks.
+            // A listener serves until the shutdown. This one ended before, so its tasks are lost.
             if ended.is_err() || !*shutdown.borrow() {
                 return;
             }

@@ -10,7 +10,7 @@ use ppp::{v1, v2};
 use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
 
-/// Why a connection with a mandatory PROXY protocol header is closed.
+/// An error that closes a connection with a mandatory PROXY protocol header.
 #[derive(Debug, Error)]
 pub(super) enum ProxyProtocolError {
     #[error("the peer is not in `trusted_proxies`")]
@@ -57,8 +57,8 @@ pub(super) async fn accept(
     Ok(())
 }
 
-/// The client's address; `None` if the connection is the proxy's own. Nothing beyond the header is
-/// read.
+/// Returns the client's address, or `None` for a connection of the proxy itself. Reads no byte after
+/// the header.
 async fn read(
     stream: &mut (impl tokio::io::AsyncRead + Unpin),
 ) -> Result<Option<SocketAddr>, ProxyProtocolError> {
@@ -115,8 +115,8 @@ fn mapped(ip: IpAddr, port: u16) -> SocketAddr {
     (ip.to_canonical(), port).into()
 }
 
-/// Of the part of a version 2 header that the proxy decides on: addresses and TLVs, such as a
-/// client's certificate.
+/// The limit for the variable part of a version 2 header: addresses and TLVs, such as a client
+/// certificate.
 const LONGEST: usize = 4096;
 /// With the line break (PROXY protocol 2.1).
 const LONGEST_V1: usize = 107;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn header_gives_the_client_and_leaves_what_follows() {
+    async fn header_yields_the_client_and_the_rest_is_unread() {
         let four = [203, 0, 113, 7, 10, 0, 0, 1, 0x30, 0x39, 1, 187];
         let six = [
             [0x20, 1, 0xd, 0xb8].as_slice(),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn anything_else_is_refused() {
+    async fn connection_without_a_valid_header_is_rejected() {
         let long = v2(1, 0x11, &[0; LONGEST + 1]);
         let cases: [&[u8]; 13] = [
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",

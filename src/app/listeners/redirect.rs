@@ -1,8 +1,8 @@
 //! A listener that only redirects plain HTTP to HTTPS.
 //!
-//! Decides where to: the host that was asked for, if it is one of the team's, with its port. Trusts
-//! nothing of the request beyond that. Never sets a cookie, and never serves a file but the
-//! responses to ACME challenges.
+//! Decides the target: the requested host, if it belongs to the team, with its port. Trusts nothing
+//! else in the request. Never sets a cookie, and serves no files except responses to ACME
+//! challenges.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -30,10 +30,10 @@ impl Redirect {
         Self { access, challenges }
     }
 
-    /// The response to an HTTP-01 challenge (RFC 8555 8.3), from the file with the name of its
+    /// Returns the response to an HTTP-01 challenge (RFC 8555 8.3), from the file named after its
     /// token.
     async fn challenge(&self, token: &str) -> Option<Vec<u8>> {
-        // A token is base64url (RFC 8555 8.1), so it leads to no other folder.
+        // A token is base64url (RFC 8555 8.1), so it cannot lead to another directory.
         let is_token = !token.is_empty()
             && token
                 .bytes()
@@ -90,7 +90,7 @@ impl ServeHttp for Redirect {
     }
 }
 
-/// The same place over HTTPS, byte for byte; 404 for a host that is not the team's.
+/// Returns the same URL with HTTPS, byte for byte; 404 for a host that is not the team's.
 fn location(snapshot: &Snapshot, request: &RequestHeader) -> Result<HeaderValue, StatusCode> {
     // In absolute form the target begins with another scheme, and its host counts (RFC 9112 3.2.2).
     let absolute = match request.raw_path().starts_with(b"/") {
@@ -145,5 +145,5 @@ fn respond(
 
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 const TEXT: &str = "text/plain; charset=utf-8";
-/// A key authorization is a token and the hash of a key; this is far more.
+/// A key authorization is a token and the hash of a key, which is much shorter.
 const LONGEST_CHALLENGE: u64 = 16 * 1024;

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::successor::Successor;
 
-/// Bound sockets that no service has yet.
+/// Bound sockets that are not assigned to a service yet.
 pub(in crate::app) struct Sockets {
     bound: Vec<(SocketAddr, TcpListener)>,
     inherited: Fds,
@@ -22,11 +22,11 @@ pub(in crate::app) struct Sockets {
 #[derive(Debug, Error)]
 pub struct ListenError(Vec<(SocketAddr, io::Error)>);
 
-/// Why the listeners of the running process were not taken over.
+/// A failure to take over the listeners of the running process.
 #[derive(Debug, Error)]
 pub enum TakeOverError {
-    /// Its socket.
-    #[error("the upgrade socket `{}` cannot be made; `[server] upgrade_socket` names another place", path.display())]
+    /// The upgrade socket could not be created.
+    #[error("cannot create the upgrade socket `{}`; set `[server] upgrade_socket` to another path", path.display())]
     Socket {
         /// The path.
         path: PathBuf,
@@ -59,7 +59,7 @@ impl Sockets {
         Self::bind_missing(addresses, Fds::new())
     }
 
-    /// Takes the listeners over from the process that gets SIGQUIT within 7 s, and binds the
+    /// Takes over the listeners of the process that receives SIGQUIT within 7 s, and binds the
     /// addresses that it did not have.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Sockets {
             source,
         };
         UnixListener::bind(path).map_err(failed)?;
-        // Before the hand-over: the predecessor looks for it right after.
+        // The predecessor looks for this socket right after the hand-over.
         let successor = Successor::bind(path).map_err(failed)?;
         let mut inherited = Fds::new();
         if let Err(error) = inherited.get_from_sock(path.display().to_string().as_str()) {
@@ -85,7 +85,7 @@ impl Sockets {
                 source: error.into(),
             });
         }
-        // Clients of a socket without an acceptor would wait for ever.
+        // Clients would wait forever at a socket without an acceptor.
         inherited.close_unclaimed(
             &addresses
                 .iter()
@@ -124,13 +124,12 @@ impl Sockets {
         }
     }
 
-    /// The successor that this process is, if it took the listeners over from a running one.
+    /// Returns this process's role as a successor, if it took over the listeners of another one.
     pub(in crate::app) const fn successor(&mut self) -> Option<Successor> {
         self.successor.take()
     }
 
-    /// Adds them to the table in which Pingora's services look for their sockets, and which an
-    /// upgrade hands over.
+    /// Adds the sockets to the table that Pingora's services use, and that an upgrade hands over.
     pub(super) fn hand_to(self, table: &ListenFds) {
         let mut table = table.lock();
         for (address, listener) in self.bound {
@@ -164,7 +163,7 @@ impl fmt::Display for ListenError {
                     let any = if address.is_ipv4() { "0.0.0.0" } else { "[::]" };
                     write!(
                         f,
-                        "no interface of this machine has this IP address; choose one that `ip address` lists, or `{any}:{}`",
+                        "no interface of this machine has this IP address; use one that `ip address` lists, or `{any}:{}`",
                         address.port()
                     )
                 }

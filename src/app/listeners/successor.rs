@@ -1,8 +1,8 @@
 //! The end of an upgrade: the predecessor serves until its successor does.
 //!
-//! Decides when a process that handed its listeners over may end. Trusts the folder of the upgrade
-//! socket, as the hand-over does. Never lets a process end for a successor that failed after it had
-//! the listeners.
+//! Decides when a process that handed over its listeners may end. Trusts the directory of the
+//! upgrade socket, as the hand-over does. Never lets a process end for a successor that failed after
+//! it received the listeners.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -23,10 +23,10 @@ pub(in crate::app) struct Successor {
 }
 
 impl Successor {
-    /// Binds the socket that the predecessor waits at.
+    /// Binds the socket at which the predecessor waits.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If the socket cannot be created.
     pub(super) fn bind(upgrade_socket: &Path) -> io::Result<Self> {
         let path = beside(upgrade_socket);
         let _stale = std::fs::remove_file(&path);
@@ -35,7 +35,7 @@ impl Successor {
         Ok(Self { listener, path })
     }
 
-    /// Removes the socket: nothing was handed over.
+    /// Removes the socket after a failed hand-over.
     pub(super) fn withdraw(self) {
         let _gone = std::fs::remove_file(self.path);
     }
@@ -43,7 +43,7 @@ impl Successor {
     /// Confirms to the predecessor that this process serves.
     pub(in crate::app) async fn serves(self) {
         if let Ok(listener) = tokio::net::UnixListener::from_std(self.listener) {
-            // A predecessor of an earlier release does not come.
+            // A predecessor of an earlier release does not connect.
             if let Ok(Ok((mut stream, _))) = timeout(PATIENCE, listener.accept()).await {
                 let _gone = stream.write_all(SERVES).await;
             }
@@ -97,8 +97,8 @@ mod tests {
             drop(successor);
         };
         let (waited, ()) = tokio::join!(is_serving(&socket), failed);
-        assert!(!waited, "it ended while the predecessor waited");
-        assert!(!is_serving(&socket).await, "it had ended before");
+        assert!(!waited, "the successor ended while the predecessor waited");
+        assert!(!is_serving(&socket).await, "the successor had ended before");
         // Its remains do not hinder the next one.
         Successor::bind(&socket).unwrap().withdraw();
         assert!(!beside(&socket).exists());

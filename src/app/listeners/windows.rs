@@ -1,9 +1,8 @@
-//! The HTTP/2 windows of connections: how many bytes of request bodies are stored until the origin
-//! takes them.
+//! HTTP/2 windows: the number of bytes of request bodies that are buffered for the origin.
 //!
-//! Decides the window of each new connection. Trusts nothing that clients do: a window that was
-//! granted may be filled. Never grants all connections together more than [`TOTAL`] beyond the
-//! least window, which HTTP/2 gives each of them.
+//! Decides the window of each new connection. Trusts no client: each may fill its window. Never
+//! grants more than [`TOTAL`] to all connections together, beyond the least window that HTTP/2
+//! gives to each.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,8 +12,7 @@ pub(super) static WINDOWS: Budget = Budget::new(TOTAL);
 /// Bytes that may still be granted.
 pub(super) struct Budget(AtomicU32);
 
-/// The window of a connection. What is more than the least returns to the budget when this is
-/// dropped.
+/// The window of a connection. Bytes beyond the least window return to the budget on drop.
 pub(super) struct Window<'a> {
     budget: &'a Budget,
     extra: u32,
@@ -25,8 +23,7 @@ impl Budget {
         Self(AtomicU32::new(total))
     }
 
-    /// Grants the same share of what is left to each connection, so that more connections have
-    /// smaller windows.
+    /// Grants a fixed share of the remaining budget, so more connections have smaller windows.
     pub(super) fn grant(&self) -> Window<'_> {
         let share = |left: u32| (left / SHARE).min(MOST - LEAST);
         let taken = self

@@ -206,11 +206,7 @@ async fn session_is_rejected_once_the_clock_reaches_its_end() {
     assert!(is_allowed(&access, &token).await);
     manual.advance(std::time::Duration::from_secs(3599));
     // The revocations are too old by then.
-    let revoker = &access.logins.revoker;
-    revoker
-        .tail_revocations(access.running.now())
-        .await
-        .unwrap();
+    access.follower.follow(access.running.now()).await.unwrap();
     assert!(is_allowed(&access, &token).await, "a second before its end");
     manual.advance(std::time::Duration::from_secs(1));
     assert!(!is_allowed(&access, &token).await);

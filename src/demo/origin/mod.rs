@@ -1,7 +1,7 @@
-//! The application behind the demo's proxy: a page that shows what arrived.
+//! The application behind the demo's proxy: a page that shows the request.
 //!
-//! Decides nothing. Trusts the assertion without a look at its signature, which no real application
-//! may do, and says so on the page. Never shows a byte of the request unescaped.
+//! Decides nothing. Trusts the assertion without verifying its signature, and the page warns that a
+//! real application must verify it. Never shows a byte of the request unescaped.
 
 use askama::Template;
 use base64::Engine as _;
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::Ports;
 use super::pages::{self, STYLE};
-use super::people::APPLICATIONS;
 use super::serve::Handler;
+use super::users::APPLICATIONS;
 use crate::model::UnixTime;
 
 /// One origin for all of the demo's applications.
@@ -26,11 +26,10 @@ pub(super) struct DemoOrigin {
 #[template(path = "origin.html", config = "src/demo/askama.toml")]
 struct Received<'a> {
     applications: Vec<Link>,
-    /// The one that was asked for.
     application: &'a str,
     email: Option<String>,
     assertion: Option<Pretty>,
-    /// The team domain's address: `iss`.
+    /// The URL of the team domain, which is `iss`.
     team: String,
     method: &'a str,
     target: &'a str,
@@ -44,13 +43,13 @@ struct Link {
     current: bool,
 }
 
-/// A decoded assertion for reading.
+/// A decoded assertion, formatted.
 struct Pretty {
     header: String,
     claims: String,
 }
 
-/// One header field. A long value is shown by its start, and whole on demand.
+/// A header field. A long value is collapsed to its start.
 struct Field {
     name: String,
     value: String,
@@ -121,7 +120,7 @@ fn describe(request: &Request<Bytes>) -> Value {
     })
 }
 
-/// The application whose host was asked for.
+/// Returns the name of the application at the request's host.
 fn application(request: &Request<Bytes>) -> &'static str {
     let host = request
         .headers()
@@ -132,7 +131,7 @@ fn application(request: &Request<Bytes>) -> &'static str {
     APPLICATIONS
         .iter()
         .find(|each| each.label == label)
-        .map_or("The demo’s origin", |each| each.name)
+        .map_or("The demo's origin", |each| each.name)
 }
 
 fn email(headers: &HeaderMap) -> Option<String> {
@@ -141,7 +140,7 @@ fn email(headers: &HeaderMap) -> Option<String> {
         .map(|value| shown(value.as_bytes()))
 }
 
-/// Header and claims, where there is an assertion in the form of one (RFC 7515 §7.1).
+/// Returns header and claims of the assertion, if it is well-formed (RFC 7515 7.1).
 fn assertion(headers: &HeaderMap) -> Option<(Value, Value)> {
     let token = headers.get("cf-access-jwt-assertion")?.to_str().ok()?;
     let mut parts = token
@@ -163,7 +162,7 @@ fn fields(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
         .map(|(name, value)| (name.to_string(), shown(value.as_bytes())))
 }
 
-/// Bytes as text, for whatever is not UTF-8.
+/// Returns the bytes as text; invalid UTF-8 is replaced.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -181,7 +180,7 @@ fn wants_json(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Values of more characters than this are shortened, to so many.
+/// Longer values are shortened to [`SHORT`] characters.
 const LONG: usize = 80;
 const SHORT: usize = 40;
 

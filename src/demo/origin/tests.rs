@@ -26,7 +26,7 @@ fn token(header: &Value, claims: &Value) -> String {
 }
 
 #[test]
-fn it_shows_who_came_and_what_arrived() {
+fn page_shows_the_user_and_the_request() {
     let claims = json!({"email": "alice@demo.example", "iss": "http://team.localhost:8000"});
     let token = token(&json!({"alg": "RS256", "kid": "abc"}), &claims);
     let headers: [(&str, &[u8]); 3] = [
@@ -81,7 +81,7 @@ fn it_shows_who_came_and_what_arrived() {
 }
 
 #[test]
-fn everything_is_escaped() {
+fn every_field_is_escaped() {
     let token = token(
         &json!({"kid": SCRIPT}),
         &json!({"email": SCRIPT, SCRIPT: [SCRIPT]}),
@@ -114,7 +114,7 @@ fn everything_is_escaped() {
 }
 
 #[test]
-fn without_an_identity_it_says_so() {
+fn request_without_identity_is_anonymous() {
     for headers in [
         vec![("host", b"public.localhost:8000".as_slice())],
         vec![
@@ -126,13 +126,13 @@ fn without_an_identity_it_says_so() {
         vec![],
     ] {
         let page = get("/", &headers);
-        assert!(body(&page).contains("You could be anybody."));
+        assert!(body(&page).contains("You are anonymous."));
         assert!(!body(&page).contains("The assertion"));
     }
 }
 
 #[test]
-fn it_is_healthy() {
+fn health_check_succeeds() {
     let response = get("/healthz", &[]);
     assert_eq!(
         (response.status(), body(&response)),

@@ -3,65 +3,65 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::params::{Params, extend};
-use super::{DemoProvider, Grant, STYLE, Scope, UnixTime, notice, pages};
-use crate::demo::people::{PEOPLE, Person, Sees};
+use super::{CodeGrant, DemoProvider, STYLE, Scope, UnixTime, notice, pages};
+use crate::demo::users::{Expected, USERS, User};
 
-/// The page that asks who one is.
+/// The page with the choice of users.
 #[derive(Template)]
-#[template(path = "people.html", config = "src/demo/askama.toml")]
-struct People {
+#[template(path = "users.html", config = "src/demo/askama.toml")]
+struct UserChoice {
     choices: Vec<Choice>,
-    /// Ends the login without anybody.
+    /// The URL that cancels the login.
     cancel: String,
 }
 
 struct Choice {
-    person: &'static Person,
+    user: &'static User,
     initial: char,
-    /// What they can open.
+    /// The applications that the user can open.
     outcome: String,
     href: String,
 }
 
-/// An error that is the client's to hear (RFC 6749 §4.1.2.1).
+/// An error that is returned to the client: code and description (RFC 6749 4.1.2.1).
 type Refusal = (&'static str, &'static str);
 
 impl DemoProvider {
-    /// OpenID Connect Core 1.0 §3.1.2. The choice of a person is the same request once more, with
-    /// `person` added: so the page has no state, and any number of tabs can be open.
+    /// OpenID Connect Core 1.0, section 3.1.2. The choice of a user repeats the request with `user`
+    /// added. So the page has no state, and any number of tabs can be open.
     pub(super) fn authorize(&self, query: &str, now: UnixTime) -> Response<Bytes> {
-        let unusable = |why| notice(StatusCode::BAD_REQUEST, "This login cannot go on.", why);
+        let unusable = |why| notice(StatusCode::BAD_REQUEST, "This login cannot continue.", why);
         if query.len() > MOST_QUERY {
-            return unusable("Its request is too long.");
+            return unusable("The request is too long.");
         }
         let Ok(params) = Params::parse(query.as_bytes()) else {
-            return unusable("A parameter of its request stands there twice.");
+            return unusable("A parameter of the request occurs twice.");
         };
-        // RFC 6749 §4.1.2.1: without a known client and its own address there is nobody to send an
-        // error to.
+        // RFC 6749 4.1.2.1: without a known client and its registered URI, an error must not be
+        // returned by redirect.
         if !params.is("client_id", self.credentials.client_id) {
-            return unusable("The client_id is not the demo’s.");
+            return unusable("The client_id is not registered.");
         }
         if !params.is("redirect_uri", &self.redirect_uri) {
-            return unusable("The redirect_uri is not the registered one.");
+            return unusable("The redirect_uri is not registered.");
         }
         let (challenge, scope) = match requirements(&params) {
             Ok(required) => required,
             Err(refusal) => return self.refuse(&params, refusal),
         };
-        let Some(login) = params.get("person") else {
+        let Some(login) = params.get("user") else {
             return choose(query);
         };
-        if login == NOBODY {
+        if login == CANCEL {
             return self.refuse(&params, ("access_denied", "the login was cancelled"));
         }
-        let Some(person) = Person::by_login(login) else {
-            return unusable("There is nobody of that name.");
+        let Some(user) = User::by_login(login) else {
+            return unusable("There is no such user.");
         };
         let nonce = params.get("nonce").map(str::to_owned);
         let code = self.codes().insert(
-            Grant {
-                person,
+            CodeGrant {
+                user,
                 scope,
                 nonce,
                 challenge,
@@ -82,7 +82,7 @@ impl DemoProvider {
         )
     }
 
-    /// Back to the client, with the `state` it sent and, by RFC 9207 §2, who answers.
+    /// Redirects to the client with its `state` and the issuer (RFC 9207 2).
     fn answer(&self, params: &Params, answer: &[(&str, Option<&str>)]) -> Response<Bytes> {
         let common = [
             ("state", params.get("state")),
@@ -92,7 +92,7 @@ impl DemoProvider {
     }
 }
 
-/// The code challenge and the scope of a request that asks for nothing else than there is.
+/// Returns the code challenge and the scope of a request, if all its parameters are supported.
 fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
     if !params.is("response_type", "code") {
         return Err((
@@ -118,9 +118,9 @@ fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
     }
     let scope = Scope(params.get("scope").unwrap_or_default().to_owned());
     if !scope.has("openid") {
-        return Err(("invalid_scope", "the scope must hold openid"));
+        return Err(("invalid_scope", "the scope must contain openid"));
     }
-    // RFC 7636 §4.4.1; without a method it would be `plain`.
+    // RFC 7636 4.4.1; the default method is `plain`.
     if !params.is("code_challenge_method", "S256") {
         return Err((
             "invalid_request",
@@ -136,12 +136,12 @@ fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
             "PKCE is required: the code_challenge must be a base64url SHA-256",
         ));
     };
-    // OIDC Core 3.1.2.6: everybody is asked, so nobody is logged in already.
+    // OIDC Core 3.1.2.6: there are no sessions, so a login always needs the choice of a user.
     if params
         .get("prompt")
         .is_some_and(|prompt| prompt.split(' ').any(|word| word == "none"))
     {
-        return Err(("login_required", "somebody must choose who to be"));
+        return Err(("login_required", "a user must be chosen"));
     }
     Ok((challenge.to_owned(), scope))
 }
@@ -150,28 +150,28 @@ fn choose(query: &str) -> Response<Bytes> {
     let href = |login: &str| {
         extend(
             &format!("/oauth2/v1/authorize?{query}"),
-            &[("person", Some(login))],
+            &[("user", Some(login))],
         )
     };
-    let choice = |person: &'static Person| Choice {
-        person,
-        initial: person.name.chars().next().unwrap_or('?'),
-        outcome: outcome(person),
-        href: href(person.login),
+    let choice = |user: &'static User| Choice {
+        user,
+        initial: user.name.chars().next().unwrap_or('?'),
+        outcome: outcome(user),
+        href: href(user.login),
     };
     pages::html(
         StatusCode::OK,
-        &People {
-            choices: PEOPLE.iter().map(choice).collect(),
-            cancel: href(NOBODY),
+        &UserChoice {
+            choices: USERS.iter().map(choice).collect(),
+            cancel: href(CANCEL),
         },
     )
 }
 
-fn outcome(person: &Person) -> String {
-    match person.sees.contains(&Sees::NoLogin) {
-        true => "The login will be refused".to_owned(),
-        false => format!("Opens {}", person.opens().join(" and ")),
+fn outcome(user: &User) -> String {
+    match user.expected.contains(&Expected::NoLogin) {
+        true => "Sign-in will be refused".to_owned(),
+        false => format!("Opens {}", user.opens().join(" and ")),
     }
 }
 
@@ -182,8 +182,8 @@ fn is_sha256(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// Stands for a login that is cancelled.
-const NOBODY: &str = "nobody";
+/// The value of `user` that cancels the login.
+const CANCEL: &str = "cancel";
 
-/// In bytes; a request of ours takes a small part of it.
+/// In bytes. The proxy's own requests are much shorter.
 const MOST_QUERY: usize = 16 * 1024;

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use super::params::{Params, extend};
 use super::{DemoProvider, Secret, UnixTime, credentials, oauth_error, pages};
-use crate::demo::people::{DemoGroup, Person};
+use crate::demo::users::{DemoGroup, User};
 
 impl DemoProvider {
-    /// OpenID Connect Core 1.0 §5.3. Of more than a hundred groups Okta names a hundred, and it
-    /// leaves an empty claim out.
+    /// OpenID Connect Core 1.0, section 5.3. As at Okta, the claim holds at most a hundred groups,
+    /// and is omitted if there are none.
     pub(super) fn userinfo(&self, headers: &HeaderMap, now: UnixTime) -> Response<Bytes> {
         let access =
             credentials(headers, "Bearer").and_then(|token| self.access().get(token, now).cloned());
@@ -22,22 +22,22 @@ impl DemoProvider {
             let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
             return pages::with_header(refusal, header::WWW_AUTHENTICATE, challenge);
         };
-        let (person, scope) = (access.person, &access.scope);
-        let mut claims = json!({"sub": person.subject()});
+        let (user, scope) = (access.user, &access.scope);
+        let mut claims = json!({"sub": user.subject()});
         let mut add = |name: &str, value: Value| {
             claims
                 .as_object_mut()
                 .and_then(|c| c.insert(name.to_owned(), value))
         };
         if scope.has("profile") {
-            add("name", person.name.into());
-            add("preferred_username", person.email().into());
+            add("name", user.name.into());
+            add("preferred_username", user.email().into());
         }
         if scope.has("email") {
-            add("email", person.email().into());
-            add("email_verified", person.email_verified.into());
+            add("email", user.email().into());
+            add("email_verified", user.email_verified.into());
         }
-        let groups: Vec<Value> = person
+        let groups: Vec<Value> = user
             .groups()
             .into_iter()
             .take(MOST_IN_CLAIM)
@@ -49,7 +49,7 @@ impl DemoProvider {
         pages::json(StatusCode::OK, &claims)
     }
 
-    /// Okta's `GET /api/v1/users/{id}/groups`: all of them, page by page.
+    /// Okta's `GET /api/v1/users/{id}/groups`: all groups, in pages.
     pub(super) fn groups(
         &self,
         subject: &str,
@@ -66,7 +66,7 @@ impl DemoProvider {
             );
         }
         let subject = percent_decode_str(subject).decode_utf8_lossy();
-        let Some(person) = Person::by_subject(&subject) else {
+        let Some(user) = User::by_subject(&subject) else {
             return api_error(
                 StatusCode::NOT_FOUND,
                 "E0000007",
@@ -77,7 +77,7 @@ impl DemoProvider {
             return api_error(
                 StatusCode::BAD_REQUEST,
                 "E0000001",
-                "Api validation failed: a parameter stands there twice",
+                "Api validation failed: a parameter occurs twice",
             );
         };
         let limit = params.get("limit").map_or(Ok(MOST_IN_PAGE), str::parse);
@@ -88,13 +88,13 @@ impl DemoProvider {
                 "Api validation failed: limit",
             );
         };
-        let all = person.groups();
+        let all = user.groups();
         let start = match params.get("after") {
             None => Some(0),
             Some(cursor) => all
                 .iter()
                 .position(|group| group.id == cursor)
-                .map(|place| place + 1),
+                .map(|index| index + 1),
         };
         let Some(rest) = start.and_then(|start| all.get(start..)) else {
             return api_error(
@@ -106,7 +106,7 @@ impl DemoProvider {
         let limit = limit.min(MOST_IN_PAGE);
         let page: Vec<Value> = rest.iter().take(limit).map(describe).collect();
         let mut response = pages::json(StatusCode::OK, &page);
-        let base = format!("{}/api/v1/users/{}/groups", self.issuer, person.subject());
+        let base = format!("{}/api/v1/users/{}/groups", self.issuer, user.subject());
         let link = |cursor: Option<&str>, rel: &str| {
             let address = extend(
                 &base,
@@ -129,7 +129,7 @@ impl DemoProvider {
     }
 }
 
-/// The id in `/api/v1/users/{id}/groups`.
+/// Returns the id in `/api/v1/users/{id}/groups`.
 pub(super) fn subject(path: &str) -> Option<&str> {
     let subject = path
         .strip_prefix("/api/v1/users/")?
@@ -157,8 +157,8 @@ fn api_error(status: StatusCode, code: &str, summary: &str) -> Response<Bytes> {
     )
 }
 
-/// How many groups Okta puts into a claim.
+/// Okta's limit of groups in a claim.
 const MOST_IN_CLAIM: usize = 100;
 
-/// How many groups Okta puts onto a page.
+/// Okta's limit of groups on a page of the API.
 const MOST_IN_PAGE: usize = 200;

@@ -1,14 +1,12 @@
-//! The demo's OpenID provider, shaped like an Okta organisation. For the demo only: it asks for no
-//! password.
+//! The demo's OpenID provider, modelled on an Okta organization.
 //!
-//! Decides, as a strict provider does, whether an authorization request, a code and an access token
-//! are good: PKCE with S256 always, codes that work once. Trusts the visitor to say who they are,
-//! which is the whole point and the reason why it must never serve anything else. Never does IO: a
-//! request comes in, a response goes out.
+//! Decides, as a strict provider does, if an authorization request, a code and an access token are
+//! valid: PKCE with S256 is required, and a code works once. Trusts the visitor's choice of a user,
+//! without a password, so it must never serve anything but the demo. Never does I/O.
 
 mod authorize;
 mod directory;
-mod live;
+mod expiring;
 mod params;
 mod token;
 
@@ -22,12 +20,12 @@ use http::{Method, Request, Response, StatusCode, header};
 use serde_json::json;
 
 use super::pages::{self, STYLE};
-use super::people::Person;
 use super::serve::Handler;
+use super::users::User;
 use super::{Credentials, random};
 use crate::model::{Secret, UnixTime};
 use crate::token::{SigningKey, SigningKeyError};
-use live::Live;
+use expiring::Expiring;
 
 /// The provider of one run of the demo, with one registered client: the proxy.
 #[derive(Debug)]
@@ -36,38 +34,38 @@ pub(super) struct DemoProvider {
     redirect_uri: String,
     credentials: Credentials,
     key: SigningKey,
-    codes: Mutex<Live<Grant>>,
-    access: Mutex<Live<Access>>,
+    codes: Mutex<Expiring<CodeGrant>>,
+    access: Mutex<Expiring<AccessToken>>,
 }
 
-/// What a code stands for.
+/// The grant behind an authorization code.
 #[derive(Debug)]
-struct Grant {
-    person: &'static Person,
+struct CodeGrant {
+    user: &'static User,
     scope: Scope,
     nonce: Option<String>,
-    /// The S256 code challenge (RFC 7636 §4.2).
+    /// The S256 code challenge (RFC 7636 4.2).
     challenge: String,
     at: UnixTime,
 }
 
-/// What an access token stands for.
+/// The grant behind an access token.
 #[derive(Clone, Debug)]
-struct Access {
-    person: &'static Person,
+struct AccessToken {
+    user: &'static User,
     scope: Scope,
 }
 
-/// The scopes asked for, all of which are granted.
+/// The requested scopes. All of them are granted.
 #[derive(Clone, Debug)]
 struct Scope(String);
 
 impl DemoProvider {
-    /// A provider at `issuer`, an origin without a slash at its end, that sends people back to
-    /// `redirect_uri` only. Makes a signing key, which takes a good part of a second.
+    /// Creates a provider at `issuer`, an origin without a trailing slash, with `redirect_uri` as
+    /// the only registered one. Generates a signing key, which takes up to a second.
     ///
     /// # Errors
-    /// Where the machine gives no randomness for the key.
+    /// If no signing key can be generated.
     pub(super) fn new(
         issuer: String,
         redirect_uri: String,
@@ -75,8 +73,8 @@ impl DemoProvider {
     ) -> Result<Self, SigningKeyError> {
         let key = SigningKey::generate()?;
         let (codes, access) = (
-            Mutex::new(Live::new(CODE_LIFE)),
-            Mutex::new(Live::new(ACCESS_LIFE)),
+            Mutex::new(Expiring::new(CODE_LIFE)),
+            Mutex::new(Expiring::new(ACCESS_LIFE)),
         );
         Ok(Self {
             issuer,
@@ -88,7 +86,7 @@ impl DemoProvider {
         })
     }
 
-    /// OpenID Connect Discovery 1.0 §3.
+    /// OpenID Connect Discovery 1.0, section 3.
     fn discovery(&self) -> Response<Bytes> {
         let issuer = &self.issuer;
         let at = |name: &str| format!("{issuer}/oauth2/v1/{name}");
@@ -116,8 +114,8 @@ impl DemoProvider {
         pages::json(StatusCode::OK, &document)
     }
 
-    /// OpenID Connect RP-Initiated Logout 1.0 §2. There is no session here to end: everybody is
-    /// asked every time.
+    /// OpenID Connect RP-Initiated Logout 1.0, section 2. The provider keeps no sessions, so there
+    /// is none to end.
     fn logout(&self, query: &str) -> Response<Bytes> {
         let signed_out = || {
             notice(
@@ -138,23 +136,24 @@ impl DemoProvider {
             None => signed_out(),
             Some(uri) if !uri.starts_with(&registered) => notice(
                 StatusCode::BAD_REQUEST,
-                "This logout leads nowhere.",
-                "The address to go on to is not registered.",
+                "This logout cannot continue.",
+                "The post_logout_redirect_uri is not registered.",
             ),
             Some(uri) => pages::redirect(&params::extend(uri, &[("state", params.get("state"))])),
         }
     }
 
-    fn codes(&self) -> MutexGuard<'_, Live<Grant>> {
+    fn codes(&self) -> MutexGuard<'_, Expiring<CodeGrant>> {
         self.codes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn access(&self) -> MutexGuard<'_, Live<Access>> {
+    fn access(&self) -> MutexGuard<'_, Expiring<AccessToken>> {
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the request is for this host, so that no other name can be made to point here.
-    fn is_here(&self, request: &Request<Bytes>) -> bool {
+    /// Returns `true` if the request names the provider's own host. Others would allow DNS
+    /// rebinding.
+    fn is_own_host(&self, request: &Request<Bytes>) -> bool {
         let host = request
             .headers()
             .get(header::HOST)
@@ -171,10 +170,10 @@ impl DemoProvider {
 
 impl Handler for DemoProvider {
     fn handle(&self, request: &Request<Bytes>, now: UnixTime) -> Response<Bytes> {
-        if !self.is_here(request) {
+        if !self.is_own_host(request) {
             return pages::text(
                 StatusCode::MISDIRECTED_REQUEST,
-                "the demo provider has another name\n",
+                "the demo provider has another host name\n",
             );
         }
         let path = request.uri().path();
@@ -194,15 +193,15 @@ impl Handler for DemoProvider {
             "/oauth2/v1/logout" => self.logout(query),
             "/" => notice(
                 StatusCode::OK,
-                "The demo’s identity provider",
-                "Open one of the demo’s applications, and it sends you here to say who you are.",
+                "The demo's identity provider",
+                "Open one of the demo's applications. It sends you here to sign in.",
             ),
             _ => match directory::subject(path) {
                 Some(subject) => self.groups(subject, query, request.headers()),
                 None => notice(
                     StatusCode::NOT_FOUND,
                     "Not found",
-                    "The demo provider has nothing at this address.",
+                    "There is no page at this address.",
                 ),
             },
         }
@@ -210,7 +209,7 @@ impl Handler for DemoProvider {
 }
 
 impl Scope {
-    /// RFC 6749 §3.3: words with spaces between them.
+    /// Returns `true` if the scope is among the space-separated ones (RFC 6749 3.3).
     fn has(&self, word: &str) -> bool {
         self.0.split(' ').any(|scope| scope == word)
     }
@@ -228,7 +227,7 @@ fn notice(status: StatusCode, title: &str, sentence: &str) -> Response<Bytes> {
     pages::html(status, &Notice { title, sentence })
 }
 
-/// An OAuth error (RFC 6749 §5.2).
+/// Returns an OAuth error (RFC 6749 5.2).
 fn oauth_error(status: StatusCode, error: &str, description: &str) -> Response<Bytes> {
     pages::json(
         status,
@@ -236,7 +235,7 @@ fn oauth_error(status: StatusCode, error: &str, description: &str) -> Response<B
     )
 }
 
-/// What follows the scheme in `Authorization` (RFC 9110 §11.6.2).
+/// Returns the credentials of this scheme in `Authorization` (RFC 9110 11.6.2).
 fn credentials<'a>(headers: &'a http::HeaderMap, scheme: &str) -> Option<&'a str> {
     let (given, credentials) = headers
         .get(header::AUTHORIZATION)?
@@ -250,10 +249,10 @@ fn sha256(text: &str) -> digest::Digest {
     digest::digest(&digest::SHA256, text.as_bytes())
 }
 
-/// How long a code is good.
+/// The lifetime of a code.
 const CODE_LIFE: Duration = Duration::from_secs(60);
 
-/// How long an access token is good: long enough to ask for groups.
+/// The lifetime of an access token, long enough to fetch groups.
 const ACCESS_LIFE: Duration = Duration::from_secs(300);
 
 #[cfg(test)]

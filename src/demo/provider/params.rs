@@ -3,11 +3,11 @@ use std::collections::hash_map::Entry;
 
 use url::form_urlencoded;
 
-/// The parameters of a query or a form (RFC 6749 §3.1, §3.2).
+/// The parameters of a query or a form (RFC 6749 3.1, 3.2).
 #[derive(Debug)]
 pub(super) struct Params(HashMap<String, String>);
 
-/// A parameter that stands twice.
+/// A parameter that occurs twice.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Repeated;
 
@@ -16,7 +16,7 @@ impl Params {
         let mut params = HashMap::new();
         for (name, value) in form_urlencoded::parse(text) {
             match params.entry(name.into_owned()) {
-                // RFC 6749 §3.1: parameters must not be included more than once.
+                // RFC 6749 3.1: parameters must not be included more than once.
                 Entry::Occupied(_) => return Err(Repeated),
                 Entry::Vacant(entry) => entry.insert(value.into_owned()),
             };
@@ -24,7 +24,7 @@ impl Params {
         Ok(Self(params))
     }
 
-    /// The value; one that is empty counts as left out (RFC 6749 §3.1).
+    /// Returns the value. An empty one counts as omitted (RFC 6749 3.1).
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
@@ -32,13 +32,12 @@ impl Params {
             .filter(|value| !value.is_empty())
     }
 
-    /// Whether it has this very value.
     pub(super) fn is(&self, name: &str, value: &str) -> bool {
         self.get(name) == Some(value)
     }
 }
 
-/// An address with these parameters, those that have a value, added to its query.
+/// Returns the URL with these parameters added to its query. Those without a value are left out.
 pub(super) fn extend(uri: &str, params: &[(&str, Option<&str>)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in params {

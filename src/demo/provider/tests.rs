@@ -6,14 +6,14 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::*;
-use crate::demo::people::PEOPLE;
+use crate::demo::users::USERS;
 use crate::token::KeySet;
 
 const ISSUER: &str = "http://idp.localhost:8001";
 const CALLBACK: &str = "http://team.localhost:8000/cdn-cgi/access/callback";
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-/// Its challenge, as RFC 7636 appendix B gives it.
+/// The challenge of that verifier in RFC 7636, appendix B.
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 fn provider() -> DemoProvider {
@@ -25,7 +25,7 @@ fn provider() -> DemoProvider {
     .unwrap()
 }
 
-/// The parameters of a good authorization request.
+/// The parameters of a valid authorization request.
 fn authorization() -> Vec<(&'static str, &'static str)> {
     vec![
         ("client_id", "0oademo"),
@@ -69,7 +69,7 @@ impl DemoProvider {
     }
 
     fn code_for(&self, login: &str) -> String {
-        answered(&self.ask(&with(authorization(), "person", login)))["code"].clone()
+        answered(&self.ask(&with(authorization(), "user", login)))["code"].clone()
     }
 
     fn basic(&self) -> String {
@@ -96,7 +96,7 @@ impl DemoProvider {
         format!("SSWS {}", self.credentials.api_token.expose())
     }
 
-    /// The groups that userinfo names for somebody, after a whole login.
+    /// Logs the user in, and returns the groups in userinfo.
     fn userinfo_of(&self, login: &str) -> Value {
         let code = self.code_for(login);
         let tokens = read(&self.redeem(&exchange(&code), &self.basic(), NOW));
@@ -123,7 +123,7 @@ fn body(response: &Response<Bytes>) -> &str {
     std::str::from_utf8(response.body()).unwrap()
 }
 
-/// What a redirect to the client says.
+/// Returns the parameters of a redirect to the client.
 fn answered(response: &Response<Bytes>) -> HashMap<String, String> {
     assert_eq!(response.status(), StatusCode::FOUND, "{}", body(response));
     let location = response.headers()["location"].to_str().unwrap();
@@ -139,7 +139,7 @@ fn refused(response: &Response<Bytes>, status: u16, error: &str) {
 }
 
 #[test]
-fn a_login_from_discovery_to_userinfo() {
+fn login_works_from_discovery_to_userinfo() {
     let provider = provider();
     let discovery = read(&provider.get("/.well-known/openid-configuration", None, NOW));
     assert_eq!(discovery["issuer"], ISSUER);
@@ -152,7 +152,7 @@ fn a_login_from_discovery_to_userinfo() {
             .to_owned()
     };
 
-    // The page has everybody, each with a link that picks them.
+    // The page has a link for each user.
     let page = provider.get(
         &format!(
             "{}?{}",
@@ -163,20 +163,20 @@ fn a_login_from_discovery_to_userinfo() {
         NOW,
     );
     assert_eq!(page.status(), StatusCode::OK);
-    for person in &PEOPLE {
+    for user in &USERS {
         assert!(
-            body(&page).contains(person.name) && body(&page).contains(person.about),
+            body(&page).contains(user.name) && body(&page).contains(user.about),
             "{}",
             body(&page)
         );
     }
-    assert!(body(&page).contains("anyone can be anyone"));
+    assert!(body(&page).contains("no password required"));
     let link = body(&page)
         .split("href=\"")
         .map(|rest| rest.split('"').next().unwrap());
     let link = link
         .into_iter()
-        .find(|href| href.ends_with("person=alice"))
+        .find(|href| href.ends_with("user=alice"))
         .unwrap()
         .replace("&#38;", "&");
 
@@ -228,7 +228,7 @@ fn a_login_from_discovery_to_userinfo() {
     );
 }
 
-/// The claims of a token that one of these keys signed.
+/// Returns the claims of a token that one of these keys signed.
 fn verified(token: &str, jwks: &Value) -> Value {
     let keys: jsonwebtoken::jwk::JwkSet = serde_json::from_value(jwks.clone()).unwrap();
     assert!(KeySet::from_jwks(jwks.to_string().as_bytes()).is_ok());
@@ -243,7 +243,7 @@ fn verified(token: &str, jwks: &Value) -> Value {
 }
 
 #[test]
-fn the_groups_claim_is_cut_at_a_hundred_and_left_out_when_empty() {
+fn groups_claim_is_cut_at_a_hundred_and_omitted_if_empty() {
     let provider = provider();
     let carol = provider.userinfo_of("carol");
     let groups = carol["groups"].as_array().unwrap();
@@ -254,22 +254,22 @@ fn the_groups_claim_is_cut_at_a_hundred_and_left_out_when_empty() {
 }
 
 #[test]
-fn only_what_was_asked_for_is_told() {
+fn claims_follow_the_requested_scopes() {
     let provider = provider();
     let code = answered(&provider.ask(&with(
         with(authorization(), "scope", "openid"),
-        "person",
+        "user",
         "alice",
     )))["code"]
         .clone();
     let tokens = read(&provider.redeem(&exchange(&code), &provider.basic(), NOW));
     let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
     let userinfo = read(&provider.get("/oauth2/v1/userinfo", Some(&bearer), NOW));
-    assert_eq!(userinfo, json!({"sub": PEOPLE[0].subject()}));
+    assert_eq!(userinfo, json!({"sub": USERS[0].subject()}));
 }
 
 #[test]
-fn rfc6749_4_1_2_a_code_works_once_and_for_a_minute() {
+fn rfc6749_4_1_2_code_works_once_and_for_a_minute() {
     let provider = provider();
     let code = provider.code_for("alice");
     assert_eq!(
@@ -311,7 +311,7 @@ fn rfc6749_4_1_2_a_code_works_once_and_for_a_minute() {
 }
 
 #[test]
-fn rfc7636_4_6_the_verifier_must_fit() {
+fn rfc7636_4_6_verifier_must_match() {
     let provider = provider();
     for verifier in [
         String::new(),
@@ -331,7 +331,7 @@ fn rfc7636_4_6_the_verifier_must_fit() {
 }
 
 #[test]
-fn a_code_is_good_for_its_own_client_and_address_only() {
+fn code_of_another_client_or_redirect_uri_is_rejected() {
     let (provider, other) = (provider(), provider());
     let code = provider.code_for("alice");
     refused(
@@ -364,7 +364,7 @@ fn a_code_is_good_for_its_own_client_and_address_only() {
 }
 
 #[test]
-fn the_client_must_authenticate() {
+fn client_must_authenticate() {
     let provider = provider();
     let code = provider.code_for("alice");
     let secret = provider.credentials.client_secret.expose();
@@ -388,7 +388,7 @@ fn the_client_must_authenticate() {
             "RFC 6749 5.2"
         );
     }
-    // Whoever is not the client spends no code. RFC 6749 §2.3.1: the parts may be form-encoded.
+    // A wrong client does not spend the code. RFC 6749 2.3.1: the parts may be form-encoded.
     let encoded = basic(&format!("%30oademo:{}", secret.replace('-', "%2D")));
     assert_eq!(
         provider.redeem(&exchange(&code), &encoded, NOW).status(),
@@ -397,7 +397,7 @@ fn the_client_must_authenticate() {
 }
 
 #[test]
-fn a_token_request_must_be_a_single_form() {
+fn token_request_must_be_a_form_without_duplicates() {
     let provider = provider();
     let code = provider.code_for("alice");
     let twice = [exchange(&code), vec![("code", "other")]].concat();
@@ -431,7 +431,7 @@ fn a_token_request_must_be_a_single_form() {
 }
 
 #[test]
-fn a_login_without_a_known_client_and_address_goes_nowhere() {
+fn unknown_client_or_redirect_uri_is_not_redirected() {
     let provider = provider();
     let wrong = [
         ("client_id", "0oaother"),
@@ -442,11 +442,11 @@ fn a_login_without_a_known_client_and_address_goes_nowhere() {
             "http://team.localhost:8000/cdn-cgi/access/callback/",
         ),
         ("redirect_uri", ""),
-        ("person", "mallory"),
-        ("person", "alice&person=bob"),
+        ("user", "mallory"),
+        ("user", "alice&user=bob"),
     ];
     for (name, value) in wrong {
-        let response = provider.ask(&with(with(authorization(), "person", "alice"), name, value));
+        let response = provider.ask(&with(with(authorization(), "user", "alice"), name, value));
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name}={value}");
         assert!(!response.headers().contains_key("location"));
     }
@@ -466,7 +466,7 @@ fn a_login_without_a_known_client_and_address_goes_nowhere() {
 }
 
 #[test]
-fn what_the_client_asks_wrongly_it_is_told() {
+fn unsupported_parameters_are_reported_to_the_client() {
     let provider = provider();
     for (name, value, error) in [
         ("response_type", "token", "unsupported_response_type"),
@@ -483,10 +483,10 @@ fn what_the_client_asks_wrongly_it_is_told() {
             "http://evil.example/",
             "request_uri_not_supported",
         ),
-        ("person", "nobody", "access_denied"),
+        ("user", "cancel", "access_denied"),
     ] {
         let answer =
-            answered(&provider.ask(&with(with(authorization(), "person", "alice"), name, value)));
+            answered(&provider.ask(&with(with(authorization(), "user", "alice"), name, value)));
         assert_eq!(answer["error"], error, "{name}={value}");
         assert_eq!(
             (answer["state"].as_str(), answer["iss"].as_str()),
@@ -496,7 +496,7 @@ fn what_the_client_asks_wrongly_it_is_told() {
     }
 }
 
-/// The names on a page of the groups API, and the target of its next page.
+/// Returns the names on a page of the groups API, and the URL of the next page.
 fn page(response: &Response<Bytes>) -> (Vec<String>, Option<String>) {
     assert_eq!(response.status(), StatusCode::OK, "{}", body(response));
     let groups: Vec<Value> = serde_json::from_slice(response.body()).unwrap();
@@ -530,10 +530,10 @@ fn page(response: &Response<Bytes>) -> (Vec<String>, Option<String>) {
 }
 
 #[test]
-fn the_groups_api_pages_through_all_of_them() {
+fn groups_api_returns_all_groups_in_pages() {
     let provider = provider();
     let token = provider.api_token();
-    let carol = Person::by_login("carol").unwrap();
+    let carol = User::by_login("carol").unwrap();
     let all: Vec<_> = carol.groups().into_iter().map(|group| group.name).collect();
     let target = format!("/api/v1/users/{}/groups", carol.subject());
     for (limit, pages) in [
@@ -556,7 +556,7 @@ fn the_groups_api_pages_through_all_of_them() {
     }
     let zed = format!(
         "/api/v1/users/{}/groups",
-        Person::by_login("zed").unwrap().subject()
+        User::by_login("zed").unwrap().subject()
     );
     assert_eq!(
         page(&provider.get(&zed, Some(&token), NOW)),
@@ -565,10 +565,10 @@ fn the_groups_api_pages_through_all_of_them() {
 }
 
 #[test]
-fn the_groups_api_refuses_as_okta_does() {
+fn groups_api_reports_errors_as_okta_does() {
     let provider = provider();
     let token = provider.api_token();
-    let target = format!("/api/v1/users/{}/groups", PEOPLE[0].subject());
+    let target = format!("/api/v1/users/{}/groups", USERS[0].subject());
     let bearer = token.replace("SSWS", "Bearer");
     for wrong in [
         None,
@@ -603,7 +603,7 @@ fn the_groups_api_refuses_as_okta_does() {
 }
 
 #[test]
-fn a_logout_goes_on_to_the_team_domain_only() {
+fn logout_redirects_to_the_team_domain_only() {
     let provider = provider();
     let ask = |uri: &str| {
         provider.get(
@@ -638,7 +638,7 @@ fn a_logout_goes_on_to_the_team_domain_only() {
 }
 
 #[test]
-fn no_other_host_leads_here() {
+fn requests_to_another_host_are_rejected() {
     let provider = provider();
     for host in [
         "evil.example",
@@ -667,7 +667,7 @@ fn pages_escape_and_run_no_script() {
         "\"><script>alert(1)</script>",
     ));
     assert!(!body(&page).contains("<script"), "{}", body(&page));
-    // Not every client encodes as we do.
+    // Other clients may encode differently.
     let page = provider.authorize(&format!("{}&x='\"><b>", form(&authorization())), NOW);
     assert_eq!(page.status(), StatusCode::OK);
     assert!(
@@ -694,8 +694,8 @@ fn strict(headers: &HeaderMap) {
 }
 
 #[test]
-fn what_lives_is_bounded() {
-    let mut live = Live::new(Duration::from_secs(60));
+fn number_of_stored_values_is_bounded() {
+    let mut live = Expiring::new(Duration::from_secs(60));
     let first = live.insert(0, NOW);
     for value in 1..=256 {
         live.insert(value, NOW);

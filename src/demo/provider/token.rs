@@ -7,25 +7,25 @@ use serde_json::json;
 
 use super::params::Params;
 use super::{
-    ACCESS_LIFE, Access, DemoProvider, Grant, Secret, SigningKeyError, UnixTime, credentials,
-    oauth_error, pages, random, sha256,
+    ACCESS_LIFE, AccessToken, CodeGrant, DemoProvider, Secret, SigningKeyError, UnixTime,
+    credentials, oauth_error, pages, random, sha256,
 };
 
 impl DemoProvider {
-    /// OpenID Connect Core 1.0 §3.1.3.
+    /// OpenID Connect Core 1.0, section 3.1.3.
     pub(super) fn token(&self, request: &Request<Bytes>, now: UnixTime) -> Response<Bytes> {
         let invalid = |error, description| oauth_error(StatusCode::BAD_REQUEST, error, description);
         if !is_form(request.headers()) {
             return invalid("invalid_request", "the body must be a form");
         }
         let Ok(params) = Params::parse(request.body()) else {
-            return invalid("invalid_request", "a parameter stands there twice");
+            return invalid("invalid_request", "a parameter occurs twice");
         };
         if !self.is_client(request.headers()) {
             let refusal = oauth_error(
                 StatusCode::UNAUTHORIZED,
                 "invalid_client",
-                "the client credentials are not right",
+                "the client credentials are wrong",
             );
             return pages::with_header(
                 refusal,
@@ -40,19 +40,18 @@ impl DemoProvider {
             );
         }
         let Some(code) = params.get("code") else {
-            return invalid("invalid_request", "there is no code");
+            return invalid("invalid_request", "the code is missing");
         };
-        // RFC 6749 §4.1.2: a code works once, and not again where the rest of that request was
-        // wrong.
+        // RFC 6749 4.1.2: a code works once. It is spent even if the rest of the request is wrong.
         let grant = self.codes().take(code, now);
         let Some(grant) = grant else {
             return invalid("invalid_grant", "the code is unknown, used or expired");
         };
-        // RFC 6749 §4.1.3
+        // RFC 6749 4.1.3
         if !params.is("redirect_uri", &self.redirect_uri) {
             return invalid(
                 "invalid_grant",
-                "the redirect_uri is another than in the authorization request",
+                "the redirect_uri differs from the authorization request",
             );
         }
         if params
@@ -61,18 +60,18 @@ impl DemoProvider {
         {
             return invalid("invalid_grant", "the code belongs to another client");
         }
-        // RFC 7636 §4.6
+        // RFC 7636 4.6
         if !params
             .get("code_verifier")
             .is_some_and(|verifier| grant.is_verified_by(verifier))
         {
             return invalid(
                 "invalid_grant",
-                "the code_verifier does not fit the code_challenge",
+                "the code_verifier does not match the code_challenge",
             );
         }
-        let access = Access {
-            person: grant.person,
+        let access = AccessToken {
+            user: grant.user,
             scope: grant.scope.clone(),
         };
         let access_token = self.access().insert(access, now);
@@ -92,23 +91,23 @@ impl DemoProvider {
         }
     }
 
-    /// As thin as Okta's own: no groups, whatever the scope says, and nothing on whether the
-    /// address is verified.
+    /// Returns an ID token as short as Okta's: without groups, whatever the scope, and without
+    /// `email_verified`.
     fn id_token(
         &self,
-        grant: &Grant,
+        grant: &CodeGrant,
         access_token: &str,
         now: UnixTime,
     ) -> Result<String, SigningKeyError> {
-        let Grant {
-            person,
+        let CodeGrant {
+            user,
             scope,
             nonce,
             challenge: _,
             at,
         } = grant;
         let mut claims = json!({
-            "iss": self.issuer, "sub": person.subject(), "aud": self.credentials.client_id,
+            "iss": self.issuer, "sub": user.subject(), "aud": self.credentials.client_id,
             "iat": now, "exp": now.0.saturating_add(3600), "auth_time": at, "jti": random(), "ver": 1,
             "amr": ["user"], "idp": "00odemo", "at_hash": at_hash(access_token),
         });
@@ -121,16 +120,17 @@ impl DemoProvider {
             add("nonce", nonce.clone());
         }
         if scope.has("email") {
-            add("email", person.email());
+            add("email", user.email());
         }
         if scope.has("profile") {
-            add("name", person.name.to_owned());
-            add("preferred_username", person.email());
+            add("name", user.name.to_owned());
+            add("preferred_username", user.email());
         }
         self.key.sign(&claims)
     }
 
-    /// RFC 6749 §2.3.1: both are form-encoded before they are joined.
+    /// Returns `true` for the proxy's credentials. Id and secret are form-encoded before they are
+    /// joined (RFC 6749 2.3.1).
     fn is_client(&self, headers: &HeaderMap) -> bool {
         let basic = credentials(headers, "Basic").and_then(|given| STANDARD.decode(given).ok());
         let Some((id, secret)) = basic
@@ -152,9 +152,9 @@ impl DemoProvider {
     }
 }
 
-impl Grant {
+impl CodeGrant {
     fn is_verified_by(&self, verifier: &str) -> bool {
-        // RFC 7636 §4.1
+        // RFC 7636 4.1
         let unreserved =
             |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
         let well_formed = (43..=128).contains(&verifier.len()) && verifier.bytes().all(unreserved);
@@ -162,7 +162,7 @@ impl Grant {
     }
 }
 
-/// OIDC Core 3.1.3.6: the left half of the hash.
+/// Returns the left half of the hash (OIDC Core 3.1.3.6).
 fn at_hash(access_token: &str) -> String {
     let hash = sha256(access_token);
     URL_SAFE_NO_PAD.encode(hash.as_ref().get(..16).unwrap_or_default())

@@ -10,7 +10,7 @@ use pingora::prelude::{Error, ErrorType, ErrorType::InvalidHTTPHeader, OrErr, Re
 
 use super::request::{client, client_tls, has_fragment, read_form, view};
 use super::respond;
-use super::watch::{Judge, WatchState};
+use super::watch::{Evaluate, WatchState};
 use crate::config::Config;
 use crate::control::Access;
 use crate::engine::{Need, Permit, Style};
@@ -18,34 +18,33 @@ use crate::gate::{Downstream, Forwarded, Gate, HeaderEdits, Malformed, Reply, St
 use crate::model::{ClientTls, Reason, RequestId, RequestView, UnixTime};
 use crate::pages::ErrorPage;
 
-/// The Access check, for a `ProxyHttp` of one's own.
+/// The Access check for your own `ProxyHttp`.
 ///
 /// Call [`AccessFilter::request_filter`] from `request_filter`, and
-/// [`AccessFilter::upstream_request_filter`] from `upstream_request_filter`. Requests that go on
-/// for long end with the access only if its `request_body_filter`, `response_filter` and
-/// `response_body_filter` are called, too, and [`Cuttable`](super::Cuttable) is around the proxy.
-/// `examples/embed.rs` is the whole of it.
+/// [`AccessFilter::upstream_request_filter`] from `upstream_request_filter`. To end long requests
+/// when access ends, also call `request_body_filter`, `response_filter` and `response_body_filter`,
+/// and wrap the proxy in [`Cuttable`](super::Cuttable). `examples/embed.rs` is a complete example.
 #[derive(Clone, Debug)]
 pub struct AccessFilter {
     gate: Gate,
     settings: Arc<FilterSettings>,
 }
 
-/// What the filter has to know of the world it stands in.
+/// The listeners in front of the filter, and limits of request heads.
 #[derive(Clone, Debug)]
 pub struct FilterSettings {
-    /// The listeners, and whom each of them trusts to say where a request came from.
+    /// The listeners and their trusted proxies.
     pub listeners: Vec<ListenerSettings>,
-    /// The most bytes of header names and values together.
+    /// The limit for header names and values together, in bytes.
     pub max_header_bytes: usize,
-    /// The most header lines.
+    /// The limit of header lines.
     pub max_headers: usize,
-    /// The most bytes of a request's target.
+    /// The limit for a request's target, in bytes.
     pub max_target_bytes: usize,
 }
 
 impl Default for FilterSettings {
-    /// No trusted proxy; 64 KiB of headers in at most 128 lines, 16 KiB of target.
+    /// No trusted proxies; 64 KiB of headers in at most 128 lines, and 16 KiB of target.
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
@@ -60,8 +59,8 @@ impl From<&Config> for FilterSettings {
     fn from(config: &Config) -> Self {
         let listeners = config.listen.iter().map(|listen| ListenerSettings {
             address: listen.address,
-            // With PROXY protocol the peer's address is the client's own, announced by the proxies.
-            // A client in one of their networks is no proxy.
+            // With the PROXY protocol, the peer's address is already the client's. A client may be
+            // in a trusted network, but it is not a proxy, so its headers must not be trusted.
             trusted_proxies: if listen.proxy_protocol {
                 Vec::new()
             } else {
@@ -81,14 +80,14 @@ impl From<&Config> for FilterSettings {
 /// A listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
-    /// Where it listens.
+    /// The address that the listener is bound to.
     pub address: SocketAddr,
-    /// Peers whose `X-Forwarded-For` is believed. Nobody's, where empty.
+    /// The networks of peers whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
 impl ListenerSettings {
-    /// Whether a connection to that local address came in here.
+    /// Returns `true` if the listener accepts connections to that local address.
     pub(super) fn is_at(&self, local: &SocketAddr) -> bool {
         is_bound_to(self.address, local)
     }
@@ -101,7 +100,7 @@ pub(super) fn is_bound_to(address: SocketAddr, local: &SocketAddr) -> bool {
         && (here.is_unspecified() || here.to_canonical() == local.ip().to_canonical())
 }
 
-/// What the check leaves in a request's context.
+/// The state of the check in a request's context.
 #[derive(Debug, Default)]
 pub struct AccessCtx {
     client: Option<IpAddr>,
@@ -110,7 +109,7 @@ pub struct AccessCtx {
 }
 
 impl AccessCtx {
-    /// Leave to forward, once the check has given it.
+    /// Returns the permission to forward the request, once the check has granted it.
     pub const fn permit(&self) -> Option<&Permit> {
         match &self.forwarded {
             Some(forwarded) => Some(&forwarded.permit),
@@ -118,7 +117,7 @@ impl AccessCtx {
         }
     }
 
-    /// The id of the request's event in the audit trail, where it has one.
+    /// Returns the id of the request's audit event, if there is one.
     pub const fn request_id(&self) -> Option<RequestId> {
         match &self.forwarded {
             Some(forwarded) => forwarded.id,
@@ -131,7 +130,7 @@ impl AccessCtx {
         self.watch = WatchState::admitted();
     }
 
-    /// Notes that the request has ended, under the id of its event.
+    /// Sets the id of the audit event about the end of the request.
     pub(super) fn end(&mut self, id: RequestId) {
         if let Some(forwarded) = &mut self.forwarded {
             forwarded.id = Some(id);
@@ -140,7 +139,7 @@ impl AccessCtx {
 }
 
 impl AccessFilter {
-    /// A filter in front of whatever it is called from.
+    /// Creates a filter.
     pub fn new(access: Arc<Access>, settings: FilterSettings) -> Self {
         Self {
             gate: Gate::new(access),
@@ -148,11 +147,11 @@ impl AccessFilter {
         }
     }
 
-    /// Judges a request. `Ok(true)` means that it was answered here, as in Pingora; `Ok(false)`
-    /// that it may go on, and then `ctx` holds the permit.
+    /// Checks a request. As in Pingora, `Ok(true)` means that a response was sent. `Ok(false)` means
+    /// that the request may be forwarded, and `ctx` holds the permit.
     ///
     /// # Errors
-    /// Where the answer could not be written.
+    /// If the response could not be written.
     pub async fn request_filter(&self, session: &mut Session, ctx: &mut AccessCtx) -> Result<bool> {
         let now = self.gate.now();
         let client = client(session, &self.settings.listeners);
@@ -166,7 +165,7 @@ impl AccessFilter {
                 ctx.admit(forwarded);
                 Ok(false)
             }
-            // What waits is boxed, so that the future of a request that is forwarded stays small.
+            // Everything that waits is boxed, so that the future of a forwarded request stays small.
             checked => Box::pin(self.finish(session, ctx, checked, now)).await,
         }
     }
@@ -214,7 +213,7 @@ impl AccessFilter {
         Ok(true)
     }
 
-    /// The request as the engine sees it.
+    /// Returns the request in the engine's form.
     fn read<'a>(&self, session: &'a Session, client: IpAddr) -> Result<RequestView<'a>, Reason> {
         if has_fragment(session) {
             return Err(Reason::PathAmbiguous);
@@ -239,15 +238,14 @@ impl AccessFilter {
         )
     }
 
-    /// Makes the request that goes to the origin: what was judged, with our headers and nobody
-    /// else's.
+    /// Turns the client's request into the one for the origin: the evaluated host and path, with our
+    /// identity headers in place of the client's.
     ///
-    /// The names go out in lower case, as from HTTP/2, whatever the client speaks. Keeping how each
-    /// was spelt takes a second map beside the first, and writing in both cost more than the whole
-    /// decision.
+    /// Header names are sent in lower case, as over HTTP/2. Pingora keeps the original spelling in a
+    /// second map, and writing to both maps costs more than the whole decision.
     ///
     /// # Errors
-    /// Where there is no permit, or a header cannot be set: then nothing is forwarded.
+    /// If there is no permit, or a header cannot be set. Then nothing is forwarded.
     pub fn upstream_request_filter(
         &self,
         session: &Session,
@@ -281,17 +279,17 @@ impl AccessFilter {
         edited.or_err(InvalidHTTPHeader, "a header for the origin")
     }
 
-    /// Returns the answer to a refused request, with the team's support.
+    /// Returns the response to a refused request, with the team's support contact.
     pub(super) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
         self.gate.refused(reason, style, id)
     }
 
-    /// Returns the answer that tells of an error, with the team's support.
+    /// Returns the response for an error, with the team's support contact.
     pub(super) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
         self.gate.error(page, style)
     }
 
-    /// Copies what a request is judged by, for its watch.
+    /// Copies the parts of a request that its watch needs to evaluate it again.
     pub(super) fn copy_running(&self, session: &Session, ctx: &AccessCtx) -> Option<Running> {
         Some(Running {
             filter: self.clone(),
@@ -303,8 +301,8 @@ impl AccessFilter {
         })
     }
 
-    /// Refuses after all what was let through: counts and tells it under the id that the request
-    /// has, or a new one.
+    /// Records that a permitted request is refused after all. Returns the id of the event, which is
+    /// the request's own if it has one.
     pub(super) fn refuse(&self, session: &Session, ctx: &AccessCtx, reason: Reason) -> RequestId {
         let client = ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let request = view(
@@ -319,19 +317,19 @@ impl AccessFilter {
     }
 }
 
-/// A request that goes on, with everything that it was judged by.
+/// A running request, with everything that is needed to evaluate it again.
 pub(super) struct Running {
     filter: AccessFilter,
     request: RequestHeader,
     client: IpAddr,
     tls: Option<ClientTls>,
-    /// The permit that it was let through with.
+    /// The permit under which it was forwarded.
     permit: Permit,
     id: Option<RequestId>,
 }
 
-impl Judge for Running {
-    async fn judge(&self) -> Standing {
+impl Evaluate for Running {
+    async fn evaluate(&self) -> Standing {
         match self.view() {
             Ok(request) => self.filter.gate.judge(&request, &self.permit).await,
             Err(reason) => Standing::Ended(Some(reason)),
@@ -346,8 +344,8 @@ impl Judge for Running {
 }
 
 impl Running {
-    /// Judges the request as a new one, without waiting for what is missing.
-    pub(super) fn judge_now(&self) -> Standing {
+    /// Evaluates the request as a new one, without waiting for missing facts.
+    pub(super) fn evaluate_now(&self) -> Standing {
         match self.view() {
             Ok(request) => self
                 .filter
@@ -368,7 +366,7 @@ impl Running {
     }
 }
 
-/// In which way this client can be told that something went wrong.
+/// Returns the form of errors that this client can read.
 pub(super) fn style(session: &Session) -> Style {
     let request = session.req_header();
     Style::for_parts(&request.method, &request.headers)

@@ -16,8 +16,7 @@ pub struct HstsListener {
     pub header: HeaderValue,
 }
 
-/// Adds the header to each response of a request, ours or the origin's. An origin that sends one of
-/// its own is left alone.
+/// Adds the header to each response, ours or the origin's. A header of the origin's own is kept.
 #[derive(Debug, Default)]
 pub(super) struct Hsts(Option<HeaderValue>);
 

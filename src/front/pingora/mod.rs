@@ -1,22 +1,25 @@
 //! The Access check as a Pingora filter, and the standalone proxy built on it.
 //!
-//! [`AccessFilter`] is what an embedder adds to a `ProxyHttp` of their own: one call in
-//! `request_filter`, one in `upstream_request_filter`, and three for requests that go on for long,
-//! which [`Cuttable`] ends. Decides nothing itself. Trusts Pingora's parsing, and of the request
-//! only what the engine judged. Never forwards without a permit: a request that reaches the
-//! upstream filter without one is an error.
+//! [`AccessFilter`] is for an embedder's own `ProxyHttp`: one call in `request_filter`, one in
+//! `upstream_request_filter`, and three for long requests, which [`Cuttable`] ends. Decides nothing
+//! itself. Trusts Pingora's parsing, and forwards only the request that the engine evaluated. Never
+//! forwards without a permit: a request that reaches the upstream filter without one is an error.
 
 #![expect(
     clippy::disallowed_types,
-    reason = "this is where the native request becomes a `RequestView`"
+    reason = "this module turns the native request into a `RequestView`"
 )]
 
+mod failure;
 mod filter;
 mod hsts;
 mod origins;
 #[cfg_attr(
     not(feature = "standalone"),
-    expect(dead_code, reason = "only our own listeners bound their clients' time")
+    expect(
+        dead_code,
+        reason = "only the listeners of the standalone proxy read it"
+    )
 )]
 mod progress;
 mod proxy;

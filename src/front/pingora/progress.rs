@@ -6,8 +6,7 @@ tokio::task_local! {
     static CURRENT: Arc<Progress>;
 }
 
-/// The parts of a request that have arrived, for the listener that bounds how long a client may
-/// take.
+/// The progress of a request, for the listener that enforces the time limits of clients.
 ///
 /// [`AccessProxy`](super::AccessProxy) reports to the instance that [`Progress::track`] has set for
 /// its task. Without one, the reports go nowhere.
@@ -16,17 +15,18 @@ pub(crate) struct Progress {
     has_head: AtomicBool,
     /// `true` while a part of the body is still to come.
     has_body: AtomicBool,
-    /// Milliseconds since `START` at which the awaited body last moved; 0 if no body is awaited.
+    /// The time at which the awaited body last moved, in milliseconds since `START`; 0 if no body is
+    /// awaited.
     body_moved: AtomicU64,
 }
 
 impl Progress {
-    /// Runs the processing of one request; its reports arrive here.
+    /// Runs the processing of one request, and receives its reports.
     pub(crate) async fn track<F: Future>(self: &Arc<Self>, request: F) -> F::Output {
         CURRENT.scope(Arc::clone(self), request).await
     }
 
-    /// Starts over for the next request of the connection.
+    /// Resets the progress for the next request of the connection.
     pub(crate) fn restart(&self) {
         self.has_head.store(false, Ordering::Relaxed);
         self.end_body();
@@ -37,12 +37,12 @@ impl Progress {
         self.body_moved.store(0, Ordering::Relaxed);
     }
 
-    /// Returns `true` if the head of the request was read.
+    /// Returns `true` if the head of the request has been read.
     pub(crate) fn has_head(&self) -> bool {
         self.has_head.load(Ordering::Relaxed)
     }
 
-    /// The time since the awaited body last moved; `None` if no body is awaited.
+    /// Returns the time since the awaited body last moved, or `None` if no body is awaited.
     pub(crate) fn body_gap(&self) -> Option<Duration> {
         match self.body_moved.load(Ordering::Relaxed) {
             0 => None,
@@ -58,8 +58,8 @@ impl Progress {
         });
     }
 
-    /// Reports that the body is read from now on. Until then a client that has filled the windows
-    /// can send no more.
+    /// Reports that the body is read from now on. Before that, a client that has filled the windows
+    /// cannot continue, so its gap must not count.
     pub(super) fn report_reading() {
         Self::report(|progress| {
             if progress.has_body.load(Ordering::Relaxed) {
@@ -68,20 +68,23 @@ impl Progress {
         });
     }
 
-    /// Reports a part of the body, or its end.
-    pub(super) fn report_body(is_end: bool) {
+    /// Reports a part of the body, not the last one.
+    pub(super) fn report_body_part() {
         Self::report(|progress| {
-            if is_end {
-                progress.end_body();
-            } else if progress.body_moved.load(Ordering::Relaxed) != 0 {
-                // Once it is not awaited any more, it stays so.
+            // A body that is no longer awaited is never awaited again.
+            if progress.body_moved.load(Ordering::Relaxed) != 0 {
                 progress.body_moved.store(now(), Ordering::Relaxed);
             }
         });
     }
 
-    /// Reports that the origin responds. From here on the exchange may go both ways, as with gRPC,
-    /// and a client may rest.
+    /// Reports the end of the body.
+    pub(super) fn report_body_end() {
+        Self::report(Self::end_body);
+    }
+
+    /// Reports that the origin responds. From here on a client may be idle, because both sides may
+    /// take turns, as with gRPC.
     pub(super) fn report_response() {
         Self::report(Self::end_body);
     }
@@ -94,7 +97,7 @@ impl Progress {
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Milliseconds since the first call; never 0.
+/// Returns the milliseconds since the first call; never 0.
 fn now() -> u64 {
     u64::try_from(START.elapsed().as_millis())
         .unwrap_or(u64::MAX)

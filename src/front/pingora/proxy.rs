@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -15,32 +15,29 @@ use pingora::proxy::{FailToProxy, ProxyWarnLogContext};
 
 use super::filter::style;
 use super::hsts::{self, HstsBuilder, HstsListener};
-use super::origins::{Attempts, OriginPool, cause};
+use super::origins::{Attempts, OriginPool};
 use super::progress::Progress;
-use super::{AccessCtx, AccessFilter, respond, response, tunnel};
-use crate::gate;
-use crate::model::{Reason, RequestId};
+use super::{AccessCtx, AccessFilter, failure, respond, response, tunnel};
+use crate::model::Reason;
 use crate::observe::metrics::{InFlight, UpstreamError, metrics};
-use crate::pages::{ErrorPage, Link, TRY_AGAIN};
 
-/// The standalone proxy: the Access check in front of the origins that the configuration names.
+/// The standalone proxy: the Access check in front of the configured origins.
 pub struct AccessProxy {
     pub(super) filter: AccessFilter,
     settings: ProxySettings,
-    /// Makes the connections that switch protocols; they are never shared.
+    /// Opens connections for protocol upgrades. They are never shared.
     pub(super) upgrades: Connector,
 }
 
-/// The settings of the standalone proxy that are not about access.
+/// Settings of the standalone proxy beside those of access.
 #[derive(Clone, Debug)]
 pub struct ProxySettings {
-    /// The longest gap in the body of a request, and in what a client takes of the response; 60 s
-    /// by default.
+    /// The longest gap in the body of a request, and in a client's reading of the response; 60 s by
+    /// default.
     pub body_timeout: Duration,
     /// The listeners that send `Strict-Transport-Security`; none by default.
     pub hsts: Vec<HstsListener>,
-    /// The first file descriptor that no connection to an origin may have: from here on they are
-    /// reserved.
+    /// The first reserved file descriptor, which no connection to an origin may use.
     pub reserved_descriptor: Option<RawFd>,
 }
 
@@ -59,8 +56,8 @@ impl Default for ProxySettings {
 pub struct ProxyCtx {
     pub(super) access: AccessCtx,
     body_bytes: u64,
-    attempts: Attempts,
-    no_origin: bool,
+    pub(super) attempts: Attempts,
+    pub(super) no_origin: bool,
     _in_flight: InFlight,
 }
 
@@ -69,7 +66,7 @@ impl ProxyCtx {
         pool(&self.access)
     }
 
-    /// Leaves origins that speak HTTP/2 alone out of further attempts.
+    /// Excludes origins that speak only HTTP/2 from further attempts.
     pub(super) fn require_http1(&mut self) {
         let Self {
             access, attempts, ..
@@ -90,7 +87,7 @@ fn pool(access: &AccessCtx) -> Option<&Arc<OriginPool>> {
 }
 
 impl AccessProxy {
-    /// A proxy behind that filter.
+    /// Creates a proxy behind a filter.
     pub fn new(filter: AccessFilter) -> Self {
         Self {
             filter,
@@ -99,8 +96,8 @@ impl AccessProxy {
         }
     }
 
-    /// Sets the options of connections that switch protocols: those that Pingora uses for the other
-    /// ones.
+    /// Sets the options of connections for protocol upgrades. They should equal Pingora's options
+    /// for other connections.
     #[must_use]
     pub fn with_connector_options(self, options: ConnectorOptions) -> Self {
         Self {
@@ -124,8 +121,8 @@ impl std::fmt::Debug for AccessProxy {
     }
 }
 
-/// Reads `Content-Length`. A sender must not forward one that is no number (RFC 9110 8.6), and
-/// origins read lists differently.
+/// Returns `Content-Length`. One that is not a number must not be forwarded (RFC 9110 8.6), and
+/// origins interpret lists differently.
 fn declared_length(headers: &HeaderMap) -> Result<Option<u64>> {
     let mut lines = headers.get_all(header::CONTENT_LENGTH).into_iter();
     let Some(line) = lines.next() else {
@@ -163,9 +160,9 @@ impl ProxyHttp for AccessProxy {
         if !self.settings.hsts.is_empty() {
             hsts::activate(session, &self.settings.hsts);
         }
-        // Pingora reads the rest of an unwanted body as long as single bytes of it arrive.
+        // Without a limit, Pingora would read an unwanted body as long as single bytes arrive.
         session.set_total_drain_timeout(Some(self.settings.body_timeout));
-        // A client that stops in the middle of a body, or stops reading, is not waited for.
+        // These end connections of clients that stop sending a body, or stop reading a response.
         session.set_read_timeout(Some(self.settings.body_timeout));
         session.set_write_timeout(Some(self.settings.body_timeout));
         if response::is_old(session.req_header()) {
@@ -187,8 +184,8 @@ impl ProxyHttp for AccessProxy {
             let response = self
                 .filter
                 .refused(Reason::BodyTooLarge, style(session), id);
-            // Boxed, so that the future of a request that goes on stays small: it is moved with
-            // each of them.
+            // Boxed, so that the future of a forwarded request stays small: it is moved for each
+            // request.
             Box::pin(respond::send(session, response, id)).await?;
             return Ok(true);
         }
@@ -222,7 +219,7 @@ impl ProxyHttp for AccessProxy {
         *body_bytes = 0;
         let mut peer = pool.next(attempts);
         if peer.is_none() {
-            // Boxed, because every request carries this future and hardly one waits here.
+            // Boxed, because every request holds this future and few wait here.
             Box::pin(pool.resolved()).await;
             peer = pool.next(attempts);
         }
@@ -248,7 +245,7 @@ impl ProxyHttp for AccessProxy {
         _digest: Option<&Digest>,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
-        // The last descriptors are for the listener of the metrics.
+        // The last descriptors are reserved for the metrics listener.
         if !reused
             && self
                 .settings
@@ -292,7 +289,11 @@ impl ProxyHttp for AccessProxy {
         end_of_stream: bool,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
-        Progress::report_body(end_of_stream);
+        if end_of_stream {
+            Progress::report_body_end();
+        } else {
+            Progress::report_body_part();
+        }
         // Pingora writes an empty last part to an HTTP/1.1 origin as a chunk of length zero, which
         // ends the body, and then ends the body again (cloudflare/pingora#935). The second end
         // would be read as the next request on that connection.
@@ -308,7 +309,7 @@ impl ProxyHttp for AccessProxy {
         if limit.is_some_and(|limit| ctx.body_bytes > limit) {
             return Error::e_explain(
                 ErrorType::HTTPStatus(413),
-                "the body is longer than the application takes",
+                "the body is longer than the application accepts",
             );
         }
         Ok(())
@@ -349,9 +350,9 @@ impl ProxyHttp for AccessProxy {
             .map(|()| None)
     }
 
-    /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once
-    /// bytes were sent, `error_while_proxy` repeats only idempotent requests, and only if a kept
-    /// connection turned out to be closed.
+    /// Retries at another address or origin. No byte was sent, so any method may be retried. After
+    /// the first byte, `error_while_proxy` repeats only idempotent requests, and only if a reused
+    /// connection was closed.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -367,9 +368,8 @@ impl ProxyHttp for AccessProxy {
         error
     }
 
-    /// Repeats idempotent requests if the origin has closed a kept connection, like Pingora's own.
-    /// Pingora sees that in reads alone, and a part of the body may meet the closed connection
-    /// first.
+    /// Repeats idempotent requests if the origin has closed a reused connection, like Pingora's
+    /// default. That detects failed reads only, but writing a part of the body can fail first.
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
@@ -396,92 +396,7 @@ impl ProxyHttp for AccessProxy {
         error: &Error,
         ctx: &mut ProxyCtx,
     ) -> FailToProxy {
-        let id = match error.etype() {
-            ErrorType::HTTPStatus(413) => {
-                self.filter
-                    .refuse(session, &ctx.access, Reason::BodyTooLarge)
-            }
-            _ => ctx.access.request_id().unwrap_or_else(RequestId::random),
-        };
-        let text = id.to_string();
-        let (page, reason) = match (error.etype(), error.esource()) {
-            (ErrorType::HTTPStatus(503), _) if ctx.no_origin => {
-                (ErrorPage::upstream_unhealthy(&text), "origin_unhealthy")
-            }
-            (ErrorType::HTTPStatus(503), _) => (ErrorPage::overloaded(&text), "overloaded"),
-            (ErrorType::HTTPStatus(413), _) => (
-                ErrorPage::content_too_large(&text),
-                Reason::BodyTooLarge.id(),
-            ),
-            (ErrorType::HTTPStatus(403), _) => {
-                let sentence = "This request is not allowed any more: the access ended while it was under way.";
-                let page = ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &text);
-                (
-                    page,
-                    ctx.access.ended().unwrap_or(Reason::NoPolicyApplied).id(),
-                )
-            }
-            (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), "bad_request"),
-            (
-                ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
-                ErrorSource::Upstream,
-            ) => (ErrorPage::upstream_too_slow(&text), "origin_too_slow"),
-            (_, ErrorSource::Upstream) => {
-                (ErrorPage::upstream_unreachable(&text), "origin_unreachable")
-            }
-            // The client is gone: there is nobody to tell.
-            (
-                ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
-                ErrorSource::Downstream,
-            ) => {
-                return FailToProxy {
-                    error_code: 0,
-                    can_reuse_downstream: false,
-                };
-            }
-            // The client reads no more: a page would wait for it again.
-            (ErrorType::WriteTimedout, ErrorSource::Downstream) => {
-                log_failure(session, ctx, error, id);
-                return FailToProxy {
-                    error_code: 0,
-                    can_reuse_downstream: false,
-                };
-            }
-            (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
-                (ErrorPage::request_too_slow(&text), "request_too_slow")
-            }
-            (_, ErrorSource::Downstream) => (ErrorPage::bad_request(&text), "bad_request"),
-            _ => (ErrorPage::internal(&text), Reason::Internal.id()),
-        };
-        if *error.esource() == ErrorSource::Upstream {
-            metrics().upstream_error(upstream_error(error.etype()));
-        }
-        // A request that is no longer allowed is in the log already.
-        if *error.etype() != ErrorType::HTTPStatus(403) {
-            log_failure(session, ctx, error, id);
-        }
-        let status = page.status.as_u16();
-        let request = session.req_header();
-        let retry = gate::retry(&request.method, &request.uri, page.status);
-        let retry = retry.as_deref().map(|href| Link {
-            href,
-            label: TRY_AGAIN,
-        });
-        let response = self
-            .filter
-            .told(page.with_retry(retry).with_reason(reason), style(session));
-        session.set_keepalive(None);
-        // Where a part of the answer is out already, breaking off is the only way to say that it is
-        // no whole.
-        if session.response_written().is_none()
-            && let Err(error) = respond::send(session, response, id).await
-        {
-            tracing::debug!(%error, "the error could not be told");
-        }
-        FailToProxy {
-            error_code: status,
-            can_reuse_downstream: false,
-        }
+        failure::respond(&self.filter, session, error, ctx).await
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, _ctx: &mut ProxyCtx) {
@@ -491,14 +406,14 @@ impl ProxyHttp for AccessProxy {
         }
     }
 
-    /// For Pingora's own log lines: no query, which may hold a code.
+    /// Returns the text for Pingora's own log lines. It omits the query, which may hold a code.
     fn request_summary(&self, session: &Session, _ctx: &ProxyCtx) -> String {
         let request = session.req_header();
         format!("{} {}", request.method, request.uri.path())
     }
 
-    /// `fail_to_connect` logs what matters of an attempt, and Pingora's own line repeats bytes of
-    /// the origin.
+    /// Suppresses Pingora's line, because it repeats bytes of the origin. `fail_to_connect` logs
+    /// failed attempts.
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
@@ -511,60 +426,5 @@ impl ProxyHttp for AccessProxy {
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &ProxyCtx, _error: &Error) -> bool {
         true
-    }
-}
-
-/// Names everything that an operator needs to find the cause. The error's own text stays out: it
-/// may hold what the origin sent, cookies too.
-fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) {
-    let request = session.req_header();
-    let host = request
-        .headers
-        .get(header::HOST)
-        .map(|host| String::from_utf8_lossy(host.as_bytes()));
-    let host = host.or_else(|| {
-        request
-            .uri
-            .authority()
-            .map(|authority| authority.as_str().into())
-    });
-    let permit = ctx.access.permit();
-    tracing::warn!(
-        request_id = %id,
-        application = permit.map(|permit| permit.application().settings().name.as_str()),
-        method = request.method.as_str(),
-        host = host.as_deref(),
-        path = request.uri.path(),
-        origin = ctx.pool().and_then(|pool| pool.label(&ctx.attempts)),
-        address = ctx.attempts.address().map(tracing::field::display),
-        kind = error.etype().as_str(),
-        source = error.esource().as_str(),
-        cause = cause(error),
-        "a request was not proxied to its end",
-    );
-}
-
-const fn upstream_error(kind: &ErrorType) -> UpstreamError {
-    match kind {
-        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-            UpstreamError::Timeout
-        }
-        ErrorType::ConnectRefused
-        | ErrorType::ConnectNoRoute
-        | ErrorType::ConnectError
-        | ErrorType::SocketError => UpstreamError::Connect,
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError
-        | ErrorType::TLSWantX509Lookup => UpstreamError::Tls,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => {
-            UpstreamError::Closed
-        }
-        ErrorType::InvalidHTTPHeader
-        | ErrorType::H1Error
-        | ErrorType::H2Error
-        | ErrorType::InvalidH2 => UpstreamError::Protocol,
-        _ => UpstreamError::Other,
     }
 }

@@ -1,8 +1,7 @@
 //! The bytes of a tunnel, in both directions at once.
 //!
-//! Decides when a tunnel ends. Trusts Pingora's streams. Never looks at the bytes, and never lets a
-//! write in one direction hold up the other one: peers that write before they read would wait for
-//! each other for ever.
+//! Decides when a tunnel ends. Trusts Pingora's streams. Never examines the bytes, and never lets a
+//! blocked write in one direction block the other: peers that write before they read would deadlock.
 
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -18,7 +17,7 @@ use pingora::protocols::http::v1::client::HttpSession as Origin;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::{Instant, sleep};
 
-/// The longest times without a byte that moves.
+/// The longest idle times of a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IdleLimits {
     /// While both directions are open.
@@ -27,7 +26,7 @@ pub(super) struct IdleLimits {
     pub(super) half_closed: Duration,
 }
 
-/// The end of a tunnel that did not break.
+/// The end of a tunnel without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Both sides have ended.
@@ -36,9 +35,9 @@ pub(super) enum End {
     Idle,
 }
 
-/// Moves bytes both ways until both sides have ended or nothing moves any more.
+/// Moves bytes both ways until both sides have ended or the tunnel is idle for too long.
 ///
-/// The end of one side is passed on and the other direction goes on, as `docker attach` needs.
+/// The end of one side is passed on while the other direction continues, as `docker attach` needs.
 ///
 /// # Errors
 /// If reading or writing fails; the source of the error names the side.
@@ -50,12 +49,11 @@ pub(super) async fn relay(
     if !session.was_upgraded() {
         return Error::e_explain(ErrorType::InternalError, "a tunnel without an upgrade");
     }
-    // The limits are those of the tunnel: either side may rest, and so may a client that stops
-    // reading.
+    // The limits of the tunnel apply instead: each side may be idle, and a client may stop reading.
     session.set_read_timeout(None);
     session.set_write_timeout(None);
     origin.read_timeout = None;
-    // Bytes that came together with the 101 are in Pingora's reader, and only there.
+    // Bytes that arrived together with the 101 are in the buffer of Pingora's reader.
     let early = poll_once(origin.read_response_task())
         .await
         .transpose()
@@ -75,7 +73,7 @@ pub(super) async fn relay(
     let mut moved = Instant::now();
     let mut idle = pin!(sleep(limits.open));
     poll_fn(|context| {
-        // In turns, as both share the task's cooperative budget.
+        // Both directions share the task's cooperative budget, so they take turns.
         while tunnel.poll_up(context)?.is_ready() | tunnel.poll_down(context)?.is_ready() {
             moved = Instant::now();
         }
@@ -97,7 +95,7 @@ pub(super) async fn relay(
     .await
 }
 
-/// The output of a future that is ready at once.
+/// Returns the output of a future if it is ready at once.
 async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|context| match future.as_mut().poll(context) {
@@ -122,7 +120,7 @@ enum Step {
     Read,
     Write(Bytes),
     Flush,
-    /// The source has ended, and its destination has to learn it.
+    /// The source has ended; the destination must be closed.
     Close,
     Done,
 }
@@ -133,8 +131,8 @@ impl Step {
     }
 }
 
-/// Ready once a step is done. Every operation can be polled anew: it keeps its progress outside of
-/// its future.
+/// Steps of the two directions. Each operation keeps its progress outside of its future, so it can
+/// be polled again with a new one.
 impl Tunnel<'_> {
     fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.up = match &mut self.up {
@@ -172,7 +170,7 @@ impl Tunnel<'_> {
                 Step::Read
             }
             Step::Close => {
-                // An origin that is gone shows in the other direction.
+                // A lost origin is detected in the other direction.
                 let _closed = ready!(Pin::new(&mut self.origin).poll_shutdown(context));
                 Step::Done
             }
@@ -216,5 +214,5 @@ impl Tunnel<'_> {
     }
 }
 
-/// The bytes that are under way in each direction, at most.
+/// The most bytes in flight in each direction.
 const CHUNK: usize = 16 * 1024;

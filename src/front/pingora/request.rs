@@ -12,13 +12,32 @@ use super::progress::Progress;
 use crate::model::{CleanPath, ClientTls, HostPort, Reason, RequestView};
 use crate::route::Endpoint;
 
-/// The native request as the engine sees it. The one place where host and path are read.
+/// Returns the request in the engine's form. No other code reads the host and the path.
 pub(super) fn view<'a>(
     request: &'a RequestHeader,
     client: IpAddr,
     tls: Option<&'a ClientTls>,
     limits: &FilterSettings,
 ) -> Result<RequestView<'a>, Reason> {
+    check_size(request, limits)?;
+    if !request.raw_path_is_utf8() {
+        return Err(Reason::PathAmbiguous);
+    }
+    let authority = authority(request)?;
+    check_target(request, &authority)?;
+    let path = CleanPath::parse(request.uri.path()).map_err(|_| Reason::PathAmbiguous)?;
+    Ok(RequestView {
+        method: &request.method,
+        authority,
+        path,
+        query: request.uri.query(),
+        headers: &request.headers,
+        client,
+        tls,
+    })
+}
+
+fn check_size(request: &RequestHeader, limits: &FilterSettings) -> Result<(), Reason> {
     let bytes: usize = request
         .headers
         .iter()
@@ -36,11 +55,13 @@ pub(super) fn view<'a>(
     if request.raw_path().len() > max_target_bytes {
         return Err(Reason::TargetTooLong);
     }
-    if !request.raw_path_is_utf8() {
-        return Err(Reason::PathAmbiguous);
-    }
-    // HTTP/2 has the authority in the target, HTTP/1.1 in a header; Pingora refuses the two to
-    // differ.
+    Ok(())
+}
+
+/// Returns host and port, from the target or from `Host`. Both must be equal if both are sent.
+fn authority(request: &RequestHeader) -> Result<HostPort<'_>, Reason> {
+    // HTTP/2 has the authority in the target, HTTP/1.1 in a header. Pingora rejects requests in
+    // which they differ.
     let mut hosts = request.headers.get_all(header::HOST).into_iter();
     let named = hosts
         .next()
@@ -58,36 +79,32 @@ pub(super) fn view<'a>(
     {
         return Err(Reason::HostMalformed);
     }
+    Ok(authority)
+}
+
+/// Rejects a raw target that contains more than the parsed one, such as a fragment: an origin could
+/// interpret it differently.
+fn check_target(request: &RequestHeader, authority: &HostPort<'_>) -> Result<(), Reason> {
     let raw = std::str::from_utf8(request.raw_path()).map_err(|_| Reason::PathAmbiguous)?;
-    let raw = origin_form(raw, &authority)?;
-    // The raw target may carry more than the parsed one, a fragment for instance; both must say the
-    // same.
+    let raw = origin_form(raw, authority)?;
     let path = request.uri.path();
-    let query = request.uri.query();
-    // Of an absolute form, the path may be empty (RFC 9112 3.2.2).
+    // In absolute form, the path may be empty (RFC 9112 3.2.2).
     let raw_path = if raw.is_empty() || raw.starts_with('?') {
         raw.get(..0).filter(|_| path == "/")
     } else {
         Some(path)
     };
-    let rebuilt_is_raw = match (raw_path.and_then(|path| raw.strip_prefix(path)), query) {
+    let rest = raw_path.and_then(|path| raw.strip_prefix(path));
+    let is_equal = match (rest, request.uri.query()) {
         (Some(rest), Some(query)) => rest.strip_prefix('?') == Some(query),
         (Some(rest), None) => rest.is_empty(),
         (None, _) => false,
     };
-    if !rebuilt_is_raw {
-        return Err(Reason::PathAmbiguous);
+    if is_equal {
+        Ok(())
+    } else {
+        Err(Reason::PathAmbiguous)
     }
-    let path = CleanPath::parse(path).map_err(|_| Reason::PathAmbiguous)?;
-    Ok(RequestView {
-        method: &request.method,
-        authority,
-        path,
-        query,
-        headers: &request.headers,
-        client,
-        tls,
-    })
 }
 
 /// Returns `true` if there are more header lines than that. Cookies count once: HTTP/2 clients send
@@ -103,8 +120,8 @@ fn has_too_many(headers: &HeaderMap, most: usize) -> bool {
             > most
 }
 
-/// The target behind scheme and authority, where a client sent these too (RFC 9112 3.2.2). They
-/// must be what `Host` names.
+/// Returns the target without scheme and authority, which a client may send (RFC 9112 3.2.2). The
+/// authority must equal `Host`.
 fn origin_form<'a>(target: &'a str, host: &HostPort<'_>) -> Result<&'a str, Reason> {
     if target.starts_with('/') {
         return Ok(target);
@@ -133,13 +150,13 @@ fn names(text: &str, authority: &HostPort<'_>) -> bool {
     })
 }
 
-/// What whoever made the TLS connection left with it.
+/// Returns the client's certificate as the TLS layer stored it with the connection.
 pub(super) fn client_tls(session: &Session) -> Option<&ClientTls> {
     session.digest()?.ssl_digest.as_ref()?.extension.get()
 }
 
-/// Whether the target was sent with a fragment, which no target has. Parsing drops it, so the line
-/// itself is looked at.
+/// Returns `true` if the target has a fragment, which is malformed. Parsing drops it, so this reads
+/// the request line itself.
 pub(super) fn has_fragment(session: &Session) -> bool {
     let Some(native) = session.as_downstream().as_http1() else {
         return false;
@@ -155,8 +172,8 @@ pub(super) fn has_fragment(session: &Session) -> bool {
     found.and_then(|at| line.get(at)) == Some(&b'#')
 }
 
-/// Where a request came from: the peer, or, where the peer is a proxy that this listener trusts,
-/// the nearest address that such a proxy reported and that is not one itself.
+/// Returns the client's IP address. If the peer is a trusted proxy of this listener, it is the last
+/// address in `X-Forwarded-For` that is not a trusted proxy itself; else it is the peer.
 pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAddr {
     let peer = session.client_addr().and_then(|addr| addr.as_inet());
     let Some(peer) = peer.map(|addr| addr.ip().to_canonical()) else {
@@ -188,26 +205,26 @@ pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAdd
         .iter()
         .rev()
         .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-    // What cannot be read could be anybody, and must not pass for the proxy itself.
-    let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let mut nearest = nobody;
+    // An unreadable address must not be replaced by that of the proxy, which rules may trust.
+    let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let mut nearest = unknown;
     for hop in hops {
         match std::str::from_utf8(hop).ok().and_then(parse_hop) {
             Some(ip) if is_trusted(&ip) => nearest = ip,
             Some(ip) => return ip,
-            None => return nobody,
+            None => return unknown,
         }
     }
     nearest
 }
 
-/// A login's address has the longest page that it can come back to, escaped, and a hand-over has it
+/// Enough for the URL of a login or a hand-over with the longest page to return to, escaped and
 /// sealed.
 const OWN_TARGET_BYTES: usize = 24 * 1024;
 
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
-    // Some proxies write the brackets of an IPv6 address also without a port.
+    // Some proxies put an IPv6 address in brackets even without a port.
     let hop = hop
         .strip_prefix('[')
         .and_then(|hop| hop.strip_suffix(']'))
@@ -219,7 +236,8 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
     ip.ok().map(|ip| ip.to_canonical())
 }
 
-/// The body of a form to one of our own endpoints; `None` where it is longer than any of ours.
+/// Reads the form that was posted to one of our endpoints. Returns `None` if it is longer than
+/// `most` bytes.
 pub(super) async fn read_form(
     session: &mut Session,
     method: &Method,
@@ -229,14 +247,14 @@ pub(super) async fn read_form(
     if *method == Method::POST {
         Progress::report_reading();
         while let Some(part) = session.read_request_body().await? {
-            Progress::report_body(false);
+            Progress::report_body_part();
             body.extend_from_slice(&part);
             if body.len() > max {
                 break;
             }
         }
     }
-    // Nothing more of it is awaited, however long the answer takes.
-    Progress::report_body(true);
+    // The body is complete. The time until the response must not count as a gap in it.
+    Progress::report_body_end();
     Ok((body.len() <= max).then(|| body.into()))
 }

@@ -8,10 +8,10 @@ use pingora::protocols::http::HttpTask;
 
 use crate::model::RequestId;
 
-/// Sends a response of ours. The connection stays open unless there is a body that nobody read.
+/// Sends a response of ours. The connection stays open unless a request body is left unread.
 ///
-/// A response without a body ends with its head, over HTTP/2 too: that is the trailers-only form of
-/// gRPC.
+/// A response without a body ends with its head, also over HTTP/2: gRPC's trailers-only form
+/// requires that.
 pub(super) async fn send(
     session: &mut Session,
     response: Response<Bytes>,
@@ -46,10 +46,10 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// Writes parts of a response; `true` if it is complete.
+/// Writes parts of a response. Returns `true` if the response is complete.
 ///
-/// Pingora limits the time for bodies alone: without a limit for the head a client that never reads
-/// keeps its connection.
+/// Pingora limits the time for bodies only. Without a limit for the head, a client that never reads
+/// would keep its connection.
 ///
 /// # Errors
 /// If writing fails or takes longer than the session's write timeout.
@@ -58,17 +58,22 @@ pub(super) async fn write(session: &mut Session, tasks: Vec<HttpTask>) -> Result
         .as_downstream()
         .get_write_timeout()
         .unwrap_or(WRITE_TIME);
-    let too_slow =
-        |_| Error::explain(ErrorType::WriteTimedout, "the client takes no response").into_down();
+    let too_slow = |_| {
+        Error::explain(
+            ErrorType::WriteTimedout,
+            "the client does not read the response",
+        )
+        .into_down()
+    };
     tokio::time::timeout(limit, session.write_response_tasks(tasks))
         .await
         .map_err(too_slow)?
 }
 
-/// Reads what the client still sends after its response, for a bounded time and length.
+/// Reads the rest of the request body after the response, for a bounded time and length.
 ///
-/// Clients that are cut off while they send lose the response: over HTTP/1.1 to the reset of the
-/// connection, over HTTP/2 to that of the stream, which curl before 8 takes for a failure.
+/// A client that is cut off while it sends may lose the response: over HTTP/1.1 by the reset of the
+/// connection, over HTTP/2 by that of the stream, which curl before 8 reports as a failure.
 pub(super) async fn read_rest(session: &mut Session) {
     let written = session
         .response_written()
@@ -87,11 +92,11 @@ pub(super) async fn read_rest(session: &mut Session) {
     let _too_long = tokio::time::timeout(REST_TIME, rest).await;
 }
 
-/// The most bytes of an unwanted body to read.
+/// The most bytes to read of an unwanted body.
 const REST_BYTES: usize = 1 << 20;
-/// The longest pause in one.
+/// The longest pause in an unwanted body.
 const REST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest time to read one for.
+/// The longest time to read an unwanted body.
 const REST_TIME: Duration = Duration::from_secs(5);
 /// The longest time for a part of a response, if the session has no limit of its own.
 const WRITE_TIME: Duration = Duration::from_secs(60);

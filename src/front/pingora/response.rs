@@ -1,8 +1,8 @@
-//! Response heads from origins, made fit for the client's connection.
+//! Edits of response heads from origins.
 //!
-//! Decides which fields belong to the connection to the origin and so end here (RFC 9110 7.6.1),
-//! and which responses have no reliable end. Trusts Pingora's parsing and its choice of the
-//! framing. Never touches the body.
+//! Decides which fields belong to the connection to the origin and are removed (RFC 9110 7.6.1), and
+//! which responses have no reliable end. Trusts Pingora's parsing and its choice of framing. Never
+//! changes the body.
 
 use std::any::Any;
 
@@ -13,14 +13,14 @@ use pingora::modules::http::{HttpModule, HttpModuleBuilder, Module};
 use pingora::prelude::{Error, ErrorType, Result, Session};
 use smallvec::SmallVec;
 
-/// Removes what belongs to the connection to the origin, and settles the framing toward the client.
+/// Removes the fields of the connection to the origin, and sets the framing toward the client.
 ///
 /// # Errors
 /// If the response cannot be forwarded: an unrequested 101, or framing without a reliable end.
 pub(super) fn edit(session: &mut Session, response: &mut ResponseHeader) -> Result<()> {
-    // Requests that may switch protocols take another way (`tunnel.rs`).
+    // `tunnel.rs` handles requests that may switch protocols.
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        return refuse("the origin switched protocols without being asked to");
+        return refuse("the origin switched protocols without a request to do so");
     }
     let closes = closes(response);
     let keeps_upgrade = response.status == StatusCode::UPGRADE_REQUIRED;
@@ -70,7 +70,7 @@ fn closes(response: &ResponseHeader) -> bool {
     lists(b"close") || response.version < Version::HTTP_11 && !lists(b"keep-alive")
 }
 
-/// The options of all `Connection` fields.
+/// Returns the options of all `Connection` fields.
 pub(super) fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(header::CONNECTION).into_iter();
     lines
@@ -136,7 +136,7 @@ pub(super) fn is_bodiless(method: &Method, status: StatusCode) -> bool {
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The transfer codings of a response, as far as its end depends on them.
+/// The transfer coding of a response, as far as it determines the end of the body.
 enum Coding {
     /// None, or `chunked` as the last one.
     Usual,
@@ -170,8 +170,8 @@ pub(super) fn is_old(request: &RequestHeader) -> bool {
     request.version < Version::HTTP_11
 }
 
-/// Builds an [`OldClient`] for each request. Takes the place of Pingora's own module, which would
-/// compress nothing here.
+/// Builds an [`OldClient`] for each request. It replaces Pingora's compression module, which has no
+/// effect here.
 #[derive(Debug)]
 pub(super) struct OldClients;
 
@@ -181,10 +181,9 @@ impl HttpModuleBuilder for OldClients {
     }
 }
 
-/// Keeps from HTTP/1.0 clients what only HTTP/1.1 knows.
+/// Removes features of HTTP/1.1 from exchanges with HTTP/1.0 clients.
 ///
-/// A module, because Pingora announces chunks to HTTP/1.1 connections after the response filters
-/// have run.
+/// This is a module, because Pingora adds the chunked coding after the response filters.
 #[derive(Debug, Default)]
 struct OldClient {
     is_old: bool,
@@ -195,7 +194,7 @@ impl HttpModule for OldClient {
     async fn request_header_filter(&mut self, request: &mut RequestHeader) -> Result<()> {
         self.is_old = is_old(request);
         if self.is_old {
-            // Both are to be ignored in HTTP/1.0 (RFC 9110 7.8 and 10.1.1).
+            // Both must be ignored in HTTP/1.0 (RFC 9110 7.8 and 10.1.1).
             request.remove_header(&header::EXPECT);
             request.remove_header(&header::UPGRADE);
         }

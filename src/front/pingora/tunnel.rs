@@ -1,14 +1,12 @@
-//! Protocol upgrades: WebSocket and what else switches protocols on the client's connection (RFC
-//! 9110 7.8).
+//! Protocol upgrades such as WebSocket (RFC 9110 7.8).
 //!
-//! Decides which protocols may be switched to, and when a tunnel ends. Trusts the permit that the
-//! request already has, and uses the same hooks for peers and headers as every request. Never
-//! offers the origin a protocol in which further requests could arrive unjudged: HTTP/2, HTTP and
-//! TLS.
+//! Decides which protocols are allowed, and when a tunnel ends. Trusts the permit of the request,
+//! and uses the same hooks for peers and headers as any request. Never offers the origin a protocol
+//! that could carry further requests past the check: HTTP, HTTP/2 and TLS.
 //!
-//! Pingora could tunnel by itself, but then loses the tunnel if the origin's 101 is read before the
-//! end of the empty request body (cloudflare/pingora#946), closes it while one side only listens,
-//! and at the first half that ends.
+//! Pingora's own tunnels are not used. They fail if the origin's 101 arrives before the end of the
+//! empty request body (cloudflare/pingora#946). They also close while one side only listens, and
+//! when the first half ends.
 
 use std::time::Duration;
 
@@ -25,7 +23,7 @@ use super::relay::{End, IdleLimits, relay};
 use super::{respond, response};
 use crate::config::UNJUDGED_UPGRADES;
 
-/// The protocols to offer the origin, if the request asks for any that may be tunnelled.
+/// Returns the protocols to offer the origin, if the request names any that may be tunnelled.
 ///
 /// `further` are the configured protocols beside the built-in ones.
 pub(super) fn offered(request: &RequestHeader, further: &[String]) -> Option<HeaderValue> {
@@ -47,7 +45,7 @@ pub(super) fn offered(request: &RequestHeader, further: &[String]) -> Option<Hea
             .clone()
             .find(|known| known.as_bytes().eq_ignore_ascii_case(protocol))
         {
-            // In the spelling that the specification of each protocol uses, as origins compare it.
+            // Origins compare the spelling, so use that of each protocol's specification.
             offer.extend_from_slice(if offer.is_empty() { b"" } else { b", " });
             offer.extend_from_slice(known.as_bytes());
         }
@@ -57,7 +55,7 @@ pub(super) fn offered(request: &RequestHeader, further: &[String]) -> Option<Hea
         .flatten()
 }
 
-/// Returns `true` unless the protocol carries requests that would not be judged.
+/// Returns `true` unless the protocol could carry requests past the check.
 fn may_tunnel(protocol: &[u8]) -> bool {
     let name = protocol
         .split(|byte| *byte == b'/')
@@ -65,14 +63,14 @@ fn may_tunnel(protocol: &[u8]) -> bool {
         .unwrap_or_default();
     !UNJUDGED_UPGRADES
         .iter()
-        .any(|unjudged| name.eq_ignore_ascii_case(unjudged.as_bytes()))
+        .any(|unchecked| name.eq_ignore_ascii_case(unchecked.as_bytes()))
 }
 
 /// The result of an offer.
 enum Outcome {
     /// The origin switches protocols.
     Switched(Box<ResponseHeader>),
-    /// The origin answers as to any other request.
+    /// The origin responds as to an ordinary request.
     Answered(Answer),
 }
 
@@ -87,11 +85,11 @@ struct Answer {
 /// The progress of the request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestBody {
-    /// There is more to forward.
+    /// The body is incomplete.
     Open,
-    /// The origin has it whole.
+    /// The body was forwarded completely.
     Sent,
-    /// The origin stopped reading it, as one may that refuses. Its response is still to come.
+    /// The origin stopped reading the body before its response, as it may if it refuses.
     Unwanted,
 }
 
@@ -100,8 +98,8 @@ impl AccessProxy {
     /// written when this returns.
     ///
     /// # Errors
-    /// If no origin answers, as for any request, or the tunnel does not end by itself. Pingora then
-    /// drops the connection: after `Ok` it would flush it first, without a limit of time.
+    /// If no origin responds, or the tunnel does not end regularly. Pingora then drops the
+    /// connection. After `Ok` it would flush the connection first, without a time limit.
     pub(super) async fn upgrade(
         &self,
         session: &mut Session,
@@ -145,7 +143,7 @@ impl AccessProxy {
                         log_idle(session, ctx);
                         Err(Error::explain(
                             ErrorType::ConnectionClosed,
-                            "nothing moved in the tunnel",
+                            "the tunnel was idle for too long",
                         )
                         .into_down())
                     }
@@ -154,7 +152,7 @@ impl AccessProxy {
         }
     }
 
-    /// A fresh HTTP/1.1 connection to one of the origins.
+    /// Opens an HTTP/1.1 connection to one of the origins.
     async fn connect(&self, session: &mut Session, ctx: &mut ProxyCtx) -> Result<Origin> {
         ctx.require_http1();
         for _ in 0..MAX_TRIES {
@@ -181,7 +179,7 @@ impl AccessProxy {
         Err(Error::explain(ErrorType::ConnectError, "no origin could be reached").into_up())
     }
 
-    /// Sends the body and reads until the final response head. Interim responses are passed on.
+    /// Sends the body, and reads up to the final response head. Forwards interim responses.
     async fn exchange(
         &self,
         session: &mut Session,
@@ -198,8 +196,8 @@ impl AccessProxy {
         }
         loop {
             tokio::select! {
-                // Nothing is read beyond the body: such bytes belong to the tunnel. A client that
-                // leaves meanwhile is noticed after `read_timeout`, at the latest.
+                // Bytes after the body belong to the tunnel, so nothing is read beyond it. A client
+                // that disconnects meanwhile is noticed after `read_timeout` at the latest.
                 part = session.read_request_body(), if body == RequestBody::Open => {
                     let part = part.map_err(|error| error.into_down())?;
                     body = self.forward(session, ctx, origin, part).await?;
@@ -280,10 +278,10 @@ impl AccessProxy {
         let mut done = respond::write(session, vec![HttpTask::Header(response, ends)]).await?;
         while !done {
             tokio::select! {
-                // After the body this waits for the client to leave.
+                // After the body this detects that the client disconnects.
                 part = session.as_downstream_mut().read_body_or_idle(false), if body != RequestBody::Unwanted => match part {
                     Ok(part) => body = self.forward(session, ctx, origin, part).await?,
-                    // The client has sent its next request already, which is not read.
+                    // The client has sent its next request already. It is not read.
                     Err(error) if *error.etype() == ErrorType::ConnectError => {
                         session.set_keepalive(None);
                         body = RequestBody::Unwanted;
@@ -300,8 +298,7 @@ impl AccessProxy {
     }
 }
 
-/// The head that goes to the origin, without what belongs to the client's connection (RFC 9110
-/// 7.6.1).
+/// Returns the head for the origin, without the fields of the client's connection (RFC 9110 7.6.1).
 fn head(session: &mut Session) -> Result<RequestHeader> {
     let mut request = session.req_header().clone();
     for name in named(&request.headers)? {
@@ -318,7 +315,7 @@ fn head(session: &mut Session) -> Result<RequestHeader> {
     Ok(request)
 }
 
-/// The fields that `Connection` names. Those that every origin relies on must not be named.
+/// Returns the fields that `Connection` names. Fields that every origin relies on must not be named.
 fn named(headers: &HeaderMap) -> Result<Vec<HeaderName>> {
     let mut named = Vec::new();
     for token in response::tokens(headers) {
@@ -343,8 +340,8 @@ fn named(headers: &HeaderMap) -> Result<Vec<HeaderName>> {
     Ok(named)
 }
 
-/// Returns `true` if the origin names its choice, as RFC 9110 7.8 requires, and was offered all
-/// that it names.
+/// Returns `true` if the origin names its choice, as RFC 9110 7.8 requires, and if every protocol
+/// that it names was offered.
 fn was_offered(offer: &HeaderValue, response: &HeaderMap) -> bool {
     let listed = |lines: &HeaderValue, protocol: &[u8]| {
         lines
@@ -366,11 +363,11 @@ fn log_idle(session: &Session, ctx: &ProxyCtx) {
         request_id = ctx.access.request_id().map(tracing::field::display),
         application = permit.map(|permit| permit.application().settings().name.as_str()),
         path = session.req_header().uri.path(),
-        "closed a tunnel in which nothing moved for `tunnel_timeout`"
+        "closed a tunnel that was idle for `tunnel_timeout`"
     );
 }
 
-/// Protocols that need no configuration: WebSocket, `kubectl exec` and its kin, `docker attach`.
+/// Protocols that need no configuration: WebSocket, `kubectl exec` and `docker attach`.
 const TUNNELLED: [&str; 3] = ["websocket", "SPDY/3.1", "tcp"];
 const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
@@ -460,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_must_not_name_what_origins_rely_on() {
+    fn connection_must_not_name_fields_that_origins_rely_on() {
         let headers = |value: &str| {
             HeaderMap::from_iter([(header::CONNECTION, HeaderValue::try_from(value).unwrap())])
         };

@@ -1,10 +1,10 @@
-//! The end of running requests: a request that goes on for long is allowed only for as long as a
-//! new one would be.
+//! The end of running requests: a long request continues only as long as a new one would be
+//! allowed.
 //!
-//! Decides when a running request is judged again and when it is cut. Trusts the engine, which
-//! answers as for a new request. Never prolongs a request. A message of known and small length
-//! begins no watch unless it takes long all the same; any other one copies the request's head for
-//! its watch.
+//! Decides when a running request is evaluated again and when it is cut. Trusts the engine, which
+//! decides as for a new request. Never prolongs a request. A message of known, small length starts a
+//! watch only if it takes long. Any other message starts one at once and copies the request's head
+//! for it.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -28,10 +28,10 @@ use super::{AccessCtx, AccessFilter};
 use crate::gate::Standing;
 use crate::model::{Reason, RequestId};
 
-/// A running request that can be judged again.
-pub(super) trait Judge: Send + Sync + 'static {
+/// A running request that can be evaluated again.
+pub(super) trait Evaluate: Send + Sync + 'static {
     /// Evaluates the request as a new one.
-    fn judge(&self) -> impl Future<Output = Standing> + Send;
+    fn evaluate(&self) -> impl Future<Output = Standing> + Send;
 
     /// Records that the request is cut, and returns the id of the record.
     fn record_cut(&self, reason: Option<Reason>) -> RequestId;
@@ -40,8 +40,8 @@ pub(super) trait Judge: Send + Sync + 'static {
 /// The progress of the watch over a request, in its context.
 #[derive(Debug, Default)]
 pub(super) struct WatchState {
-    /// The last judgement, until the request is watched.
-    judged: Option<Instant>,
+    /// The time of the last evaluation, until the request is watched.
+    evaluated: Option<Instant>,
     is_watched: bool,
     /// The reason of the end, if the request has ended.
     ended: Option<Reason>,
@@ -50,7 +50,7 @@ pub(super) struct WatchState {
 impl WatchState {
     pub(super) fn admitted() -> Self {
         Self {
-            judged: Some(Instant::now()),
+            evaluated: Some(Instant::now()),
             ..Self::default()
         }
     }
@@ -58,20 +58,19 @@ impl WatchState {
     fn is_overdue(&self) -> bool {
         !self.is_watched
             && self
-                .judged
-                .is_some_and(|judged| judged.elapsed() >= JUDGED_EVERY)
+                .evaluated
+                .is_some_and(|evaluated| evaluated.elapsed() >= EVALUATE_EVERY)
     }
 }
 
-/// Requests that go on for long. Each function belongs into the hook of `ProxyHttp` that has its
-/// name.
+/// Long requests. Call each function from the hook of `ProxyHttp` with the same name.
 ///
-/// A message of unknown length or over 1 MiB begins a watch at once: it is judged every 10 seconds,
-/// and cut within 30 seconds of the end of the access. Everything else is judged again when it
-/// moves after more than 10 seconds: no part of it passes then that a new request would not get.
-/// Only [`Cuttable`] can end requests that rest.
+/// A message of unknown length or over 1 MiB starts a watch at once: it is evaluated every 10
+/// seconds, and cut within 30 seconds after access has ended. Any other message is evaluated again
+/// when a part of it moves after more than 10 seconds. If access has ended, that part does not pass.
+/// Only [`Cuttable`] can end idle requests.
 impl AccessFilter {
-    /// Judges the request while its body is forwarded.
+    /// Evaluates the request while its body is forwarded.
     ///
     /// # Errors
     /// [`ErrorType::HTTPStatus`] 403 if the request is no longer allowed.
@@ -84,10 +83,10 @@ impl AccessFilter {
         if !end_of_stream && may_last(&session.req_header().headers) {
             self.watch(session, ctx);
         }
-        self.judge_if_overdue(session, ctx)
+        self.evaluate_if_overdue(session, ctx)
     }
 
-    /// Judges the request when its response is there, before anything of it is used.
+    /// Evaluates the request when its response has arrived, before any of it is used.
     ///
     /// # Errors
     /// As [`AccessFilter::request_body_filter`].
@@ -97,7 +96,7 @@ impl AccessFilter {
         response: &ResponseHeader,
         ctx: &mut AccessCtx,
     ) -> Result<()> {
-        self.judge_if_overdue(session, ctx)?;
+        self.evaluate_if_overdue(session, ctx)?;
         let is_tunnel = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if is_tunnel
             || !is_bodiless(&session.req_header().method, response.status)
@@ -108,20 +107,19 @@ impl AccessFilter {
         Ok(())
     }
 
-    /// Judges the request while the body of its response is forwarded.
+    /// Evaluates the request while the body of its response is forwarded.
     ///
     /// # Errors
     /// As [`AccessFilter::request_body_filter`].
     pub fn response_body_filter(&self, session: &Session, ctx: &mut AccessCtx) -> Result<()> {
-        self.judge_if_overdue(session, ctx)
+        self.evaluate_if_overdue(session, ctx)
     }
 
-    /// Has the request judged again every 10 seconds from now on, and cut once it is no longer
-    /// allowed.
+    /// Starts to evaluate the request every 10 seconds. It is cut once it is no longer allowed.
     ///
     /// Without [`Cuttable`] around the proxy this does nothing.
     pub fn watch(&self, session: &Session, ctx: &mut AccessCtx) {
-        self.begin_watch(session, ctx, JUDGED_EVERY);
+        self.begin_watch(session, ctx, EVALUATE_EVERY);
     }
 
     fn begin_watch(&self, session: &Session, ctx: &mut AccessCtx, first: Duration) {
@@ -134,20 +132,20 @@ impl AccessFilter {
         }
     }
 
-    fn judge_if_overdue(&self, session: &Session, ctx: &mut AccessCtx) -> Result<()> {
+    fn evaluate_if_overdue(&self, session: &Session, ctx: &mut AccessCtx) -> Result<()> {
         if !ctx.watch.is_overdue() {
             return Ok(());
         }
         let Some(running) = self.copy_running(session, ctx) else {
             return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
         };
-        ctx.watch.judged = Some(Instant::now());
-        let reason = match running.judge_now() {
+        ctx.watch.evaluated = Some(Instant::now());
+        let reason = match running.evaluate_now() {
             Standing::Allowed => {
-                self.begin_watch(session, ctx, JUDGED_EVERY);
+                self.begin_watch(session, ctx, EVALUATE_EVERY);
                 return Ok(());
             }
-            // The watch can wait for what is missing. This function cannot.
+            // The watch can wait for missing facts. This function cannot.
             Standing::Unknown if is_possible() => {
                 self.begin_watch(session, ctx, Duration::ZERO);
                 return Ok(());
@@ -165,14 +163,13 @@ impl AccessFilter {
 }
 
 impl AccessCtx {
-    /// The reason for which a running request has ended.
+    /// Returns the reason for the end of a running request.
     pub(super) const fn ended(&self) -> Option<Reason> {
         self.watch.ended
     }
 }
 
-/// Returns `true` if a message with these headers may go on for long: its length is unknown, or
-/// large.
+/// Returns `true` if a message with these headers may take long: its length is unknown or large.
 fn may_last(headers: &HeaderMap) -> bool {
     let length = headers
         .get(header::CONTENT_LENGTH)
@@ -187,7 +184,7 @@ type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 struct Slot {
     watch: Option<Watch>,
-    /// `true` if the watch was begun after the last poll.
+    /// `true` if the watch was started after the last poll.
     is_new: bool,
 }
 
@@ -197,11 +194,11 @@ tokio::task_local! {
 
 /// An HTTP application whose running requests can be cut.
 ///
-/// Wrap Pingora's `HttpProxy` in it, and call the hooks of [`AccessFilter`] for running requests. A
-/// request that is cut is dropped together with its connection to the origin: over HTTP/1.1 the
-/// client's connection closes, over HTTP/2 its stream is reset and others go on, at the client and
-/// at the origin. Pingora keeps an HTTP/2 connection to an origin whose last stream was cut until
-/// another request takes it or the origin closes it.
+/// Wrap Pingora's `HttpProxy` in it, and call the hooks of [`AccessFilter`] for running requests.
+/// Cutting a request drops it together with its connection to the origin. Over HTTP/1.1 the
+/// connection closes. Over HTTP/2 the stream is reset, and other streams continue. After the last
+/// stream was cut, Pingora keeps an HTTP/2 connection until another request uses it or the origin
+/// closes it.
 #[derive(Debug)]
 pub struct Cuttable<A>(Arc<A>);
 
@@ -240,15 +237,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
 async fn until_cut<R: Future>(request: R) -> Option<R::Output> {
     let mut request = pin!(request);
     poll_fn(|context| {
-        // The watch goes first. A request that never rests uses up the task's cooperative budget,
-        // without which no timer fires.
+        // Poll the watch first. A request that is always ready uses up the task's cooperative
+        // budget, and then no timer fires.
         if poll_watch(context, |_| true).is_ready() {
             return Poll::Ready(None);
         }
         if let Poll::Ready(output) = request.as_mut().poll(context) {
             return Poll::Ready(Some(output));
         }
-        // A watch that the request has just begun does not wake this task before its first poll.
+        // A watch that was just started does not wake this task until it is polled once.
         poll_watch(context, |slot| slot.is_new).map(|()| None)
     })
     .await
@@ -274,13 +271,13 @@ pub(super) fn is_possible() -> bool {
     SLOT.try_with(|_| ()).is_ok()
 }
 
-/// Has the request of this task judged every [`JUDGED_EVERY`], for the first time after `first`,
-/// and cut once it is not allowed.
-pub(super) fn begin(request: impl Judge, first: Duration) {
-    begin_every(request, first, JUDGED_EVERY);
+/// Starts to evaluate the request of this task every [`EVALUATE_EVERY`], first after `first`. The
+/// request is cut once it is no longer allowed.
+pub(super) fn begin(request: impl Evaluate, first: Duration) {
+    begin_every(request, first, EVALUATE_EVERY);
 }
 
-fn begin_every(request: impl Judge, first: Duration, every: Duration) {
+fn begin_every(request: impl Evaluate, first: Duration, every: Duration) {
     let watch = Box::pin(async move {
         let reason = until_ended(&request, first, every).await;
         request.record_cut(reason);
@@ -295,16 +292,16 @@ fn begin_every(request: impl Judge, first: Duration, every: Duration) {
     });
 }
 
-/// Waits until a request is no longer allowed. The result may be unknown once, but not twice in a
+/// Waits until a request is no longer allowed. One unknown result is tolerated, but not two in a
 /// row.
-async fn until_ended(request: &impl Judge, first: Duration, every: Duration) -> Option<Reason> {
+async fn until_ended(request: &impl Evaluate, first: Duration, every: Duration) -> Option<Reason> {
     let mut next = Instant::now() + first;
     let mut was_unknown = false;
     loop {
         sleep_until(next).await;
         next = Instant::now() + every;
-        // A judgement that does not end must not keep the request alive.
-        match timeout(every, request.judge())
+        // An evaluation that does not end must not keep the request alive.
+        match timeout(every, request.evaluate())
             .await
             .unwrap_or(Standing::Unknown)
         {
@@ -318,8 +315,8 @@ async fn until_ended(request: &impl Judge, first: Duration, every: Duration) -> 
 
 /// The length of a message in bytes above which it is watched.
 const LARGE: u64 = 1 << 20;
-/// The interval in which running requests are judged again, and the most time for one judgement.
-pub(super) const JUDGED_EVERY: Duration = Duration::from_secs(10);
+/// The interval of evaluations of running requests, and the time limit for one evaluation.
+pub(super) const EVALUATE_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -332,11 +329,11 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A request with these results in turn; judgements after the last one never end.
+    /// A request with these results in turn. Evaluations after the last one never end.
     #[derive(Default)]
     struct Scripted {
         results: Vec<Standing>,
-        judged: AtomicUsize,
+        evaluated: AtomicUsize,
         cut: Arc<Mutex<Option<Option<Reason>>>>,
     }
 
@@ -349,11 +346,11 @@ mod tests {
         }
     }
 
-    impl Judge for Scripted {
-        async fn judge(&self) -> Standing {
+    impl Evaluate for Scripted {
+        async fn evaluate(&self) -> Standing {
             match self
                 .results
-                .get(self.judged.fetch_add(1, Ordering::Relaxed))
+                .get(self.evaluated.fetch_add(1, Ordering::Relaxed))
             {
                 Some(result) => *result,
                 None => pending().await,
@@ -371,7 +368,7 @@ mod tests {
         let end = timeout(PATIENCE, until_ended(&request, SOON, SOON))
             .await
             .expect("the request goes on");
-        (end, request.judged.into_inner())
+        (end, request.evaluated.into_inner())
     }
 
     #[tokio::test]
@@ -397,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn judgement_that_never_ends_is_unknown() {
+    async fn evaluation_that_never_ends_is_unknown() {
         assert_eq!(ended(&[]).await, (None, 2));
         assert_eq!(
             ended(&[Standing::Allowed, Standing::Unknown]).await,
@@ -421,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn request_that_rests_after_it_began_its_watch_is_cut() {
+    async fn request_that_is_idle_after_its_watch_began_is_cut() {
         let silent = async {
             for _ in 0..2 {
                 begin(Scripted::new(&[Standing::Ended(None)]), SOON);

@@ -1,12 +1,12 @@
-//! A strict reader of the HTML that pages consist of.
+//! A strict parser for the HTML of the pages.
 
 use std::collections::BTreeSet;
 
 /// A start tag: its name and its attributes, with the values still escaped.
 pub(super) type Tag<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
-/// The start tags of a document, read so strictly that a value which broke out of its place is an
-/// error: attributes are `name` or `name="value"`, and a `<` always opens a tag.
+/// Returns the start tags of a document. Attributes are `name` or `name="value"`, and a `<` always
+/// opens a tag: a value that breaks out of its attribute makes the parser panic.
 pub(super) fn start_tags(html: &str) -> Vec<Tag<'_>> {
     let mut tags = Vec::new();
     let mut rest = html;
@@ -35,7 +35,7 @@ pub(super) fn start_tags(html: &str) -> Vec<Tag<'_>> {
             .unwrap_or_else(|| panic!("`{name}` has stray text: {inside:.40}"));
         assert!(
             name.bytes().all(|b| b.is_ascii_alphanumeric()),
-            "`{name}` is no element"
+            "`{name}` is not an element"
         );
         for (key, _) in &attributes {
             assert!(
@@ -60,7 +60,7 @@ fn unescaped(value: &str) -> String {
         .replace("&#38;", "&")
 }
 
-/// Where a page leads: links, the form and the refresh.
+/// Returns the targets of a page's links, form and refresh.
 pub(super) fn destinations(html: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (name, attributes) in start_tags(html) {

@@ -3,9 +3,10 @@ mod html;
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::model::Support;
 use html::{destinations, start_tags};
 
-/// A text no template contains by itself.
+/// A text that no template contains.
 const MARKER: &str = "marker-7d1f";
 
 const CAUSES: [LostCookie; 6] = [
@@ -17,8 +18,7 @@ const CAUSES: [LostCookie; 6] = [
     LostCookie::TooMany,
 ];
 
-/// Every page there is, with `text` in every field that is text and `href` in every one that is a
-/// link.
+/// Returns every page, with `text` in every text field and `href` in every link field.
 fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
     let link = Link { href, label: text };
     let id = text;
@@ -58,7 +58,7 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
             .page(),
         ),
         (
-            "home_of_nobody",
+            "home_signed_out",
             Home {
                 team: text,
                 signed_in_as: None,
@@ -200,8 +200,8 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
             .page(),
         ),
         (
-            "idp_test_works",
-            IdpTestWorks {
+            "trial_succeeded",
+            TrialSucceeded {
                 provider: text,
                 facts: &[(text, Some(text)), (text, None)],
                 groups: &[(text, true), (text, false)],
@@ -214,8 +214,8 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
             .page(),
         ),
         (
-            "idp_test_failed",
-            IdpTestFailed {
+            "trial_failed",
+            TrialFailed {
                 provider: text,
                 step: text,
                 causes: &[text.to_owned()],
@@ -260,7 +260,7 @@ fn html(page: &Page) -> &str {
 }
 
 #[test]
-fn text_stays_text_in_every_field() {
+fn text_is_escaped_in_every_field() {
     let text = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&";
     let escaped = "&#60;script&#62;alert(1)&#60;/script&#62;&#34;&#39;&#62;&#60;img src=x onerror=alert(1)&#62;&#38;";
     for ((name, plain), (_, hostile)) in pages(MARKER, "/next").iter().zip(&pages(text, "/next")) {
@@ -292,7 +292,7 @@ fn a_link_cannot_leave_its_attribute() {
 }
 
 #[test]
-fn every_page_leads_where_it_was_told() {
+fn links_lead_only_to_the_given_targets() {
     let leads: Vec<_> = pages("text", "/next")
         .iter()
         .filter(|(_, p)| !destinations(html(p)).is_empty())
@@ -322,11 +322,10 @@ fn every_page_leads_where_it_was_told() {
 }
 
 #[test]
-fn no_page_runs_or_loads_anything() {
+fn pages_run_no_script_and_load_nothing() {
     for (name, page) in &pages("text", "/next") {
         let html = html(page);
-        // The one page with a script, which sends its form, and the policy that lets just this one
-        // run.
+        // One page has a script, which submits its form. Its own policy allows that script only.
         let sent = html.replace("<script>document.forms[0].submit()</script>", "");
         assert_eq!(sent.len() < html.len(), *name == "saml_request", "{name}");
         assert!(!sent.to_ascii_lowercase().contains("<script"), "{name}");
@@ -355,7 +354,7 @@ fn no_page_runs_or_loads_anything() {
 }
 
 #[test]
-fn every_page_names_its_request() {
+fn every_page_shows_the_request_id() {
     for (name, page) in &pages(MARKER, "/next") {
         let footer = html(page)
             .split_once("<footer>")
@@ -388,7 +387,7 @@ fn every_page_has_its_landmarks() {
 }
 
 #[test]
-fn every_page_has_its_status() {
+fn every_page_has_the_right_status() {
     let statuses: Vec<_> = pages("text", "/next")
         .iter()
         .map(|(name, p)| (*name, p.status.as_u16()))
@@ -398,7 +397,7 @@ fn every_page_has_its_status() {
         [
             ("login", 200),
             ("home", 200),
-            ("home_of_nobody", 200),
+            ("home_signed_out", 200),
             ("denied", 403),
             ("undecided", 403),
             ("undecided_groups", 403),
@@ -424,8 +423,8 @@ fn every_page_has_its_status() {
             ("logged_out", 200),
             ("logged_out_here", 200),
             ("identity_refreshed", 200),
-            ("idp_test_works", 200),
-            ("idp_test_failed", 200),
+            ("trial_succeeded", 200),
+            ("trial_failed", 200),
             ("logout_confirm", 200),
             ("handover", 200),
             ("resend_form", 401),
@@ -434,7 +433,7 @@ fn every_page_has_its_status() {
 }
 
 #[test]
-fn the_words_users_search_for_are_exact() {
+fn texts_users_search_for_are_exact() {
     let all = pages("CF_Authorization", "/next");
     for (page, words) in [
         (
@@ -442,7 +441,7 @@ fn the_words_users_search_for_are_exact() {
             "<h1>Unable to find your Access application!</h1>",
         ),
         ("home", "<h1>You are signed in.</h1>"),
-        ("home_of_nobody", "<h1>This is where you sign in.</h1>"),
+        ("home_signed_out", "<h1>You are not signed in.</h1>"),
         ("denied", "<h1>That account does not have access.</h1>"),
         (
             "unavailable",
@@ -463,13 +462,13 @@ fn the_words_users_search_for_are_exact() {
         ),
         (
             "undecided",
-            "<h1>It could not be decided whether you have access.</h1>",
+            "<h1>We couldn't determine whether you have access.</h1>",
         ),
         (
             "undecided_groups",
-            "<p>Failed to fetch user/group information from the identity provider. Without it nobody can tell.</p>",
+            "<p>Failed to fetch user/group information from the identity provider. Without it, access cannot be decided.</p>",
         ),
-        ("idp_test_works", "<h1>Your connection works!</h1>"),
+        ("trial_succeeded", "<h1>Your connection works!</h1>"),
         ("logged_out", "<h1>You are signed out.</h1>"),
         ("logout_confirm", "<h1>Sign out of all applications?</h1>"),
         ("resend_form", "<h1>Sign in, then send the form again.</h1>"),
@@ -483,7 +482,7 @@ fn the_words_users_search_for_are_exact() {
 }
 
 #[test]
-fn nobody_signed_in_is_not_spoken_of_as_an_account() {
+fn denial_without_a_user_mentions_no_account() {
     let denied = Denied {
         application: "wiki",
         signed_in_as: None,
@@ -504,7 +503,7 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
 }
 
 #[test]
-fn support_is_on_every_page_that_refuses_or_fails() {
+fn denials_and_errors_show_the_support_contact() {
     let url = Support::parse_url("https://help.example.com/access?a=1&b=2").unwrap();
     let support = Support::new(Some("Ask the <help desk>.".to_owned()), Some(url)).unwrap();
     let support = Some(&support);
@@ -566,7 +565,7 @@ fn support_is_on_every_page_that_refuses_or_fails() {
 }
 
 #[test]
-fn a_denial_without_a_message_names_the_next_step() {
+fn denial_without_a_message_names_the_next_step() {
     let all = pages("text", "/next");
     let shows = |page: &str| {
         html(&all.iter().find(|(name, _)| *name == page).unwrap().1).contains(ASK_FOR_ACCESS)
@@ -575,7 +574,7 @@ fn a_denial_without_a_message_names_the_next_step() {
 }
 
 #[test]
-fn a_refused_account_is_offered_another_one_first() {
+fn rejected_account_is_offered_another_one_first() {
     let page = ErrorPage::new(StatusCode::FORBIDDEN, "t", "s", MARKER).with_switch(Some("/switch"));
     let page = page
         .with_retry(Some(Link {
@@ -593,7 +592,7 @@ fn a_refused_account_is_offered_another_one_first() {
 }
 
 #[test]
-fn a_logout_says_that_the_provider_may_remember() {
+fn logout_mentions_the_session_at_the_provider() {
     let all = pages("text", "/next");
     let shows = |page: &str| {
         html(&all.iter().find(|(name, _)| *name == page).unwrap().1)
@@ -603,7 +602,7 @@ fn a_logout_says_that_the_provider_may_remember() {
 }
 
 #[test]
-fn names_between_backticks_are_code() {
+fn text_between_backticks_becomes_code() {
     for (text, html) in [
         ("plain", "plain"),
         (
@@ -621,7 +620,7 @@ fn names_between_backticks_are_code() {
 }
 
 #[test]
-fn reason_ids_are_shown_where_given() {
+fn reason_id_is_shown_if_given() {
     for (name, page) in &pages("group_not_allowed", "/next") {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");
         assert_eq!(
@@ -633,7 +632,7 @@ fn reason_ids_are_shown_where_given() {
                 "error",
                 "cookie_conflict",
                 "login_loop",
-                "idp_test_failed"
+                "trial_failed"
             ]
             .contains(name),
             "{name}"
@@ -642,7 +641,7 @@ fn reason_ids_are_shown_where_given() {
 }
 
 #[test]
-fn policy_allows_exactly_the_style_in_the_page() {
+fn policy_allows_only_the_style_of_the_page() {
     let headers = security_headers();
     let (_, policy) = headers
         .iter()

@@ -66,7 +66,7 @@ fn change_lists_the_users_it_affects() {
         .collect();
     let lost = [
         (Access::Lost, "ip 203.0.113.255"),
-        (Access::Lost, "nobody logged in + ip 203.0.113.255"),
+        (Access::Lost, "not signed in + ip 203.0.113.255"),
     ];
     assert!(
         lost.iter().all(|lost| touched.contains(lost)),
@@ -87,7 +87,7 @@ fn change_lists_the_users_it_affects() {
     let [(_, Access::Gained, _, _, who)] = change.as_slice() else {
         panic!("{change:?}")
     };
-    assert_eq!(*who, ["anybody"], "and nobody of them twice");
+    assert_eq!(*who, ["any user"], "without duplicates");
 
     let gone = diff(&old, START);
     assert!(
@@ -158,7 +158,7 @@ fn every_change_of_access_is_found() {
         &allow(&format!("{everyone}, {but}")),
     );
     assert!(
-        opened.contains("anybody"),
+        opened.contains("any user"),
         "those elsewhere are known to be: {opened}"
     );
     let risk = "{ external_evaluation = { evaluate_url = \"https://r.example/\", keys_url = \"https://r.example/k\" } }";
@@ -167,7 +167,7 @@ fn every_change_of_access_is_found() {
         &allow(&format!("{eng}, exclude = [{risk}]")),
         &allow(&format!("{everyone}, exclude = [{risk}]")),
     );
-    assert!(opened.contains("anybody"), "{opened}");
+    assert!(opened.contains("any user"), "{opened}");
     // Of an attribute that an assertion lacks nothing is known, so it takes one that has another
     // value.
     let certificate = include_str!("../../../tests/saml/keys/idp.crt");
@@ -190,7 +190,7 @@ fn every_change_of_access_is_found() {
     );
     assert!(
         closed.contains(
-            r#"Lost, "allow by `x`", "deny (no_policy_applied)", ["anybody through campus"]"#
+            r#"Lost, "allow by `x`", "deny (no_policy_applied)", ["any user through campus"]"#
         ),
         "{closed}"
     );

@@ -111,7 +111,7 @@ fn decision_is_explained_rule_by_rule() {
     );
     assert!(
         text.contains(
-            "Grafana (grafana.example.com), the most specific; also covered by *.example.com"
+            "Grafana (grafana.example.com), the most specific match; also covered by *.example.com"
         ),
         "{text}"
     );
@@ -148,7 +148,7 @@ fn decision_is_explained_rule_by_rule() {
     );
     assert_eq!(
         json["groups"][0]["include"][0]["compared"],
-        "no `dept` was given"
+        "`dept` is absent"
     );
     assert_eq!(
         json["person"],
@@ -162,14 +162,14 @@ fn omitted_fact_is_unknown() {
     let answer = ask(&world, Some(&person(None)), "grafana");
     let (text, json) = shown(&world, &answer);
     assert!(
-        text.starts_with("DENY by the policy `no contractors`, because something is not known\n"),
+        text.starts_with("DENY by the policy `no contractors`, because a fact is unknown\n"),
         "{text}"
     );
     assert_eq!(
         (&json["reason"], &json["unknown"]),
         (&json!("identity_incomplete"), &json!(true))
     );
-    assert!(text.contains("the groups are not known"), "{text}");
+    assert!(text.contains("the groups are unknown"), "{text}");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn request_without_a_session_is_explained() {
         (&json!("log_in"), &json!("not asked"))
     );
     assert!(
-        text.starts_with("LOG IN: what happens then depends on who they are\n"),
+        text.starts_with("LOG IN: the decision depends on the user who signs in\n"),
         "{text}"
     );
     let from_office = Asked {
@@ -365,7 +365,7 @@ fn audit_log_is_replayed() {
         diff.notes
     );
     assert!(
-        diff.notes[0].starts_with("2 requests were not tried"),
+        diff.notes[0].starts_with("2 requests were not compared"),
         "{:?}",
         diff.notes
     );

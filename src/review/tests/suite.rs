@@ -144,7 +144,7 @@ fn malformed_test_file_is_rejected_with_its_line() {
         ),
         (
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"allow\"\nat = \"noon\"",
-            "tests.toml:5: `noon` is no moment",
+            "tests.toml:5: `noon` is not a time",
         ),
     ] {
         let error = Suite::parse(Path::new("tests.toml"), text.to_owned()).unwrap_err();

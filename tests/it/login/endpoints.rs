@@ -234,7 +234,7 @@ async fn team_domain_shows_the_signed_in_user() {
     assert_eq!(page.response.status, 200);
     assert!(
         text.contains("Example")
-            && text.contains("This is where you sign in.")
+            && text.contains("You are not signed in.")
             && !text.contains("Sign out"),
         "{text}"
     );

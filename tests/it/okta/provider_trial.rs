@@ -77,10 +77,10 @@ async fn trial_shows_the_identity_and_makes_no_session() {
         "<bdi>2, from the ID token</bdi>",
         "<bdi>Engineering</bdi> <b>named by a rule</b>",
         "<bdi>R&#38;D &#60;x&#62;</bdi></li>",
-        "Not in these, which rules name",
+        "Named in rules, but this account is not a member",
         "<bdi>Finance</bdi></li>",
         "<dt><bdi>name</bdi></dt><dd><code>&#34;Alice Ames&#34;</code></dd>",
-        "<dt><bdi>cost_center</bdi></dt><dd><i>asked for, and not told</i></dd>",
+        "<dt><bdi>cost_center</bdi></dt><dd><i>requested, but not provided</i></dd>",
         "There is no <code>api_token</code>",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -257,7 +257,8 @@ async fn trial_command_explains_its_mistakes() {
     let (mut proxy, _origin) = start(&okta.issuer, |_| ()).await;
     let (code, _, complaint) = idp_test(&proxy, &["octa"]);
     assert!(
-        code == Some(2) && complaint.contains("no identity provider `octa`; there is `okta`"),
+        code == Some(2)
+            && complaint.contains("identity provider `octa` not found; configured: `okta`"),
         "{complaint}"
     );
     let (code, all, _) = idp_test(&proxy, &[]);
@@ -300,7 +301,7 @@ async fn trial_works_with_saml() {
         "Example SAML",
         "<bdi>2, from the SAML assertion</bdi>",
         "Research &#38; Development, Köln",
-        "<dt><bdi>cost_center</bdi></dt><dd><i>asked for, and not told</i></dd>",
+        "<dt><bdi>cost_center</bdi></dt><dd><i>requested, but not provided</i></dd>",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }

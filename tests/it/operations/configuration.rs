@@ -50,7 +50,7 @@ fn valid_file_passes_and_every_weakening_is_named() {
         );
     }
     assert!(
-        said.ends_with(": good: 6 applications, 1 identity provider\n"),
+        said.ends_with(": valid: 6 applications, 1 identity provider\n"),
         "{said}"
     );
     assert!(
@@ -59,7 +59,7 @@ fn valid_file_passes_and_every_weakening_is_named() {
     );
     let (code, said) = check_with(&good(), &["--strict"]);
     assert!(
-        code == Some(2) && said.starts_with("error: ") && !said.contains(": good: "),
+        code == Some(2) && said.starts_with("error: ") && !said.contains(": valid: "),
         "{said}"
     );
 }
@@ -123,9 +123,9 @@ fn stated_email_verification_passes_a_strict_check() {
         (
             "email_verified = \"optional\"",
             0,
-            ": good: 1 application, 1 identity provider",
+            ": valid: 1 application, 1 identity provider",
         ),
-        ("email_verified = \"required\"", 0, ": good: "),
+        ("email_verified = \"required\"", 0, ": valid: "),
         (
             "email_claim_name = \"upn\"",
             2,
@@ -134,7 +134,7 @@ fn stated_email_verification_passes_a_strict_check() {
         (
             "email_claim_name = \"upn\"\nemail_verified = \"optional\"",
             0,
-            ": good: ",
+            ": valid: ",
         ),
         ("email_verified = true", 2, "email_verified"),
     ] {
@@ -224,7 +224,7 @@ fn file_that_admits_no_user_is_reported() {
         "{said}"
     );
     assert!(
-        said.ends_with(": good: 1 application, 1 identity provider\n"),
+        said.ends_with(": valid: 1 application, 1 identity provider\n"),
         "{said}"
     );
 }
@@ -262,7 +262,7 @@ fn store_that_run_would_refuse_is_an_error_of_check() {
         assert_eq!(found, Some(code), "{said}");
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
     };
-    said(&path, 0, &[": good: "]);
+    said(&path, 0, &[": valid: "]);
     assert!(!path.exists(), "check creates nothing");
     let missing = folder.path().join("missing/portcullis.db");
     said(
@@ -273,7 +273,7 @@ fn store_that_run_would_refuse_is_an_error_of_check() {
             "store.path: ",
             "there is no folder `",
             "`[store] path`",
-            ": good: ",
+            ": valid: ",
         ],
     );
     assert_eq!(check_with(&text(&missing), &["--strict"]).0, Some(2));

@@ -309,7 +309,11 @@ async fn assert_outlives_its_successor(world: &mut World, words: &[&str]) {
     );
     world
         .proxy
-        .logged_within(Duration::from_secs(30), before, &["this process serves on"])
+        .logged_within(
+            Duration::from_secs(30),
+            before,
+            &["this process keeps serving"],
+        )
         .await;
     // A drain would have begun by now, and closes the listeners after five seconds.
     for _ in 0..7 {
@@ -431,7 +435,7 @@ async fn open_files_are_raised_and_some_kept_for_the_metrics() {
     let log = world.proxy.log();
     assert_eq!(
         log.lines()
-            .filter(|line| line.contains("new connections are closed"))
+            .filter(|line| line.contains("closing new connections"))
             .count(),
         1,
         "{log}"

@@ -74,7 +74,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
     let (status, body) = world.proxy.readiness().await;
     assert_eq!(status, 200);
     assert!(
-        body.starts_with("ready\nthe store takes no writes: ") && body.contains("full"),
+        body.starts_with("ready\nwrites to the store fail: ") && body.contains("full"),
         "{body}"
     );
 

@@ -54,7 +54,7 @@ fn check(certificate: &str, key: &str) -> (Option<i32>, Vec<String>) {
     });
     let about: Vec<_> = about.collect();
     let broken = about.iter().any(|line| line.starts_with("error"));
-    assert_eq!(said.contains(": good: "), !broken, "{said}");
+    assert_eq!(said.contains(": valid: "), !broken, "{said}");
     (output.status.code(), about)
 }
 
@@ -142,14 +142,14 @@ fn certificate_must_fit_its_key() {
         &check(&one.pem, &two.key_pem),
         2,
         "error: ",
-        &["the key `key.pem` does not fit", "`cert.pem`"],
+        &["the key `key.pem` does not match", "`cert.pem`"],
     );
     let reversed = format!("{}{}", two.pem, one.pem);
     assert_said(
         &check(&reversed, &one.key_pem),
         2,
         "error: ",
-        &["is the 2. in the file and must be the first"],
+        &["is number 2 in the file and must be the first"],
     );
     assert_eq!(check(&reversed, &two.key_pem), (Some(0), vec![]));
     let encrypted = two.key_pem.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
@@ -188,7 +188,7 @@ fn unusable_certificate_ends_the_start_first() {
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     let last = said.lines().last().unwrap_or_default();
     assert!(
-        last.starts_with("error: the key `key.pem` does not fit the certificate `cert.pem`"),
+        last.starts_with("error: the key `key.pem` does not match the certificate `cert.pem`"),
         "{said}"
     );
     assert_eq!(output.status.code(), Some(2), "{said}");
@@ -412,7 +412,7 @@ async fn start_reload_and_renewal_report_what_check_reports() {
     proxy
         .logged(
             after,
-            &["ERROR", "listen[0].tls.certificate", "does not fit"],
+            &["ERROR", "listen[0].tls.certificate", "does not match"],
         )
         .await;
     proxy
@@ -420,7 +420,7 @@ async fn start_reload_and_renewal_report_what_check_reports() {
         .await;
     let connection =
         Connection::try_tls(proxy.address, "wiki.test", &renewed.client("http/1.1")).await;
-    assert!(connection.is_some(), "the running certificate stays");
+    assert!(connection.is_some(), "cannot reload the certificate");
 
     // An expired certificate is served, because the way to a new one may lead through this proxy.
     std::fs::write(proxy.path("key.pem"), &expired.key_pem).unwrap();

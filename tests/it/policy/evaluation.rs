@@ -81,7 +81,7 @@ async fn reason(browser: &mut Browser, host: &str) -> String {
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
     let text = page.response.text();
     assert_eq!(
-        text.contains("It could not be decided"),
+        text.contains("We couldn't determine"),
         text.contains(UNKNOWN),
         "{text}"
     );

@@ -523,7 +523,7 @@ async fn origin_gets_the_id_of_the_audit_event() {
         .proxy
         .log()
         .lines()
-        .any(|line| line.contains("not proxied to its end") && line.contains(&id));
+        .any(|line| line.contains("failed to proxy a request") && line.contains(&id));
     assert!(warned, "the warning has the same id");
 
     // An open page has no audit event, so there is no id.

@@ -1,4 +1,4 @@
-//! The cause of a failed exchange with an origin, in words for the log.
+//! The cause of a failed exchange with an origin, as text for the log.
 //!
 //! Trusts the texts of the operating system, of the TLS library and of Pingora's connectors. Never
 //! repeats a byte that the origin or the client sent as HTTP: a header line in an error could hold
@@ -26,9 +26,9 @@ pub(in crate::front::pingora) fn cause(error: &Error) -> String {
     one_line(&parts.join(": "))
 }
 
-/// Returns `true` if the origin cannot be reached at an address: the connection or the handshake
-/// failed. Nothing of the request was sent then, and no client can bring this about, unlike with
-/// errors of this machine (such as too many open files) or of an HTTP/2 connection that was in use.
+/// Returns `true` if the connection to an address, or its handshake, failed. No part of the request
+/// was sent then, and clients cannot cause it. Clients can cause errors of this machine (such as too
+/// many open files) and of HTTP/2 connections in use.
 pub(in crate::front::pingora) const fn is_unreachable(kind: &ErrorType) -> bool {
     matches!(
         kind,
@@ -44,8 +44,8 @@ pub(in crate::front::pingora) const fn is_unreachable(kind: &ErrorType) -> bool 
     )
 }
 
-/// Pingora keeps the cause of a failed handshake as text only. No HTTP message was read by then
-/// that it could repeat.
+/// Returns the cause of a failed handshake, which Pingora stores only as text. It cannot contain
+/// HTTP data, because no message was read yet.
 fn tls_context(error: &Error) -> Option<String> {
     let is_tls = matches!(
         error.etype,
@@ -57,8 +57,8 @@ fn tls_context(error: &Error) -> Option<String> {
         .rsplit_once(" cause: ")
         .map_or(context, |(_, cause)| cause)
         .trim();
-    // `openssl req -x509` marks self-signed certificates so, and the name of the error explains
-    // nothing.
+    // `openssl req -x509` marks self-signed certificates like this. The name of the error does not
+    // explain the problem.
     Some(cause.replace(
         "Other(OtherError(CaUsedAsEndEntity))",
         "it is marked as an authority (CA:TRUE), not as a server's",
@@ -75,7 +75,7 @@ fn summary(kind: &ErrorType) -> String {
         ErrorType::TLSHandshakeTimedout => "the TLS handshake took too long",
         ErrorType::InvalidCert => "the certificate cannot be verified",
         ErrorType::BindError => "no local address is free",
-        ErrorType::SocketError | ErrorType::InternalError => "this machine could not do it",
+        ErrorType::SocketError | ErrorType::InternalError => "a local error of this machine",
         ErrorType::ReadTimedout => "no data within `read_timeout`",
         ErrorType::WriteTimedout => "the origin took no data within `read_timeout`",
         ErrorType::ConnectionClosed => "the connection was closed before the response",
@@ -89,7 +89,7 @@ fn summary(kind: &ErrorType) -> String {
     text.to_owned()
 }
 
-/// The part of an error's text that is known to be safe.
+/// Returns the part of an error's text that is safe to log.
 fn detail(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(error) = pingora(error) {
         return Some(tls_context(error).unwrap_or_else(|| summary(&error.etype)));
@@ -98,7 +98,7 @@ fn detail(error: &(dyn StdError + 'static)) -> Option<String> {
         return Some(error.to_string());
     }
     if let Some(error) = error.downcast_ref::<h2::Error>() {
-        // Its own text repeats what the peer put into GOAWAY.
+        // The text of `h2` repeats the data that the peer put into GOAWAY.
         return error
             .reason()
             .map(|reason| format!("HTTP/2 {}", reason.description()));
@@ -131,7 +131,7 @@ fn nested<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError +
     error.source()
 }
 
-/// Pingora's errors are boxed within each other.
+/// Unwraps Pingora's error, which may be boxed.
 fn pingora<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     error
         .downcast_ref::<Box<Error>>()
@@ -155,7 +155,8 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// A certificate can name thousands of hosts, and an error repeats them.
+/// The length limit of a cause. A certificate can name thousands of hosts, and an error repeats
+/// them.
 const LONGEST: usize = 400;
 
 #[cfg(test)]
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_handshake_has_the_words_of_the_tls_library() {
+    fn failed_handshake_has_the_text_of_the_tls_library() {
         let text = "TLS connect() failed:  TLSHandshakeFailure context: tls connect error cause: invalid peer certificate: \
                     Other(OtherError(CaUsedAsEndEntity)), SNI: wiki.internal";
         let error = Error::explain(ErrorType::TLSHandshakeFailure, text);

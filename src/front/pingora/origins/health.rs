@@ -1,7 +1,7 @@
 //! Health checks of origins.
 //!
-//! Decides which members of a pool are healthy. Trusts a response of the expected status, or an
-//! opened connection if no path is configured. Never reads a response body, and never takes longer
+//! Decides which members of a pool are healthy. Trusts a response with the expected status, or an
+//! open connection if no path is configured. Never reads a response body, and never takes longer
 //! than [`CHECK_TIMEOUT`] for an address.
 
 use std::sync::{Arc, OnceLock, Weak};
@@ -18,8 +18,8 @@ use tokio::time::timeout;
 use super::pool::Member;
 use super::{Check, OriginPool, failure};
 
-/// The connector of all health checks: one holds all certificate authorities of the system, so one
-/// for each check would cost milliseconds and memory.
+/// The connector of all health checks. It is shared because each connector loads all certificate
+/// authorities of the system.
 #[derive(Default)]
 pub(super) struct Checks(OnceLock<Connector>);
 
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Checks {
     }
 }
 
-/// Checks the members of a pool until the pool is gone.
+/// Checks the members of a pool until the pool is dropped.
 pub(super) async fn follow(pool: Weak<OriginPool>, check: Check, checks: Arc<Checks>) {
     loop {
         let Some(current) = pool.upgrade() else {
@@ -52,14 +52,15 @@ pub(super) async fn follow(pool: Weak<OriginPool>, check: Check, checks: Arc<Che
             });
         }
         drop(current);
-        // A panic of one check ends this task, which is reported: nothing would check the member
-        // again.
+        // A panic in a check ends this task, which is reported. Otherwise the member would silently
+        // never be checked again.
         running.join_all().await;
         tokio::time::sleep(check.interval).await;
     }
 }
 
-/// A member is healthy if it is at one of its addresses. Requests go there first from then on.
+/// Checks the addresses of a member in turn. The member is healthy if one address is; requests then
+/// try that address first.
 async fn all_addresses(
     pool: &OriginPool,
     member: &Member,
@@ -118,7 +119,7 @@ impl Check {
     }
 }
 
-/// Asks for a path in the protocol that requests use.
+/// Requests the path with the protocol of ordinary requests.
 async fn request(
     connector: &Connector,
     peer: &HttpPeer,
@@ -149,7 +150,7 @@ async fn request(
     status.ok_or_else(|| Error::new(ErrorType::ReadError))
 }
 
-/// For the connection with its handshake, and for the response header.
+/// The time limit for the connection with its handshake, and for the response header.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The origins of the standalone proxy: their names, their health, and the choice between them.
+//! The origins of the standalone proxy: their addresses, their health and load balancing.
 
 mod failure;
 mod health;
@@ -21,36 +21,34 @@ pub use self::pool::{OriginContext, OriginPool};
 pub struct PoolSettings {
     /// The application's name, for the log.
     pub application: String,
-    /// At least one.
+    /// The origins, at least one.
     pub targets: Vec<Target>,
-    /// Until a connection, with its TLS handshake, stands. Several addresses of a name share it.
+    /// The time limit for a connection with its TLS handshake. The addresses of a name share it.
     pub connect_timeout: Duration,
-    /// Between two pieces of an answer.
+    /// The time limit between two parts of a response.
     pub read_timeout: Duration,
     /// The longest time that an unused connection is kept.
     pub idle_timeout: Duration,
-    /// The `Host` that the origin is sent; the client's where `None`.
+    /// The `Host` header for the origin; the client's if `None`.
     pub host_header: Option<HeaderValue>,
     /// `true` if the origin's certificate is verified.
     pub tls_verify: bool,
-    /// The name that TLS asks for and that the certificate must be for; the host of the target if
-    /// `None`.
+    /// The name that TLS requests and that the certificate must match; the target's host if `None`.
     pub tls_server_name: Option<String>,
     /// The authorities for the origin's certificate; those of the connector if `None`.
     pub trust: Option<Trust>,
-    /// The health check, if there is one.
+    /// The health check, if configured.
     pub health_check: Option<Check>,
-    /// The longest time that a tunnel may rest.
+    /// The longest idle time of a tunnel.
     pub tunnel_timeout: Duration,
-    /// Protocols that requests may switch to, beside the built-in ones.
+    /// Protocols for upgrades, beside the built-in ones.
     pub upgrades: Vec<String>,
     /// The longest request body, in bytes.
     pub max_body: Option<u64>,
 }
 
 impl PoolSettings {
-    /// Returns `true` if some origin speaks HTTP/1.1, in which alone a request can switch
-    /// protocols.
+    /// Returns `true` if some origin speaks HTTP/1.1, which upgrades require.
     pub(super) fn speaks_http1(&self) -> bool {
         self.targets
             .iter()
@@ -58,7 +56,7 @@ impl PoolSettings {
     }
 }
 
-/// The certificate authorities for the origins of one application only.
+/// The certificate authorities for the origins of one application.
 #[derive(Clone)]
 pub struct Trust {
     authorities: Arc<CaType>,
@@ -66,9 +64,9 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// These authorities, in the form of Pingora's TLS back end, with a hash of all of them: it
-    /// says which pools are the same, and which connections may serve whom. Where there are none,
-    /// no origin is trusted.
+    /// Creates the set of these authorities, in the form of Pingora's TLS back end. The fingerprint
+    /// is a hash of all of them. Pools are compared by it, and connections are shared only under the
+    /// same one. With an empty set, no origin is trusted.
     pub const fn new(authorities: Arc<CaType>, fingerprint: [u8; 32]) -> Self {
         Self {
             authorities,
@@ -76,8 +74,8 @@ impl Trust {
         }
     }
 
-    /// Pingora tells pooled connections apart by this and not by the authorities that they were
-    /// checked against.
+    /// Returns the key that keeps pooled connections apart. Pingora does not compare the authorities
+    /// themselves.
     const fn group(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.fingerprint;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
@@ -108,24 +106,24 @@ impl std::fmt::Debug for Trust {
 /// One origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Host name or address; an IPv6 address in brackets.
+    /// The host name or IP address. An IPv6 address is in brackets.
     pub host: String,
-    /// Port.
+    /// The port.
     pub port: u16,
-    /// Its protocol.
+    /// The protocol.
     pub protocol: Protocol,
 }
 
 /// The protocol of an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1 in clear.
+    /// HTTP/1.1 without TLS.
     Http,
     /// HTTP/2 or HTTP/1.1 over TLS, as the origin chooses.
     Https,
-    /// HTTP/2 in clear, with prior knowledge.
+    /// HTTP/2 without TLS, with prior knowledge.
     H2c,
-    /// HTTP/2 over TLS and nothing else.
+    /// HTTP/2 over TLS only.
     H2,
 }
 
@@ -135,10 +133,10 @@ impl Protocol {
     }
 }
 
-/// A health check, with the host, the protocol and the TLS settings of requests.
+/// A health check. It uses the host, the protocol and the TLS settings of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// A path to ask for; a TCP connection is enough where `None`.
+    /// The path to request. If `None`, opening a connection is enough.
     pub path: Option<Uri>,
     /// The time between two checks.
     pub interval: Duration,

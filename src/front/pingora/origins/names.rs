@@ -1,8 +1,8 @@
 //! The addresses of origins' host names.
 //!
 //! Decides which addresses a name has, and their order. Trusts the resolver of the operating
-//! system. Never holds up a start, a reload or a request: lookups run in the background, a bounded
-//! number at a time, and a failed one keeps the addresses that are known.
+//! system. Never delays a start, a reload or a request: lookups run in the background, a bounded
+//! number at a time. After a failed one the known addresses stay in use.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -15,15 +15,14 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::control::Background;
 
-/// The host names of all pools: each is looked up once, however many origins have it.
+/// The host names of all pools. Origins with the same name share its lookups.
 #[derive(Clone, Debug)]
 pub(super) struct Names(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     known: Mutex<HashMap<Box<str>, Weak<Name>>>,
-    /// One permit for each thread that waits for the resolver. A silent DNS server must not occupy
-    /// all threads.
+    /// Limits the threads that wait for the resolver, so a silent DNS server cannot occupy all.
     lookups: Arc<Semaphore>,
     ended: watch::Sender<()>,
     resolve: fn(&str) -> io::Result<Vec<IpAddr>>,
@@ -33,7 +32,7 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Name {
     addresses: ArcSwap<Vec<IpAddr>>,
-    /// `true` from the end of the first lookup on, even if that failed.
+    /// `true` after the first lookup, even if it failed.
     looked_up: watch::Sender<bool>,
 }
 
@@ -54,9 +53,8 @@ impl Names {
         }))
     }
 
-    /// Returns the host with the addresses that are known, and keeps them up to date in the
-    /// background for as long as the host is in use. IP addresses (IPv6 in brackets) and
-    /// `localhost` names need no lookup.
+    /// Returns the host with its known addresses. They are kept up to date in the background while
+    /// the host is in use. IP addresses (IPv6 in brackets) and `localhost` names need no lookup.
     pub(super) fn get(&self, host: &str, background: &Background) -> Arc<Name> {
         if let Ok(address) = host.trim_matches(['[', ']']).parse() {
             return Arc::new(Name::fixed(vec![address]));
@@ -84,7 +82,7 @@ impl Names {
         name
     }
 
-    /// Notifies about the end of any lookup.
+    /// Returns a receiver that is notified after each lookup.
     pub(super) fn ended(&self) -> watch::Receiver<()> {
         self.0.ended.subscribe()
     }
@@ -98,18 +96,18 @@ impl Name {
         }
     }
 
-    /// The addresses in the order in which to try them; empty if none is known.
+    /// Returns the addresses in the order of attempts; empty if none is known.
     pub(super) fn addresses(&self) -> arc_swap::Guard<Arc<Vec<IpAddr>>> {
         self.addresses.load()
     }
 
-    /// Returns `true` until the first lookup has ended.
+    /// Returns `true` until the first lookup is complete.
     pub(super) fn is_pending(&self) -> bool {
         !*self.looked_up.borrow()
     }
 }
 
-/// Looks a host up again and again until nothing uses it.
+/// Looks up a host periodically until it is no longer in use.
 async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
     let mut failing = false;
     while name.strong_count() > 0 {
@@ -129,7 +127,7 @@ async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
                     name.addresses.store(Arc::new(merged));
                 }
             }
-            // Logged once and not every 15 seconds: the next line about this name is its recovery.
+            // Logged once and not every 15 seconds. The next line about this name is its recovery.
             Err(error) if !std::mem::replace(&mut failing, true) => {
                 let known = name.addresses().len();
                 let error = error.to_string();
@@ -148,7 +146,7 @@ async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
         tokio::time::sleep(LOOKUP_EVERY).await;
     }
     let mut known = names.known.lock().unwrap_or_else(PoisonError::into_inner);
-    // A reload may have asked for the same host since: that entry is not ours.
+    // A reload may have added the same host again. Do not remove that entry.
     if known
         .get(&host)
         .is_some_and(|entry| entry.strong_count() == 0)
@@ -178,16 +176,16 @@ impl Inner {
     }
 }
 
-/// The resolver of the operating system, which blocks.
+/// Calls the resolver of the operating system, which blocks.
 fn system(host: &str) -> io::Result<Vec<IpAddr>> {
     (host, 0)
         .to_socket_addrs()
         .map(|found| found.map(|address| address.ip()).collect())
 }
 
-/// Orders addresses for attempts: known ones keep their place, because DNS servers rotate their
-/// answers and the address that worked last is remembered by its place. New ones follow, with the
-/// families interleaved (RFC 8305 4).
+/// Orders addresses for attempts. Known ones keep their index, because DNS servers rotate their
+/// answers and the address that worked last is stored by index. New ones follow, with the families
+/// interleaved (RFC 8305 4).
 fn merge(known: &[IpAddr], found: &[IpAddr]) -> Vec<IpAddr> {
     let mut seen = HashSet::new();
     let mut merged: Vec<_> = known
@@ -214,7 +212,7 @@ fn merge(known: &[IpAddr], found: &[IpAddr]) -> Vec<IpAddr> {
     }
 }
 
-/// The interval of lookups: a change of a name's addresses is noticed this late.
+/// The interval of lookups, and so the delay until a change of addresses is noticed.
 const LOOKUP_EVERY: Duration = Duration::from_secs(15);
 /// A fraction of the 512 threads that a runtime has for blocking calls.
 const CONCURRENT: usize = 64;
@@ -286,7 +284,7 @@ mod tests {
         assert!(names.0.known.lock().unwrap().is_empty());
     }
 
-    /// Answers for some names, and for others not within the time of any test.
+    /// Answers for some names, and blocks for others longer than any test runs.
     fn partly_silent(host: &str) -> io::Result<Vec<IpAddr>> {
         match host {
             "known.example" => Ok(addresses("10.0.0.1 ::1")),

@@ -1,8 +1,8 @@
 //! The origins of one application: selection, alternatives and temporary exclusion.
 //!
-//! Decides to which address each attempt of a request goes. Trusts the health checks and the
-//! outcome of connection attempts. Never excludes an origin for anything that it answers: clients
-//! could bring that about. Never excludes the last one.
+//! Decides the address of each attempt of a request. Trusts the health checks and the results of
+//! connection attempts. Never excludes an origin because of its responses, which clients could
+//! provoke, and never excludes the last one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use super::names::{Name, Names};
 use super::{PoolSettings, Protocol, Target, Trust, failure};
 use crate::control::Background;
 
-/// State that the pools of all applications share. It outlives a reload, so that the addresses of
-/// known hosts do, too.
+/// State that the pools of all applications share. It survives a reload, and so do the addresses of
+/// known hosts.
 #[derive(Debug, Default)]
 pub struct OriginContext {
     names: Names,
@@ -38,8 +38,8 @@ pub struct OriginPool {
     names_ended: watch::Receiver<()>,
 }
 
-/// One configured origin. Its addresses are alternatives, tried in turn, and not servers of their
-/// own.
+/// One configured origin. Its addresses are alternatives that are tried in turn, not separate
+/// servers.
 #[derive(Debug)]
 pub(super) struct Member {
     /// Host and port, as configured.
@@ -48,11 +48,11 @@ pub(super) struct Member {
     port: u16,
     /// A peer with everything but the address.
     template: HttpPeer,
-    /// Index of the address that worked last.
+    /// The index of the address that worked last.
     preferred: AtomicUsize,
     healthy: AtomicBool,
-    /// Until then other members are preferred, in milliseconds since the pool was started; 0 if
-    /// this one is not set aside.
+    /// The time until which other members are preferred, in milliseconds since the start of the
+    /// pool; 0 if this member is not set aside.
     set_aside_until: AtomicU64,
 }
 
@@ -70,15 +70,15 @@ pub(in crate::front::pingora) struct Attempts {
 }
 
 impl Attempts {
-    /// The address of the last attempt.
+    /// Returns the address of the last attempt.
     pub(in crate::front::pingora) fn address(&self) -> Option<SocketAddr> {
         self.current.map(|(_, address)| address)
     }
 }
 
 impl OriginPool {
-    /// Creates a pool. Its names are resolved and its members are checked in the background, for as
-    /// long as it lives.
+    /// Creates a pool. While it exists, its names are resolved and its members are checked in the
+    /// background.
     pub fn start(
         settings: PoolSettings,
         context: &OriginContext,
@@ -105,7 +105,7 @@ impl OriginPool {
         pool
     }
 
-    /// The settings that it was created with.
+    /// Returns the settings of the pool.
     pub const fn settings(&self) -> &PoolSettings {
         &self.settings
     }
@@ -114,14 +114,14 @@ impl OriginPool {
         &self.members
     }
 
-    /// The configured name of the origin of the last attempt.
+    /// Returns the configured name of the origin of the last attempt.
     pub(in crate::front::pingora) fn label(&self, attempts: &Attempts) -> Option<&str> {
         let (index, _) = attempts.current?;
         self.members.get(index).map(|member| &*member.label)
     }
 
-    /// Waits until a member has an address, if the first lookup of a name is still under way; for
-    /// `connect_timeout` at most.
+    /// Waits for the first lookups of names, until a member has an address; for `connect_timeout` at
+    /// most.
     pub(in crate::front::pingora) async fn resolved(&self) {
         let mut ended = self.names_ended.clone();
         let resolved = async {
@@ -136,7 +136,7 @@ impl OriginPool {
                 }
             }
         };
-        // The outcome is what `next` finds then, in time or not.
+        // `next` then uses the known addresses, whether or not the time was sufficient.
         let _ = tokio::time::timeout(self.settings.connect_timeout, resolved).await;
     }
 
@@ -145,8 +145,7 @@ impl OriginPool {
     pub(in crate::front::pingora) fn next(&self, attempts: &mut Attempts) -> Option<Box<HttpPeer>> {
         if let Some((index, address)) = attempts.current {
             let member = self.members.get(index)?;
-            // A connection that had been kept was closed by the origin: nothing is known against
-            // the address itself.
+            // The origin closed a reused connection. The address itself is still usable.
             let same = !attempts.addresses.contains(&address.ip());
             let address = if same {
                 Some(address)
@@ -168,7 +167,7 @@ impl OriginPool {
         Some(self.peer_at(member, address))
     }
 
-    /// Leaves members that speak HTTP/2 alone out of the attempts.
+    /// Excludes members that speak only HTTP/2 from the attempts.
     pub(in crate::front::pingora) fn require_http1(&self, attempts: &mut Attempts) {
         let members = self.members.iter().enumerate();
         attempts.members.extend(
@@ -178,8 +177,7 @@ impl OriginPool {
         );
     }
 
-    /// The member whose turn it is among those that are usable. One that is set aside is better
-    /// than none.
+    /// Selects the next usable member in turn. One that is set aside is used if there is no other.
     fn select(&self, tried: &[usize]) -> Option<usize> {
         let now = self.now();
         let mut usable: SmallVec<[usize; 8]> = SmallVec::new();
@@ -208,8 +206,8 @@ impl OriginPool {
         set_aside.get(turn.checked_rem(set_aside.len())?).copied()
     }
 
-    /// A peer, with the time for a connection shared between the addresses, so that a silent one
-    /// leaves time for the others.
+    /// Returns a peer. Its addresses share the time for a connection, so a silent address leaves
+    /// time for the others.
     fn peer_at(&self, member: &Member, address: SocketAddr) -> Box<HttpPeer> {
         let mut peer = Box::new(member.peer(address));
         let count = u32::try_from(member.name.addresses().len()).unwrap_or(u32::MAX);
@@ -226,8 +224,8 @@ impl OriginPool {
         peer
     }
 
-    /// Records that the attempt ended before anything of the request was sent. Returns `true` if
-    /// there is another address or member to try.
+    /// Records that the attempt ended before any part of the request was sent. Returns `true` if
+    /// another address or member can be tried.
     pub(in crate::front::pingora) fn failed(&self, attempts: &mut Attempts, error: &Error) -> bool {
         let Some((index, address)) = attempts.current else {
             return false;
@@ -297,7 +295,7 @@ impl OriginPool {
         }
     }
 
-    /// Takes the outcome of a health check.
+    /// Applies the result of a health check.
     pub(super) fn observe(&self, member: &Member, outcome: Result<(), String>) {
         let healthy = outcome.is_ok();
         if healthy {
@@ -320,7 +318,7 @@ impl OriginPool {
         }
     }
 
-    /// `Host` of a health check.
+    /// Returns the `Host` header of a health check.
     pub(super) fn host_header(&self, member: &Member) -> String {
         let configured = self
             .settings
@@ -330,8 +328,7 @@ impl OriginPool {
         configured.unwrap_or(&member.label).to_owned()
     }
 
-    /// Milliseconds since the pool was started. Never 0, which stands for a member that is not set
-    /// aside.
+    /// Returns the milliseconds since the pool was started. Never 0, which means "not set aside".
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis())
             .unwrap_or(u64::MAX - 1)
@@ -372,8 +369,8 @@ impl Member {
         now < self.set_aside_until.load(Ordering::Relaxed)
     }
 
-    /// When the time of a member that was set aside is over, one request tries it and the others
-    /// wait for the outcome. Returns `false` for those.
+    /// Returns `true` if a request may try this member. After an exclusion only one request may, and
+    /// others use other members until its result is known.
     fn claim(&self, now: u64) -> bool {
         let until = self.set_aside_until.load(Ordering::Relaxed);
         let again = now.saturating_add(SET_ASIDE);
@@ -384,7 +381,7 @@ impl Member {
                 .is_ok_and(|_| until <= now)
     }
 
-    /// The address that worked last, else the next one, without those.
+    /// Returns the address that worked last, or the next one, except for those in `without`.
     fn address(&self, without: &[IpAddr]) -> Option<SocketAddr> {
         let addresses = self.name.addresses();
         let start = self
@@ -399,7 +396,7 @@ impl Member {
         Some(SocketAddr::new(*address, self.port))
     }
 
-    /// A peer for each address, in the order of attempts.
+    /// Returns a peer for each address, in the order of attempts.
     pub(super) fn peers(&self) -> Vec<(HttpPeer, SocketAddr)> {
         let mut found: Vec<(HttpPeer, SocketAddr)> = Vec::new();
         let mut tried: SmallVec<[IpAddr; 4]> = SmallVec::new();
@@ -416,7 +413,7 @@ impl Member {
         peer
     }
 
-    /// Tries this address first from now on.
+    /// Makes this address the first one to try.
     pub(super) fn prefer(&self, address: IpAddr) {
         let index = self
             .name
@@ -429,7 +426,7 @@ impl Member {
         }
     }
 
-    /// Tries another address first if this one was.
+    /// Makes another address the first one to try, if it was this one.
     fn avoid(&self, address: IpAddr, failed: &[IpAddr]) {
         let first = self.address(&[]).is_some_and(|first| first.ip() == address);
         if let (true, Some(next)) = (first, self.address(failed)) {
@@ -439,7 +436,7 @@ impl Member {
 }
 
 fn template(target: &Target, settings: &PoolSettings) -> HttpPeer {
-    // Pingora verifies nothing if this name is empty; a host never is.
+    // Pingora would verify nothing if this name were empty, but a host is never empty.
     let host = target.host.trim_matches(['[', ']']);
     let name = settings
         .tls_server_name
@@ -461,7 +458,7 @@ fn template(target: &Target, settings: &PoolSettings) -> HttpPeer {
     };
     options.verify_cert = settings.tls_verify;
     options.verify_hostname = settings.tls_verify;
-    // Upgrades go through `tunnel.rs` only.
+    // Only `tunnel.rs` handles upgrades.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Trust::set(settings.trust.as_ref(), &mut peer);
     peer
@@ -475,7 +472,7 @@ impl std::fmt::Debug for OriginPool {
     }
 }
 
-/// Milliseconds for which an unreachable member is left out.
+/// The time for which an unreachable member is excluded, in milliseconds.
 const SET_ASIDE: u64 = 10_000;
 /// The least time for a connection to one of several addresses.
 const LEAST_SHARE: Duration = Duration::from_secs(2);

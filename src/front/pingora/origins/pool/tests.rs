@@ -45,7 +45,7 @@ fn refused() -> Box<Error> {
     Error::new(ErrorType::ConnectRefused)
 }
 
-/// The addresses that one request tries while all of them refuse.
+/// Returns the addresses that one request tries if all of them refuse.
 fn all_tried(pool: &OriginPool) -> Vec<String> {
     let mut attempts = Attempts::default();
     let mut tried = vec![next(pool, &mut attempts)];
@@ -111,7 +111,7 @@ async fn unreachable_member_is_left_out_by_later_requests() {
     for _ in 0..10 {
         assert_eq!(next(&pool, &mut Attempts::default()), "10.0.0.2");
     }
-    // The time is over: one request tries it, and the others wait for the outcome.
+    // The exclusion is over: one request tries it, and the others wait for the result.
     pool.members[0].set_aside_until.store(1, Ordering::Relaxed);
     let tried: Vec<_> = (0..10)
         .map(|_| next(&pool, &mut Attempts::default()))

@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use super::{Secret, UnixTime, random};
 
-/// Things that live a while, each under a random name.
+/// Values that expire, each under a random name.
 #[derive(Debug)]
-pub(super) struct Live<T> {
+pub(super) struct Expiring<T> {
     life: Duration,
-    /// The oldest first, for all live equally long.
+    /// Oldest first: all have the same lifetime.
     entries: VecDeque<Entry<T>>,
 }
 
@@ -18,7 +18,7 @@ struct Entry<T> {
     value: T,
 }
 
-impl<T> Live<T> {
+impl<T> Expiring<T> {
     pub(super) const fn new(life: Duration) -> Self {
         Self {
             life,
@@ -26,7 +26,7 @@ impl<T> Live<T> {
         }
     }
 
-    /// Keeps the value and names it. Where there are too many, the oldest goes.
+    /// Stores the value and returns its name. Evicts the oldest value if there are too many.
     pub(super) fn insert(&mut self, value: T, now: UnixTime) -> String {
         while self.entries.len() >= MOST
             || self
@@ -45,21 +45,21 @@ impl<T> Live<T> {
         name
     }
 
-    /// What has this name and still lives.
+    /// Returns the value of this name unless it has expired.
     pub(super) fn get(&self, name: &str, now: UnixTime) -> Option<&T> {
         let name = Secret::new(name);
         let entry = self.entries.iter().find(|entry| entry.name == name)?;
         (now < entry.until).then_some(&entry.value)
     }
 
-    /// The same, and it is gone.
+    /// Removes the value of this name, and returns it unless it has expired.
     pub(super) fn take(&mut self, name: &str, now: UnixTime) -> Option<T> {
         let name = Secret::new(name);
-        let place = self.entries.iter().position(|entry| entry.name == name)?;
-        let entry = self.entries.remove(place)?;
+        let index = self.entries.iter().position(|entry| entry.name == name)?;
+        let entry = self.entries.remove(index)?;
         (now < entry.until).then_some(entry.value)
     }
 }
 
-/// More than a demo has at once.
+/// More than a demo needs at once.
 const MOST: usize = 256;

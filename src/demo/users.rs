@@ -1,149 +1,170 @@
-//! Who exists in the demo, what there is to open, and who sees what: the one table that the banner,
-//! the provider's pages and the tests read.
+//! The users and applications of the demo, with the expected result for each pair. The banner, the
+//! provider's pages and the tests read this table.
 
 use std::fmt;
 
-/// Somebody. Each is there for one case that real directories have.
+/// A user. Each stands for one case of real directories.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Person {
-    /// In links, and the local part of the address.
+pub(super) struct User {
+    /// The value in links, and the local part of the email address.
     pub(super) login: &'static str,
     pub(super) name: &'static str,
-    /// What is special about them, in a few words.
+    /// The user's special case, in a few words.
     pub(super) about: &'static str,
     pub(super) email_verified: bool,
-    /// Groups by name, before and after the projects.
+    /// Names of the groups before and after the project groups.
     groups: [&'static [&'static str]; 2],
-    /// In how many project groups they are.
+    /// The number of the user's project groups.
     projects: u16,
-    /// What comes of opening each of [`APPLICATIONS`], in their order.
-    pub(super) sees: [Sees; APPLICATIONS.len()],
+    /// The result for each of [`APPLICATIONS`], in their order.
+    pub(super) expected: [Expected; APPLICATIONS.len()],
 }
 
-/// What comes of opening an application.
+/// The result when a user opens an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sees {
-    /// The application.
+pub(super) enum Expected {
+    /// The application opens.
     Opens,
-    /// The page that says they have no access.
-    Refused,
-    /// Not even a session: the login itself is refused.
+    /// The user signs in, and the policies deny access.
+    Denied,
+    /// The login is rejected, so there is no session.
     NoLogin,
 }
 
-/// Something to open.
+/// An application behind the proxy.
 #[derive(Debug)]
 pub(super) struct Application {
-    /// Its host is this, under `localhost`.
+    /// The host's first label, before `.localhost`.
     pub(super) label: &'static str,
     pub(super) name: &'static str,
-    /// Who may, in a few words.
+    /// The users with access, in a few words.
     pub(super) who: &'static str,
     pub(super) decision: &'static str,
     /// The policy's only rule, in TOML.
     pub(super) include: &'static str,
 }
 
-/// A group as the provider's directory has it.
+/// A group in the provider's directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DemoGroup {
     pub(super) id: String,
     pub(super) name: String,
 }
 
-/// What there is to open.
 pub(super) const APPLICATIONS: [Application; 4] = [
     Application {
         label: "wiki",
         name: "Wiki",
-        who: "everybody who logs in",
+        who: "every user who signs in",
         decision: "allow",
         include: "{ everyone = {} }",
     },
     Application {
         label: "eng",
         name: "Engineering",
-        who: "the group Engineering",
+        who: "members of Engineering",
         decision: "allow",
         include: r#"{ okta = { name = "Engineering", identity_provider_id = "demo" } }"#,
     },
     Application {
         label: "vault",
         name: "Vault",
-        who: "the group Vault keepers",
+        who: "members of Vault keepers",
         decision: "allow",
         include: r#"{ okta = { name = "Vault keepers", identity_provider_id = "demo" } }"#,
     },
     Application {
         label: "public",
         name: "Public",
-        who: "anybody, without a login",
+        who: "open to all, without sign-in",
         decision: "bypass",
         include: "{ everyone = {} }",
     },
 ];
 
-/// Everybody.
-pub(super) const PEOPLE: [Person; 5] = [
-    Person {
+pub(super) const USERS: [User; 5] = [
+    User {
         login: "alice",
         name: "Alice Ames",
         about: "engineer: in the group Engineering",
         email_verified: true,
         groups: [&["Everyone", "Engineering"], &[]],
         projects: 0,
-        sees: [Sees::Opens, Sees::Opens, Sees::Refused, Sees::Opens],
+        expected: [
+            Expected::Opens,
+            Expected::Opens,
+            Expected::Denied,
+            Expected::Opens,
+        ],
     },
-    Person {
+    User {
         login: "bob",
         name: "Bob Brown",
         about: "accountant: in the group Finance",
         email_verified: true,
         groups: [&["Everyone", "Finance"], &[]],
         projects: 0,
-        sees: [Sees::Opens, Sees::Refused, Sees::Refused, Sees::Opens],
+        expected: [
+            Expected::Opens,
+            Expected::Denied,
+            Expected::Denied,
+            Expected::Opens,
+        ],
     },
-    Person {
+    User {
         login: "carol",
         name: "Carol Chen",
-        about: "in 150 groups, Vault keepers last",
+        about: "in 150 groups, last Vault keepers",
         email_verified: true,
         groups: [&["Everyone"], &["Vault keepers"]],
         projects: 148,
-        sees: [Sees::Opens, Sees::Refused, Sees::Opens, Sees::Opens],
+        expected: [
+            Expected::Opens,
+            Expected::Denied,
+            Expected::Opens,
+            Expected::Opens,
+        ],
     },
-    Person {
+    User {
         login: "zed",
         name: "Zed Zhang",
-        about: "newcomer: in no group at all",
+        about: "new employee: in no group",
         email_verified: true,
         groups: [&[], &[]],
         projects: 0,
-        sees: [Sees::Opens, Sees::Refused, Sees::Refused, Sees::Opens],
+        expected: [
+            Expected::Opens,
+            Expected::Denied,
+            Expected::Denied,
+            Expected::Opens,
+        ],
     },
-    Person {
+    User {
         login: "una",
         name: "Una Ulm",
-        about: "her address is not verified",
+        about: "her email address is not verified",
         email_verified: false,
         groups: [&["Everyone", "Engineering"], &[]],
         projects: 0,
-        sees: [Sees::NoLogin, Sees::NoLogin, Sees::NoLogin, Sees::Opens],
+        expected: [
+            Expected::NoLogin,
+            Expected::NoLogin,
+            Expected::NoLogin,
+            Expected::Opens,
+        ],
     },
 ];
 
-impl Person {
-    /// Who has this login.
+impl User {
     pub(super) fn by_login(login: &str) -> Option<&'static Self> {
-        PEOPLE.iter().find(|person| person.login == login)
+        USERS.iter().find(|user| user.login == login)
     }
 
-    /// Who has this subject.
     pub(super) fn by_subject(subject: &str) -> Option<&'static Self> {
-        PEOPLE.iter().find(|person| person.subject() == subject)
+        USERS.iter().find(|user| user.subject() == subject)
     }
 
-    /// The provider's own id for them, in Okta's form of twenty characters.
+    /// Returns the provider's id of the user, twenty characters as at Okta.
     pub(super) fn subject(&self) -> String {
         format!("00udemo{:0>13}", self.login)
     }
@@ -152,7 +173,7 @@ impl Person {
         format!("{}@demo.example", self.login)
     }
 
-    /// All their groups, in the directory's order.
+    /// Returns all groups in the directory's order.
     pub(super) fn groups(&self) -> Vec<DemoGroup> {
         let [before, after] = self.groups;
         let named = |names: &'static [&'static str]| names.iter().map(|name| (*name).to_owned());
@@ -164,12 +185,12 @@ impl Person {
             .collect()
     }
 
-    /// What a login gets them, by name.
+    /// Returns the names of the applications that open after a login.
     pub(super) fn opens(&self) -> Vec<&'static str> {
-        let opens = |(sees, application): &(&Sees, &Application)| {
-            **sees == Sees::Opens && application.is_guarded()
+        let opens = |(expected, application): &(&Expected, &Application)| {
+            **expected == Expected::Opens && application.requires_login()
         };
-        self.sees
+        self.expected
             .iter()
             .zip(&APPLICATIONS)
             .filter(opens)
@@ -179,8 +200,7 @@ impl Person {
 }
 
 impl Application {
-    /// Whether anybody has to log in for it.
-    pub(super) fn is_guarded(&self) -> bool {
+    pub(super) fn requires_login(&self) -> bool {
         self.decision != "bypass"
     }
 }
@@ -195,11 +215,11 @@ impl DemoGroup {
     }
 }
 
-impl fmt::Display for Sees {
+impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Opens => "opens",
-            Self::Refused => "refused",
+            Self::Denied => "denied",
             Self::NoLogin => "no login",
         })
     }
