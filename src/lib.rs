@@ -26,9 +26,16 @@
 //!
 //! `ARCHITECTURE.md` describes the path of a request. Its center is [`engine::decide`].
 
-// The case table is shared with the integration tests, which refer to this crate by its name.
+// The case table and its keys are shared with the integration tests, which refer to this crate by
+// its name.
 #[cfg(test)]
 extern crate self as portcullis;
+#[cfg(test)]
+#[path = "../tests/cases/mod.rs"]
+mod cases;
+#[cfg(test)]
+#[path = "../tests/keys/mod.rs"]
+mod keys;
 
 // Rows 0 to 3: pure, without a runtime. `oidc` and `saml` have a feature for their dependencies.
 pub mod cookie;

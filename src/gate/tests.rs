@@ -4,18 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::cases::{self as table, Case, Mint, World};
 use crate::engine::{Origins, ServiceClient};
+use crate::keys;
 use crate::model::{CleanPath, HostPort};
 
 #[path = "../../tests/fronts/mod.rs"]
 mod fronts;
-#[path = "../../tests/keys/mod.rs"]
-mod keys;
-#[path = "../../tests/cases/mod.rs"]
-mod table;
 
 use fronts::{Answer, UnreachableTeam};
-use table::{Case, Mint, World};
 
 #[tokio::test]
 async fn every_case_through_the_gate_matches_the_decision() {

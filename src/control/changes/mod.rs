@@ -164,7 +164,7 @@ impl Follower {
             Outdated::All => return self.identities.forget_all(),
             Outdated::Some(nonces) => nonces,
         };
-        let mut deadline = Instant::now() + READING;
+        let mut deadline = Instant::from_std(self.running.clock().instant()) + READING;
         for nonce in nonces {
             self.identities.note_change(nonce);
             let read = tokio::time::timeout_at(deadline, self.identities.reread(nonce, now));
@@ -178,7 +178,7 @@ impl Follower {
                 }
                 Ok(Err(error)) => {
                     self.store.failed(&error);
-                    deadline = Instant::now();
+                    deadline = Instant::from_std(self.running.clock().instant());
                 }
                 Err(_) => {}
             }

@@ -5,23 +5,19 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 
 use super::*;
+use crate::cases::{self, App, LEEWAY, Mint, Person, Record, World, aud, key_set, team};
 use crate::engine::{IdentityState, IssuerKeys, NodeCache, Origins};
+use crate::keys;
 use crate::model::{ClientTls, HostPort, IdentityNonce};
 use crate::policy::Policy;
 use crate::session::{Revocations, Until};
 use crate::token::SigningKey;
 
-#[path = "../../../tests/cases/mod.rs"]
-mod cases;
 mod changes;
 mod cookies;
-#[path = "../../../tests/keys/mod.rs"]
-mod keys;
 mod property;
 mod service_clients;
 mod table;
-
-use cases::{App, LEEWAY, Mint, Person, Record, World, aud, key_set, team};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 

@@ -613,7 +613,7 @@ async fn url_that_is_too_long_is_refused_before_the_login() {
     assert_eq!(page.response.status, 414);
     let text = page.response.text();
     assert!(
-        text.contains("too long to come back to") && text.contains("target_too_long"),
+        text.contains("too long to return to") && text.contains("target_too_long"),
         "{text}"
     );
     assert!(

@@ -277,7 +277,7 @@ policies = [{ name = "two factors", decision = "allow", include = [{ auth_method
     let page = alice.open("http://vault.localhost/page").await;
     let text = page.response.text();
     assert!(
-        page.response.status == 403 && text.contains("It could not be decided"),
+        page.response.status == 403 && text.contains("We couldn't determine"),
         "{text}"
     );
     world.idp.script(|script| {

@@ -112,7 +112,7 @@ async fn error_without_state_keeps_its_reason() {
         ),
         (
             "error=call_0800_123&error_description=Your+account+is+locked",
-            "refused the login,",
+            "refused the sign-in,",
             "call_0800_123",
         ),
         ("error=server_error", "server_error", "server_error"),
@@ -123,7 +123,7 @@ async fn error_without_state_keeps_its_reason() {
         ),
         (
             "error=x%0Aforged+line&error_description=%1B%5B2J",
-            "refused the login,",
+            "refused the sign-in,",
             "x forged line",
         ),
     ] {

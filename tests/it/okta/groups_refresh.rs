@@ -71,7 +71,7 @@ async fn stale_groups_are_used_until_their_bound() {
         Value::Null,
         "unknown, and not none: {identity}"
     );
-    proxy.logged(0, &["too old", "unknown"]).await;
+    proxy.logged(0, &["group membership is stale"]).await;
     // A restart makes nothing younger.
     proxy.stop().await;
     proxy.run().await;

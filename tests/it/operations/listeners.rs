@@ -107,7 +107,10 @@ async fn disconnect_before_the_handshake_is_not_logged() {
     drop(Connection::plain(world.proxy.address).await);
     let line = world
         .proxy
-        .logged(after, &["a client left before its first request"])
+        .logged(
+            after,
+            &["the client closed the connection before its first request"],
+        )
         .await;
     assert!(line.contains("DEBUG"), "{line}");
     let after = world.proxy.log().len();

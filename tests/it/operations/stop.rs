@@ -56,7 +56,7 @@ async fn graceful_stop_without_requests_is_quick() {
     let said = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(
         (
-            said("stopping: no new connections, waiting up to 50s"),
+            said("stopping: no new connections; waiting up to 50s"),
             said("\"stopped\"")
         ),
         (1, 1),

@@ -370,7 +370,10 @@ async fn malformed_answer_never_allows() {
         assert!(service.questions().len() > asked, "{name}");
         let line = world
             .proxy
-            .logged(after, &["WARN", "gave no answer", said])
+            .logged(
+                after,
+                &["WARN", "no answer from an evaluation service", said],
+            )
             .await;
         assert!(
             line.contains("/evaluate") && !line.contains("tenant"),

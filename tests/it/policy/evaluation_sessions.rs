@@ -248,7 +248,7 @@ async fn edge_node_has_no_answer() {
     ));
     let node = crate::support::Portcullis::start(at(config, &team.origin.url("http"))).await;
     assert!(
-        node.log().contains("its answer is unknown"),
+        node.log().contains("its result is unknown"),
         "the node says so"
     );
     let mut alice = Browser::new(&team.proxy);

@@ -67,13 +67,13 @@ async fn error_without_relay_state_keeps_its_reason() {
         (
             within("Responder", "urn:call-0800-123"),
             "",
-            "refused the login,",
+            "refused the sign-in,",
             "`urn:call-0800-123`",
         ),
         (
             within("Responder", &urn("call-0800-123")),
             "",
-            "refused the login,",
+            "refused the sign-in,",
             "`call-0800-123`",
         ),
     ] {

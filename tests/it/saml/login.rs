@@ -417,7 +417,7 @@ async fn url_beyond_six_kibibytes_is_refused_before_saml() {
     let text = page.response.text();
     assert_eq!(page.response.status, 414, "{text}");
     assert!(
-        text.contains("too long to come back to") && text.contains("target_too_long"),
+        text.contains("too long to return to") && text.contains("target_too_long"),
         "{text}"
     );
     let login = browser::link(&text, "Sign in</a>").unwrap();
