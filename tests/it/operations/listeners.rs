@@ -127,7 +127,7 @@ async fn disconnect_before_the_handshake_is_not_logged() {
         world
             .proxy
             .log()
-            .matches("a connection was not accepted")
+            .matches("rejected a connection")
             .count(),
         1
     );
