@@ -124,11 +124,7 @@ async fn disconnect_before_the_handshake_is_not_logged() {
         .await;
     assert!(line.contains("INFO"), "{line}");
     assert_eq!(
-        world
-            .proxy
-            .log()
-            .matches("rejected a connection")
-            .count(),
+        world.proxy.log().matches("rejected a connection").count(),
         1
     );
 }
