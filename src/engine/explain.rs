@@ -82,6 +82,8 @@ pub struct Explanation {
     pub application: Option<Arc<Application>>,
     /// The result of every rule; `None` if no policy was evaluated.
     pub walk: Option<Walk>,
+    /// The verdict of the policies on which the outcome depends.
+    pub verdict: Option<Verdict>,
     /// The outcome.
     pub outcome: Outcome,
     /// The reason why the request is not forwarded.
@@ -94,6 +96,7 @@ impl Explanation {
         Self {
             application: None,
             walk: None,
+            verdict: None,
             outcome: Outcome::Refuse,
             reason: Some(reason),
         }
@@ -116,6 +119,7 @@ pub fn explain(
             return Explanation {
                 application: None,
                 walk: None,
+                verdict: None,
                 outcome: Outcome::Handle,
                 reason: None,
             };
@@ -139,7 +143,18 @@ pub fn explain(
         walk: &walk,
         facts,
     };
-    let (outcome, reason) = match steps(application, &described) {
+    let step = steps(application, &described);
+    let verdict = walk.verdict().map(|verdict| match &step {
+        // Decided without the policies about users: the credential or the provider suffices.
+        Step::Deny(denial) if denial.session.is_none() => Verdict {
+            policy: denial.policy,
+            unknown: false,
+            shadow: denial.shadow,
+            ..verdict
+        },
+        _ => verdict,
+    });
+    let (outcome, reason) = match step {
         Step::Early(verdict) | Step::Allow(_, verdict) => (verdict.outcome.into(), None),
         Step::Deny(denial) => (Outcome::Deny, Some(denial.reason)),
         Step::LogIn { reason, .. } => (Outcome::LogIn, Some(reason)),
@@ -150,6 +165,7 @@ pub fn explain(
     Explanation {
         application: Some(Arc::clone(application)),
         walk: Some(walk),
+        verdict,
         outcome,
         reason,
     }

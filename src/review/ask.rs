@@ -101,7 +101,7 @@ pub struct Answer {
 impl Answer {
     /// Returns the name of the policy that decided, if one did.
     pub fn policy(&self) -> Option<&str> {
-        let index = self.explanation.walk.as_ref()?.verdict()?.policy?;
+        let index = self.explanation.verdict?.policy?;
         let decides = self.explanation.outcome.is_of_policies();
         self.explanation
             .application

@@ -152,7 +152,7 @@ impl<'a> View<'a> {
             country: answer.country,
             at: answer.at.0,
         };
-        let verdict = explanation.walk.as_ref().and_then(Walk::verdict);
+        let verdict = explanation.verdict;
         let mut view = View {
             request,
             person: answer.identity.as_ref().map(person),

@@ -295,6 +295,43 @@ fn user_of_an_unknown_provider_is_rejected() {
 }
 
 #[test]
+fn denial_without_the_policies_names_none_of_them() {
+    let world = world(&format!(
+        r#"{START}{GRAFANA}
+[[identity_providers]]
+id = "other"
+name = "Other"
+type = "okta"
+config = {{ client_id = "id", client_secret = "env:NOT_HERE", okta_account = "https://dev-2.okta.com" }}
+[[applications]]
+id = "api"
+domain = "api.example.com"
+origin = "http://127.0.0.1:1"
+allowed_idps = ["other"]
+policies = [
+  {{ name = "staff", decision = "allow", include = [{{ everyone = {{}} }}] }},
+  {{ name = "dashboards", decision = "non_identity", include = [{{ linked_app_token = {{ app_uid = "grafana" }} }}] }},
+]
+"#
+    ));
+    let person = Person {
+        idp: Some("okta".to_owned()),
+        ..person(Some(&[]))
+    };
+    let identity = person.identity(&world.config).unwrap();
+    let asked = Asked {
+        url: "https://api.example.com/".to_owned(),
+        linked_app: Some("any".to_owned()),
+        ..Asked::default()
+    };
+    let answer = world.ask(Some(&identity), &asked, NOW).unwrap();
+    assert_eq!(answer.explanation.outcome, Outcome::Deny);
+    assert_eq!(answer.policy(), None);
+    let (text, json) = shown(&world, &answer);
+    assert_eq!(json["policy"], Value::Null, "{text}");
+}
+
+#[test]
 fn audit_log_is_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.log");
