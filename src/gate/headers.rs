@@ -18,7 +18,7 @@ pub(crate) struct HeaderEdits {
     /// Names to remove with all their lines, before anything is set.
     pub(crate) remove: SmallVec<[HeaderName; 8]>,
     /// Lines that replace every line of their name. Lines of one name are adjacent.
-    pub(crate) set: SmallVec<[(HeaderName, HeaderValue); 8]>,
+    pub(crate) set: SmallVec<[(HeaderName, HeaderValue); 12]>,
 }
 
 /// Facts about the connection that the origin learns from headers.
