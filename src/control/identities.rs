@@ -83,7 +83,26 @@ impl Identities {
         if matches!(*self.issuer, Issuer::Remote(_)) {
             return Ok(None);
         }
-        let seen = self.records.seen(&nonce);
+        let mut result = Ok(None);
+        for _ in 0..2 {
+            let seen = self.records.seen(&nonce);
+            result = self.read(nonce, now).await;
+            if self.records.seen(&nonce) == seen {
+                break;
+            }
+            // The record changed while it was read, and this may be the older one. If it changes
+            // all the time, the request fails, and the next one reads it again.
+            self.records.forget(nonce);
+        }
+        result
+    }
+
+    /// Reads a record from the store, and publishes it to the engine.
+    async fn read(
+        &self,
+        nonce: IdentityNonce,
+        now: UnixTime,
+    ) -> Result<Option<Arc<Identity>>, StoreError> {
         let found = self
             .store
             .identity(&nonce)
@@ -106,10 +125,6 @@ impl Identities {
             ),
         };
         self.running.cache().found_identity(nonce, state);
-        if self.records.seen(&nonce) != seen {
-            // The record changed while it was read, and this may be the older one.
-            self.records.forget(nonce);
-        }
         result
     }
 
@@ -198,6 +213,13 @@ impl Identities {
             Issuer::Local(_) => drop(self.identity(nonce, now).await),
             Issuer::Remote(remote) => {
                 let fetched = remote.identity(token, now).await;
+                if let Err(error) = &fetched {
+                    tracing::warn!(
+                        url = %remote.team().identity_url,
+                        error,
+                        "an identity could not be fetched from the remote team"
+                    );
+                }
                 let max_stale = remote.team().max_stale;
                 let state = remote_state(fetched, last, issued, max_stale, now);
                 self.running.cache().set_identity(nonce, state);
@@ -239,11 +261,7 @@ fn remote_state(
                 recheck: now.after(LOOK_UP_EVERY),
             }
         }
-        Err(error) => {
-            tracing::warn!(
-                error,
-                "an identity could not be fetched from the remote team"
-            );
+        Err(_) => {
             let recheck = now.after(RETRY_IDENTITY);
             match last {
                 Some(IdentityState::Borrowed { identity, .. })

@@ -342,10 +342,10 @@ fn reconcile(
     max_stale: Option<Duration>,
     now: UnixTime,
 ) -> Identity {
-    let later_groups = if groups_read(known) > groups_read(&stored) {
-        Some((known.groups.clone(), known.groups_seen))
+    let (groups, seen) = if groups_read(known) > groups_read(&stored) {
+        (known.groups.clone(), known.groups_seen)
     } else {
-        None
+        (stored.groups.clone(), stored.groups_seen)
     };
     let mut newest = if known.at > stored.at {
         let (evaluations, beside) = (stored.evaluations, stored.beside);
@@ -357,7 +357,7 @@ fn reconcile(
     } else {
         stored
     };
-    if let Some((groups, seen)) = later_groups {
+    if newest.groups_seen != seen || newest.groups != groups {
         (newest.groups, newest.groups_seen) = (groups, seen);
         newest.groups.tell(&mut newest.claims);
     }

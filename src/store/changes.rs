@@ -65,9 +65,12 @@ pub enum Change {
 
 /// The moment of the newest log entry that may be pruned, if `now` is the store's own time. Nodes
 /// read the log every half second. One that was away for longer reads everything again.
+///
+/// The store's time stands still between two prunings, so an entry may be younger than it seems by
+/// their interval of ten minutes.
 pub(super) const fn prunable_until(now: UnixTime) -> UnixTime {
     UnixTime(now.0.saturating_sub(KEPT_SECONDS))
 }
 
 /// The age in seconds from which entries are pruned.
-pub(super) const KEPT_SECONDS: u64 = 600;
+pub(super) const KEPT_SECONDS: u64 = 1_800;

@@ -173,7 +173,7 @@ async fn two_processes(dir: &TempDir) -> (Process, Process, IdentityNonce) {
     let nonce = IdentityNonce::random();
     let login = alice(&["eng"]);
     one.store
-        .insert_identity(&nonce, &login, EVER)
+        .insert_identity(&nonce, &login, u64::MAX, EVER)
         .await
         .unwrap();
     one.identity(nonce).await;
@@ -208,7 +208,10 @@ async fn record_that_nobody_changed_stays_known() {
     let known = two.known(nonce).unwrap();
     let other = IdentityNonce::random();
     let bob = alice(&[]);
-    one.store.insert_identity(&other, &bob, EVER).await.unwrap();
+    one.store
+        .insert_identity(&other, &bob, u64::MAX, EVER)
+        .await
+        .unwrap();
     let changed = alice(&["sales"]);
     one.store
         .update_identity(&other, &changed, EVER)
@@ -264,7 +267,7 @@ async fn pruned_log_makes_everything_be_read_again() {
     assert_eq!(two.kids().len(), 1);
     let later = IdentityNonce::random();
     one.store
-        .insert_identity(&later, &alice(&[]), EVER)
+        .insert_identity(&later, &alice(&[]), u64::MAX, EVER)
         .await
         .unwrap();
     let later_login = two.identity(later).await;
@@ -299,8 +302,9 @@ async fn restored_backup_takes_no_revocation_back_and_blocks_no_login() {
     let again = IdentityNonce::random();
     let revision = one
         .store
-        .insert_identity(&again, &alice(&[]), EVER)
+        .insert_identity(&again, &alice(&[]), u64::MAX, EVER)
         .await
+        .unwrap()
         .unwrap();
     assert!(revision > lost, "{revision} {lost}");
     let again_login = two.identity(again).await;
@@ -390,6 +394,39 @@ async fn later_groups_that_the_store_did_not_accept_stay() {
         "a withdrawn group stays withdrawn"
     );
     assert_eq!(merged.evaluations, changed.evaluations);
+    agree(&one, &two, nonce, &merged).await;
+}
+
+#[tokio::test]
+async fn later_groups_in_the_store_survive_a_later_login() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two, nonce) = two_processes(&dir).await;
+    let known = two.known(nonce).unwrap();
+    let later_login = Identity {
+        at: known.at.after(Duration::from_secs(10)),
+        ..Identity::clone(&known)
+    };
+    let state = IdentityState::Known(Arc::new(later_login.clone()));
+    two.access.running.cache().set_identity(nonce, state);
+    let refreshed = Identity {
+        groups: groups(&[]),
+        groups_seen: Some(GroupsSeen {
+            source: GroupsSource::Api,
+            at: known.at.after(Duration::from_secs(60)),
+        }),
+        ..Identity::clone(&known)
+    };
+    one.store
+        .update_identity(&nonce, &refreshed, EVER)
+        .await
+        .unwrap();
+    two.follow().await;
+    let merged = two.known(nonce).unwrap();
+    assert_eq!(
+        (&merged.groups, merged.at),
+        (&refreshed.groups, later_login.at),
+        "a withdrawn group stays withdrawn"
+    );
     agree(&one, &two, nonce, &merged).await;
 }
 
