@@ -259,7 +259,7 @@ async fn furnish(store: &MemoryStore) -> Result<(), Box<dyn Error>> {
             ["person", nonce, number] => {
                 let identity = people::identity(number.parse()?)?;
                 store
-                    .insert_identity(&IdentityNonce::parse(nonce)?, &identity, expires)
+                    .insert_identity(&IdentityNonce::parse(nonce)?, &identity, u64::MAX, expires)
                     .await?;
             }
             _ => return Ok(()),

@@ -54,23 +54,27 @@ impl Flows {
         &self.seal
     }
 
-    /// Uses up a name for the whole team, until `until`. Returns `false` if any process on the
-    /// store used it before.
+    /// Uses up a name for the whole team, until `until`. Returns the store's latest revision, or
+    /// `None` if any process on the store used the name before.
     ///
     /// # Errors
     /// If the store does not accept it. The name may be used then, so the caller must grant
     /// nothing.
-    pub(crate) async fn use_up(&self, name: &str, until: UnixTime) -> Result<bool, StoreError> {
+    pub(crate) async fn use_up(
+        &self,
+        name: &str,
+        until: UnixTime,
+    ) -> Result<Option<u64>, StoreError> {
         if self.is_used_up(name) {
-            return Ok(false);
+            return Ok(None);
         }
-        let is_first = self
+        let revision = self
             .store
             .first_use(name, until.after(CLOCK_DIFFERENCE))
             .await
             .inspect_err(|error| self.store.failed(error))?;
         self.used.insert(name.to_owned(), ());
-        Ok(is_first)
+        Ok(revision)
     }
 
     /// Remembers that a user signed out, so that the next login does not count as part of a loop.

@@ -97,24 +97,29 @@ impl Records {
         }
     }
 
-    /// Stores a new login. No revocation so far covers it, and every later one of its user does.
+    /// Stores a new login; `None` if a revocation since the revision `began` covers it. No earlier
+    /// one does, and every later one of its user does.
     pub(super) async fn insert(
         &self,
         identity: Identity,
+        began: u64,
         expires: UnixTime,
-    ) -> Result<(IdentityNonce, Arc<Identity>), StoreError> {
+    ) -> Result<Option<(IdentityNonce, Arc<Identity>)>, StoreError> {
         let nonce = IdentityNonce::random();
-        let revision = self
+        let inserted = self
             .store
-            .insert_identity(&nonce, &identity, expires)
+            .insert_identity(&nonce, &identity, began, expires)
             .await?;
+        let Some(revision) = inserted else {
+            return Ok(None);
+        };
         let identity = Arc::new(Identity {
             revision,
             ..identity
         });
         self.known
             .set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-        Ok((nonce, identity))
+        Ok(Some((nonce, identity)))
     }
 
     /// Writes a changed record and publishes it; `None` if the login is over in the store. The

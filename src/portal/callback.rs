@@ -50,22 +50,23 @@ async fn finish<R: ProviderResponse>(
         purpose: &purpose,
     };
     let flow = returned.take_flow(access.flows.seal(), request);
-    let flow = match UsedFlow::take(&access.flows, flow, returned.state(), request.now).await {
-        Ok(UsedFlow::First(flow)) => flow,
-        Ok(UsedFlow::Unusable(cause)) => {
-            let reported = returned.reported(&access.flows, request).await;
-            let outcome = unusable(&step, returned.state(), cause, reported.as_ref()).await;
-            return step.conclude(outcome).await;
-        }
-        Err(_) => {
-            let (idp, retry) = (None, Retry::Login);
-            return step
-                .conclude(LoginOutcome::Unavailable { idp, retry })
-                .await;
-        }
-    };
+    let (flow, began) =
+        match UsedFlow::take(&access.flows, flow, returned.state(), request.now).await {
+            Ok(UsedFlow::First(flow, began)) => (flow, began),
+            Ok(UsedFlow::Unusable(cause)) => {
+                let reported = returned.reported(&access.flows, request).await;
+                let outcome = unusable(&step, returned.state(), cause, reported.as_ref()).await;
+                return step.conclude(outcome).await;
+            }
+            Err(_) => {
+                let (idp, retry) = (None, Retry::Login);
+                return step
+                    .conclude(LoginOutcome::Unavailable { idp, retry })
+                    .await;
+            }
+        };
     let name = returned.state().flow.clone();
-    let outcome = returned.finish(&step, flow.pending).await;
+    let outcome = returned.finish(&step, flow.pending, began).await;
     let mut response = step.conclude(outcome).await;
     if let Some(removal) = FlowCookies::removal(&name, request.now) {
         response.headers_mut().append(header::SET_COOKIE, removal);
@@ -75,9 +76,9 @@ async fn finish<R: ProviderResponse>(
 
 /// A flow to which a browser returns.
 enum UsedFlow<P> {
-    /// The browser returns for the first time. The provider is called once, however often the
-    /// browser returns.
-    First(Flow<P>),
+    /// The browser returns for the first time, at this revision of the store. The provider is
+    /// called once, however often the browser returns.
+    First(Flow<P>, u64),
     Unusable(Cause),
 }
 
@@ -108,8 +109,10 @@ impl<P> UsedFlow<P> {
         Ok(match flow {
             None if flows.is_used_up(&name) => Self::Unusable(Cause::Expired),
             None => Self::Unusable(Cause::CookieLost),
-            Some(flow) if flows.use_up(&name, state.ends()).await? => Self::First(flow),
-            Some(_) => Self::Unusable(Cause::Expired),
+            Some(flow) => match flows.use_up(&name, state.ends()).await? {
+                Some(began) => Self::First(flow, began),
+                None => Self::Unusable(Cause::Expired),
+            },
         })
     }
 }

@@ -124,7 +124,7 @@ impl ProviderResponse for OidcResponse {
         Reported::in_query(request)
     }
 
-    async fn finish(self, step: &LoginStep<'_>, pending: Pending) -> LoginOutcome {
+    async fn finish(self, step: &LoginStep<'_>, pending: Pending, began: u64) -> LoginOutcome {
         match authenticate(
             &step.access.running.services(),
             &self.sealed,
@@ -136,6 +136,7 @@ impl ProviderResponse for OidcResponse {
             Ok(profile) => LoginOutcome::Authenticated(Box::new(Authenticated {
                 profile,
                 previous: None,
+                began,
             })),
             Err(failure) => match try_again(step, &self.state, &pending, &failure).await {
                 Some(outcome) => outcome,

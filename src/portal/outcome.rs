@@ -55,6 +55,8 @@ pub(super) struct Authenticated {
     pub(super) profile: ProviderIdentity,
     /// The login that the browser had when it left, if it cannot show it when it returns.
     pub(super) previous: Option<IdentityNonce>,
+    /// The store's revision when the browser returned from the provider.
+    pub(super) began: u64,
 }
 
 /// A browser with an organisation session.

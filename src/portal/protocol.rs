@@ -22,6 +22,7 @@ pub(super) trait ProviderResponse: Sized {
     /// Returns the error that the response reports, if it does. It is not verified.
     async fn reported(&self, flows: &Flows, request: &PortalRequest) -> Option<Reported>;
 
-    /// Verifies the response.
-    async fn finish(self, step: &LoginStep<'_>, pending: Self::Pending) -> LoginOutcome;
+    /// Verifies the response. `began` is the store's revision when the browser returned.
+    async fn finish(self, step: &LoginStep<'_>, pending: Self::Pending, began: u64)
+    -> LoginOutcome;
 }

@@ -30,7 +30,7 @@ pub(super) async fn redeem(
         .flows
         .use_up(&format!("hand-over {}", handover.id), handover.expires())
         .await;
-    let is_first = used.map_err(|_| Refused::Unavailable)?;
+    let is_first = used.map_err(|_| Refused::Unavailable)?.is_some();
     let snapshot = access.running.snapshot();
     let application = snapshot
         .application(&handover.aud)

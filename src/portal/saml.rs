@@ -178,15 +178,17 @@ impl ProviderResponse for SamlCallback {
         Reported::in_response(flows, &self.response).await
     }
 
-    async fn finish(self, step: &LoginStep<'_>, flow: SamlFlow) -> LoginOutcome {
+    async fn finish(self, step: &LoginStep<'_>, flow: SamlFlow, began: u64) -> LoginOutcome {
         let SamlFlow {
             pending, previous, ..
         } = flow;
         let verified = verify(step.access, &pending, self.response, step.request).await;
         match verified {
-            Ok(Some(profile)) => {
-                LoginOutcome::Authenticated(Box::new(Authenticated { profile, previous }))
-            }
+            Ok(Some(profile)) => LoginOutcome::Authenticated(Box::new(Authenticated {
+                profile,
+                previous,
+                began,
+            })),
             Ok(None) => LoginOutcome::Unavailable {
                 idp: Some(pending.idp),
                 retry: Retry::Login,
@@ -242,7 +244,7 @@ async fn verify(
     let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };
-    verified.identity(first).map(Some)
+    verified.identity(first.is_some()).map(Some)
 }
 
 /// The fields of a response. One that occurs twice is absent.

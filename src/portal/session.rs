@@ -7,12 +7,16 @@ use crate::observe::audit::Via;
 pub(super) async fn open(
     logins: &Logins,
     sessions: &Sessions,
-    Authenticated { profile, previous }: Authenticated,
+    Authenticated {
+        profile,
+        previous,
+        began,
+    }: Authenticated,
     mode: LoginMode,
     request: &PortalRequest,
 ) -> LoginOutcome {
     let idp = profile.idp.id.clone();
-    let login = match logins.log_in(profile, previous, mode, request).await {
+    let login = match logins.log_in(profile, previous, began, mode, request).await {
         Ok(login) => login,
         Err(LoginError::Revoked) => return LoginOutcome::SessionEnded,
         Err(LoginError::Store) => {

@@ -6,15 +6,17 @@ use crate::model::{Identity, IdentityNonce, IdpId, UnixTime, UserId};
 /// Users, the identity records of their logins, and logout hints.
 #[async_trait]
 pub trait LoginRepository: Send + Sync {
-    /// Stores the record of a new login and returns the store's latest revision, read in the same
-    /// transaction: every later revocation of the user covers the login, and no earlier one does.
+    /// Stores the record of a new login and returns its revision: the store's latest, read in the
+    /// same transaction, or `began` if that is lower. Every later revocation of the user covers the
+    /// login, and no earlier one does. Returns `None`, and stores nothing, if one does already.
     /// `identity.revision` is ignored. From `expires` on the record may be pruned.
     async fn insert_identity(
         &self,
         nonce: &IdentityNonce,
         identity: &Identity,
+        began: u64,
         expires: UnixTime,
-    ) -> Result<u64, StoreError>;
+    ) -> Result<Option<u64>, StoreError>;
 
     /// Replaces the record of a login, which keeps its revision. Returns `false`, and changes
     /// nothing, if there is no record or if a revocation covers the login: both are checked in the

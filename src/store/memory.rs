@@ -137,21 +137,20 @@ impl LoginRepository for MemoryStore {
         &self,
         nonce: &IdentityNonce,
         identity: &Identity,
+        began: u64,
         expires: UnixTime,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let mut tables = self.tables();
-        let revision = tables.revision;
-        tables.identities.insert(
-            *nonce,
-            (
-                Identity {
-                    revision,
-                    ..identity.clone()
-                },
-                expires,
-            ),
-        );
-        Ok(revision)
+        let revision = tables.revision.min(began);
+        let login = Identity {
+            revision,
+            ..identity.clone()
+        };
+        if tables.covers(nonce, &login) {
+            return Ok(None);
+        }
+        tables.identities.insert(*nonce, (login, expires));
+        Ok(Some(revision))
     }
 
     async fn update_identity(
@@ -243,13 +242,13 @@ impl RevocationRepository for MemoryStore {
 
 #[async_trait]
 impl UseRepository for MemoryStore {
-    async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError> {
+    async fn first_use(&self, name: &str, expires: UnixTime) -> Result<Option<u64>, StoreError> {
         let mut tables = self.tables();
-        let first = !tables.uses.contains_key(name);
-        if first {
-            tables.uses.insert(name.into(), expires);
+        if tables.uses.contains_key(name) {
+            return Ok(None);
         }
-        Ok(first)
+        tables.uses.insert(name.into(), expires);
+        Ok(Some(tables.revision))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::store::StoreError;
 /// The cause for which a login did not start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LoginError {
-    /// The session that was to be refreshed is revoked.
+    /// The session to refresh, or the user since the browser returned, was revoked.
     Revoked,
     /// The store did not answer.
     Store,
@@ -94,7 +94,8 @@ impl Logins {
 
     /// Stores the login of an authenticated user, and publishes its identity to the engine.
     /// `before` is the login that the browser had when it left for the provider: it may not present
-    /// that session now.
+    /// that session now. `began` is the store's revision when the browser returned: a revocation of
+    /// the user since then covers the login.
     ///
     /// # Errors
     /// See [`LoginError`].
@@ -102,10 +103,14 @@ impl Logins {
         &self,
         profile: ProviderIdentity,
         before: Option<IdentityNonce>,
+        began: u64,
         mode: LoginMode,
         request: &PortalRequest,
     ) -> Result<Login, LoginError> {
-        match self.store_login(profile, before, mode, request).await {
+        match self
+            .store_login(profile, before, began, mode, request)
+            .await
+        {
             Ok(login) => login.ok_or(LoginError::Revoked),
             Err(error) => {
                 self.store.failed(&error);
@@ -114,11 +119,13 @@ impl Logins {
         }
     }
 
-    /// Performs the steps of [`Logins::log_in`]; `None` if the session to refresh is revoked.
+    /// Performs the steps of [`Logins::log_in`]; `None` if the login, or the session to refresh, is
+    /// revoked.
     async fn store_login(
         &self,
         profile: ProviderIdentity,
         before: Option<IdentityNonce>,
+        began: u64,
         mode: LoginMode,
         request: &PortalRequest,
     ) -> Result<Option<Login>, StoreError> {
@@ -138,7 +145,9 @@ impl Logins {
         } = BrowserLogins::sort(logins, &identity);
         identity.beside = linked.iter().map(|login| login.nonce).collect();
         let own = own.map(|login| login.nonce);
-        let stored = self.continue_or_start(own, identity, mode, expires).await?;
+        let stored = self
+            .continue_or_start(own, identity, began, mode, expires)
+            .await?;
         let Some((nonce, identity)) = stored else {
             return Ok(None);
         };
@@ -171,12 +180,13 @@ impl Logins {
         Ok(user)
     }
 
-    /// Continues the browser's own login, or stores a new one; `None` if the login to refresh was
-    /// revoked in the meantime, here or by another process.
+    /// Continues the browser's own login, or stores a new one; `None` if the user, or the login to
+    /// refresh, was revoked in the meantime, here or by another process.
     async fn continue_or_start(
         &self,
         own: Option<IdentityNonce>,
         identity: Identity,
+        began: u64,
         mode: LoginMode,
         expires: UnixTime,
     ) -> Result<Option<(IdentityNonce, Arc<Identity>)>, StoreError> {
@@ -188,7 +198,7 @@ impl Logins {
                 return Ok(None);
             }
         }
-        self.records.insert(identity, expires).await.map(Some)
+        self.records.insert(identity, began, expires).await
     }
 
     /// Replaces the record of a login by that of the same user's next one; `None` if the login is

@@ -127,6 +127,7 @@ async fn log_in(access: &Access, session: Option<&str>) -> Login {
         .log_in(
             profile("alice@example.com"),
             None,
+            u64::MAX,
             LoginMode::Start,
             &request(session),
         )
@@ -299,6 +300,7 @@ async fn login_over_a_session_revoked_elsewhere_starts_a_new_one() {
         .log_in(
             profile("alice@example.com"),
             None,
+            u64::MAX,
             LoginMode::Refresh,
             &request(Some(&cookie)),
         )
@@ -319,6 +321,7 @@ async fn login_over_a_session_keeps_its_revision() {
             .log_in(
                 profile("mallory@example.com"),
                 None,
+                u64::MAX,
                 LoginMode::Start,
                 &request(None),
             )
@@ -398,6 +401,7 @@ async fn deactivated_user_is_rejected_while_the_store_is_full() {
         .log_in(
             profile("alice@example.com"),
             None,
+            u64::MAX,
             LoginMode::Start,
             &request(None),
         )
@@ -477,4 +481,34 @@ async fn revocation_by_a_slow_clock_outlives_the_tokens() {
         );
         assert!(token.is_none());
     }
+}
+
+#[tokio::test]
+async fn logout_during_a_callback_covers_its_login() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (
+        process(open(&dir).await).await,
+        process(open(&dir).await).await,
+    );
+    let ends = UnixTime::now().after(std::time::Duration::from_secs(600));
+    let log_in_since = async |process: &Access, began| {
+        let (profile, request) = (profile("alice@example.com"), request(None));
+        process
+            .logins
+            .log_in(profile, None, began, LoginMode::Start, &request)
+            .await
+    };
+    let desk = log_in(&one, None).await;
+    let began = two.flows.use_up("flow", ends).await.unwrap().unwrap();
+    log_out(&one, &desk).await;
+    for process in [&one, &two] {
+        let late = log_in_since(process, began).await;
+        assert!(matches!(late, Err(LoginError::Revoked)), "{late:?}");
+    }
+
+    let began = two.flows.use_up("next flow", ends).await.unwrap().unwrap();
+    let next = log_in_since(&two, began).await.unwrap();
+    let good = token(&two, &next, UnixTime::now()).await.unwrap();
+    two.follower.follow(UnixTime::now()).await.unwrap();
+    assert!(is_allowed(&two, &good).await);
 }

@@ -13,16 +13,25 @@ impl LoginRepository for SqliteStore {
         &self,
         nonce: &IdentityNonce,
         identity: &Identity,
+        began: u64,
         expires: UnixTime,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         const OPERATION: &str = "keep an identity";
         let text = to_text(identity, OPERATION)?;
         let mut lease = self.writer.lease(OPERATION).await?;
         let kept = async {
             let mut tx = lease.connection()?.begin_with("BEGIN IMMEDIATE").await?;
-            let revision: i64 = sqlx::query_scalar("SELECT latest FROM revision")
+            let revision: i64 = sqlx::query_scalar("SELECT MIN(latest, $1) FROM revision")
+                .bind(i64::try_from(began).unwrap_or(i64::MAX))
                 .fetch_one(&mut *tx)
                 .await?;
+            let login = Identity {
+                revision: u64::try_from(revision).unwrap_or_default(),
+                ..identity.clone()
+            };
+            if is_covered(&mut tx, nonce, &login).await? {
+                return tx.rollback().await.map(|()| None);
+            }
             sqlx::query("INSERT INTO identities (nonce, identity, expires, revision) VALUES ($1, $2, $3, $4)")
                 .bind(nonce.as_str())
                 .bind(text)
@@ -31,11 +40,10 @@ impl LoginRepository for SqliteStore {
                 .execute(&mut *tx)
                 .await?;
             tx.commit().await?;
-            Ok(revision)
+            Ok(Some(login.revision))
         };
         let kept = kept.await;
-        let revision = lease.finish(kept).await?;
-        u64::try_from(revision).map_err(|_| StoreError::Malformed { what: "revision" })
+        lease.finish(kept).await
     }
 
     async fn update_identity(
@@ -112,11 +120,13 @@ impl LoginRepository for SqliteStore {
         let taken = async {
             sqlx::query_scalar("DELETE FROM logout_hints WHERE nonce = $1 RETURNING hint")
                 .bind(nonce.as_str())
-                .fetch_optional(lease.connection()?)
+                // To the end: the statement commits after its last row, and a failure shows only
+                // there.
+                .fetch_all(lease.connection()?)
                 .await
         };
         let taken = taken.await;
-        lease.finish(taken).await
+        Ok(lease.finish(taken).await?.pop())
     }
 
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError> {

@@ -19,12 +19,14 @@ impl Maintenance for SqliteStore {
             )
             .bind(seconds(now))
             .bind(i64::try_from(CLOCK_STEP.as_secs()).unwrap_or(i64::MAX))
-            .fetch_one(lease.connection()?)
+            // To the end: the statement commits after its last row, and a failure shows only there.
+            .fetch_all(lease.connection()?)
             .await
         };
         let advanced = advanced.await;
-        let seen: i64 = lease.finish(advanced).await?;
-        moment(seen).ok_or(StoreError::Malformed { what: "clock" })
+        let seen: Option<i64> = lease.finish(advanced).await?.pop();
+        seen.and_then(moment)
+            .ok_or(StoreError::Malformed { what: "clock" })
     }
 
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError> {

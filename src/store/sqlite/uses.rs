@@ -7,18 +7,25 @@ use crate::store::{StoreError, UseRepository};
 
 #[async_trait]
 impl UseRepository for SqliteStore {
-    async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError> {
+    async fn first_use(&self, name: &str, expires: UnixTime) -> Result<Option<u64>, StoreError> {
         let mut lease = self.writer.lease("remember a use").await?;
         let inserted = async {
-            sqlx::query(
-                "INSERT INTO uses (name, expires) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+            sqlx::query_scalar(
+                "INSERT INTO uses (name, expires) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING \
+                 RETURNING (SELECT latest FROM revision)",
             )
             .bind(name)
             .bind(seconds(expires))
-            .execute(lease.connection()?)
+            // To the end: the statement commits after its last row, and a failure shows only there.
+            .fetch_all(lease.connection()?)
             .await
         };
         let inserted = inserted.await;
-        Ok(lease.finish(inserted).await?.rows_affected() == 1)
+        let revisions: Vec<i64> = lease.finish(inserted).await?;
+        revisions
+            .first()
+            .map(|revision| u64::try_from(*revision))
+            .transpose()
+            .map_err(|_| StoreError::Malformed { what: "revision" })
     }
 }

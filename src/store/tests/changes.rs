@@ -40,7 +40,10 @@ async fn log_holds_every_kind_of_change_in_order() {
         let mut position = start(&*store).await;
         let alice = identity("alice@example.com");
         let nonce = IdentityNonce::random();
-        store.insert_identity(&nonce, &alice, EVER).await.unwrap();
+        store
+            .insert_identity(&nonce, &alice, u64::MAX, EVER)
+            .await
+            .unwrap();
         assert_eq!(
             follow(&*store, &mut position).await,
             [],
@@ -88,7 +91,10 @@ async fn changes_of_records_leave_the_order_of_logins_alone() {
             before: NOW,
         };
         let (before, after) = (IdentityNonce::random(), IdentityNonce::random());
-        store.insert_identity(&before, &alice, EVER).await.unwrap();
+        store
+            .insert_identity(&before, &alice, u64::MAX, EVER)
+            .await
+            .unwrap();
         let changed = Identity {
             name: None,
             ..alice.clone()
@@ -99,7 +105,11 @@ async fn changes_of_records_leave_the_order_of_logins_alone() {
             .unwrap();
         let revoked = store.revoke(&revocation, EVER).await.unwrap();
         store.put_signing_key(&key("a", 1, None)).await.unwrap();
-        let login = store.insert_identity(&after, &alice, EVER).await.unwrap();
+        let login = store
+            .insert_identity(&after, &alice, u64::MAX, EVER)
+            .await
+            .unwrap()
+            .unwrap();
         let kept = store.identity(&before).await.unwrap().unwrap().revision;
         assert!(
             kept < revoked && revoked <= login,
@@ -180,10 +190,10 @@ async fn pruned_entry_is_a_gap() {
         store.revoke(&user_revocation("u"), EVER).await.unwrap();
         let mut position = start(&*store).await;
         assert_ne!(position, first);
-        let soon = NOW.after(Duration::from_secs(599));
+        let soon = NOW.after(Duration::from_secs(1_799));
         assert_eq!(store.prune(soon).await.unwrap().changes, 0);
         assert_eq!(follow(&*store, &mut { first }).await.len(), 1);
-        let later = NOW.after(Duration::from_secs(600));
+        let later = NOW.after(Duration::from_secs(1_800));
         assert_eq!(store.prune(later).await.unwrap().changes, 1);
         assert_eq!(
             store.changes_after(first).await.unwrap(),
@@ -196,6 +206,24 @@ async fn pruned_entry_is_a_gap() {
             1,
             "revocations outlive their entries"
         );
+    }
+}
+
+#[tokio::test]
+async fn entry_just_before_a_pruning_is_followed_without_a_gap() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        store.advance_clock(NOW).await.unwrap();
+        for _ in 0..3 {
+            store.revoke(&user_revocation("u"), EVER).await.unwrap();
+        }
+        let mut position = start(&*store).await;
+        store.put_signing_key(&key("a", 1, None)).await.unwrap();
+        // The store's time of all these entries is ten minutes old by now.
+        let later = NOW.after(Duration::from_secs(600));
+        store.advance_clock(later).await.unwrap();
+        store.prune(later).await.unwrap();
+        assert_eq!(follow(&*store, &mut position).await, [Change::SigningKeys]);
     }
 }
 
@@ -272,8 +300,9 @@ async fn counter_is_advanced_past_followed_revisions_after_a_restore() {
         assert_eq!(store.newest_position(7).await.unwrap(), position);
         let nonce = IdentityNonce::random();
         let login = store
-            .insert_identity(&nonce, &identity("a@example.com"), EVER)
+            .insert_identity(&nonce, &identity("a@example.com"), u64::MAX, EVER)
             .await
+            .unwrap()
             .unwrap();
         assert_eq!(login, 8, "no revocation up to 7 covers a new login");
         assert_eq!(store.revoke(&user_revocation("v"), EVER).await.unwrap(), 9);
@@ -347,7 +376,7 @@ async fn changes_of_the_release_before_are_logged() {
     let mut position = start(&store).await;
     let nonce = IdentityNonce::random();
     store
-        .insert_identity(&nonce, &identity("a@example.com"), EVER)
+        .insert_identity(&nonce, &identity("a@example.com"), u64::MAX, EVER)
         .await
         .unwrap();
     // As that release writes them, which does not know the log.
@@ -394,12 +423,12 @@ async fn migration_to_the_log_keeps_every_row() {
         store.revoke(&user_revocation("u"), EVER).await.unwrap();
     }
     store
-        .insert_identity(&nonce, &identity("a@example.com"), EVER)
+        .insert_identity(&nonce, &identity("a@example.com"), u64::MAX, EVER)
         .await
         .unwrap();
     store.put_signing_key(&key("a", 1, Some(2))).await.unwrap();
     store.put_logout_hint(&nonce, "hint", EVER).await.unwrap();
-    assert!(store.first_use("once", EVER).await.unwrap());
+    assert!(store.first_use("once", EVER).await.unwrap().is_some());
     // As the release before left the file.
     for statement in [
         "DROP TRIGGER revocations_logged",
@@ -426,7 +455,7 @@ async fn migration_to_the_log_keeps_every_row() {
     assert_eq!(store.signing_keys().await.unwrap(), [key("a", 1, Some(2))]);
     assert_eq!(store.secret("s").await.unwrap(), secret);
     assert_eq!(store.user(&okta(), "00u1").await.unwrap(), user);
-    assert!(!store.first_use("once", EVER).await.unwrap());
+    assert!(!store.first_use("once", EVER).await.unwrap().is_some());
     assert_eq!(
         store.take_logout_hint(&nonce).await.unwrap().as_deref(),
         Some("hint")

@@ -10,7 +10,7 @@ pub(super) async fn assert_writes_fail(store: &SqliteStore, why: &str) {
         (
             "identity",
             store
-                .insert_identity(&nonce, &identity("a@example.com"), NOW)
+                .insert_identity(&nonce, &identity("a@example.com"), u64::MAX, NOW)
                 .await
                 .map(drop),
         ),
@@ -88,7 +88,10 @@ async fn write(store: &SqliteStore, what: &str, nonce: &IdentityNonce) -> Result
         ..identity("a@example.com")
     };
     match what {
-        "identity" => store.insert_identity(&new, &identity, NOW).await.map(drop),
+        "identity" => store
+            .insert_identity(&new, &identity, u64::MAX, NOW)
+            .await
+            .map(drop),
         "update" => store
             .update_identity(nonce, &identity, UnixTime(u64::MAX))
             .await
@@ -118,7 +121,12 @@ async fn full_disk_fails_every_write_and_all_recover_after_each() {
     for failing in WRITES {
         let nonce = IdentityNonce::random();
         store
-            .insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX))
+            .insert_identity(
+                &nonce,
+                &identity("alice@example.com"),
+                u64::MAX,
+                UnixTime(u64::MAX),
+            )
             .await
             .unwrap();
         // The limit is never below the size of the file, and does not count free pages.
@@ -201,7 +209,12 @@ async fn every_write_recovers_from_a_disk_that_was_full() {
     for failing in WRITES {
         let nonce = IdentityNonce::random();
         store
-            .insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX))
+            .insert_identity(
+                &nonce,
+                &identity("alice@example.com"),
+                u64::MAX,
+                UnixTime(u64::MAX),
+            )
             .await
             .unwrap();
         // Without this the write-ahead log has room that it can use again.

@@ -214,7 +214,7 @@ async fn store_of_the_first_schema_is_migrated() {
     store.close().await;
     let store = sqlite(&dir).await;
     assert_eq!(store.secret("s").await.unwrap(), secret);
-    assert!(store.first_use("a", NOW).await.unwrap());
+    assert!(store.first_use("a", NOW).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -224,7 +224,10 @@ async fn rows_of_the_release_before_keep_their_meaning() {
     let (old, later) = (IdentityNonce::random(), IdentityNonce::random());
     let alice = identity("alice@example.com");
     let ever = UnixTime(u64::MAX);
-    store.insert_identity(&old, &alice, ever).await.unwrap();
+    store
+        .insert_identity(&old, &alice, u64::MAX, ever)
+        .await
+        .unwrap();
     store
         .revoke(
             &Revocation::User {
@@ -242,6 +245,7 @@ async fn rows_of_the_release_before_keep_their_meaning() {
                 at: UnixTime(NOW.0 + 1),
                 ..alice.clone()
             },
+            u64::MAX,
             ever,
         )
         .await
@@ -291,7 +295,13 @@ async fn rows_of_the_release_before_keep_their_meaning() {
         "its clock does not matter"
     );
     let new = IdentityNonce::random();
-    assert_eq!(store.insert_identity(&new, &alice, ever).await.unwrap(), 2);
+    assert_eq!(
+        store
+            .insert_identity(&new, &alice, u64::MAX, ever)
+            .await
+            .unwrap(),
+        Some(2)
+    );
     assert!(store.update_identity(&new, &alice, ever).await.unwrap());
 }
 
@@ -455,7 +465,7 @@ async fn damaged_row_is_an_error() {
     let store = sqlite(&dir).await;
     let nonce = IdentityNonce::random();
     store
-        .insert_identity(&nonce, &identity("a@example.com"), NOW)
+        .insert_identity(&nonce, &identity("a@example.com"), u64::MAX, NOW)
         .await
         .unwrap();
     store.secret("s").await.unwrap();

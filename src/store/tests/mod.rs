@@ -128,7 +128,12 @@ async fn identity_is_returned_as_stored() {
         let nonce = IdentityNonce::random();
         assert_eq!(store.identity(&nonce).await.unwrap(), None);
         store
-            .insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX))
+            .insert_identity(
+                &nonce,
+                &identity("alice@example.com"),
+                u64::MAX,
+                UnixTime(u64::MAX),
+            )
             .await
             .unwrap();
         assert_eq!(
@@ -167,8 +172,11 @@ async fn login_is_ordered_by_the_revision_it_began_at() {
         };
         let (before, after) = (IdentityNonce::random(), IdentityNonce::random());
         assert_eq!(
-            store.insert_identity(&before, &alice, ever).await.unwrap(),
-            0
+            store
+                .insert_identity(&before, &alice, u64::MAX, ever)
+                .await
+                .unwrap(),
+            Some(0)
         );
         let first = store.revoke(&user, ever).await.unwrap();
         assert_eq!(
@@ -179,12 +187,17 @@ async fn login_is_ordered_by_the_revision_it_began_at() {
                         revision: 99,
                         ..alice.clone()
                     },
+                    u64::MAX,
                     ever
                 )
                 .await
                 .unwrap(),
-            first
+            Some(first)
         );
+        let during = IdentityNonce::random();
+        let refused = store.insert_identity(&during, &alice, first - 1, ever);
+        assert_eq!(refused.await.unwrap(), None, "it began before");
+        assert_eq!(store.identity(&during).await.unwrap(), None);
         store
             .revoke(&user_revocation("somebody else"), ever)
             .await
@@ -217,7 +230,10 @@ async fn login_is_ordered_by_the_revision_it_began_at() {
         assert!(!store.update_identity(&after, &claimed, ever).await.unwrap());
 
         let session = IdentityNonce::random();
-        store.insert_identity(&session, &alice, ever).await.unwrap();
+        store
+            .insert_identity(&session, &alice, u64::MAX, ever)
+            .await
+            .unwrap();
         store
             .revoke(&Revocation::Session(session), ever)
             .await
@@ -380,7 +396,9 @@ async fn one_use_of_a_name_is_the_first() {
         let calls: Vec<_> = (0..20)
             .map(|_| {
                 let store = Arc::clone(&store);
-                tokio::spawn(async move { store.first_use("assertion", NOW).await.unwrap() })
+                tokio::spawn(
+                    async move { store.first_use("assertion", NOW).await.unwrap().is_some() },
+                )
             })
             .collect();
         let mut first = 0;
@@ -388,12 +406,13 @@ async fn one_use_of_a_name_is_the_first() {
             first += usize::from(call.await.unwrap());
         }
         assert_eq!(first, 1);
-        assert!(store.first_use("another", NOW).await.unwrap());
+        assert!(store.first_use("another", NOW).await.unwrap().is_some());
         assert!(
             !store
                 .first_use("assertion", UnixTime(NOW.0 + 900))
                 .await
                 .unwrap()
+                .is_some()
         );
     }
 }
@@ -404,11 +423,16 @@ async fn expired_rows_alone_are_pruned() {
     for store in stores(&dir).await {
         let (old, new) = (IdentityNonce::random(), IdentityNonce::random());
         store
-            .insert_identity(&old, &identity("a@example.com"), NOW)
+            .insert_identity(&old, &identity("a@example.com"), u64::MAX, NOW)
             .await
             .unwrap();
         store
-            .insert_identity(&new, &identity("b@example.com"), UnixTime(NOW.0 + 1))
+            .insert_identity(
+                &new,
+                &identity("b@example.com"),
+                u64::MAX,
+                UnixTime(NOW.0 + 1),
+            )
             .await
             .unwrap();
         store.revoke(&user_revocation("old"), NOW).await.unwrap();
@@ -418,8 +442,12 @@ async fn expired_rows_alone_are_pruned() {
             .unwrap();
         let last = store.revoke(&user_revocation("last"), NOW).await.unwrap();
         assert!(
-            store.first_use("old", NOW).await.unwrap()
-                && store.first_use("new", UnixTime(NOW.0 + 1)).await.unwrap()
+            store.first_use("old", NOW).await.unwrap().is_some()
+                && store
+                    .first_use("new", UnixTime(NOW.0 + 1))
+                    .await
+                    .unwrap()
+                    .is_some()
         );
         let gone = store.prune(NOW).await.unwrap();
         assert_eq!(
@@ -435,8 +463,14 @@ async fn expired_rows_alone_are_pruned() {
         assert_eq!(store.prune(NOW).await.unwrap(), Pruned::default());
         assert_eq!(store.identity(&old).await.unwrap(), None);
         assert!(store.identity(&new).await.unwrap().is_some());
-        assert!(store.first_use("old", NOW).await.unwrap(), "forgotten");
-        assert!(!store.first_use("new", NOW).await.unwrap(), "remembered");
+        assert!(
+            store.first_use("old", NOW).await.unwrap().is_some(),
+            "forgotten"
+        );
+        assert!(
+            !store.first_use("new", NOW).await.unwrap().is_some(),
+            "remembered"
+        );
         assert_eq!(
             store.revocations_after(0).await.unwrap()[0].revocation,
             user_revocation("new")
@@ -455,7 +489,12 @@ async fn prune_is_bounded() {
     for store in stores(&dir).await {
         for _ in 0..BATCH + 3 {
             store
-                .insert_identity(&IdentityNonce::random(), &identity("a@example.com"), NOW)
+                .insert_identity(
+                    &IdentityNonce::random(),
+                    &identity("a@example.com"),
+                    u64::MAX,
+                    NOW,
+                )
                 .await
                 .unwrap();
         }
@@ -516,7 +555,7 @@ async fn a_thousand_concurrent_calls_succeed() {
                         0 => {
                             let nonce = IdentityNonce::random();
                             store
-                                .insert_identity(&nonce, &identity("a@example.com"), NOW)
+                                .insert_identity(&nonce, &identity("a@example.com"), u64::MAX, NOW)
                                 .await?;
                             assert!(
                                 store.identity(&nonce).await?.is_some(),
@@ -558,7 +597,7 @@ async fn restart_keeps_every_row() {
         store.user(&okta(), "00u1").await.unwrap(),
     );
     store
-        .insert_identity(&nonce, &identity("alice@example.com"), NOW)
+        .insert_identity(&nonce, &identity("alice@example.com"), u64::MAX, NOW)
         .await
         .unwrap();
     store.put_signing_key(&key("a", 1, Some(2))).await.unwrap();
