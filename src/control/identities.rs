@@ -262,5 +262,5 @@ fn remote_state(
 const MAX_QUERIED: u64 = 1_000_000;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
 /// The interval of look-ups at a remote team: for a known identity, and for a token that it
-/// rejected. So long may a logout there take to be noticed here.
+/// rejected. A logout at the remote team takes effect here within this time.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(15);

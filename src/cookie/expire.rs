@@ -60,7 +60,8 @@ fn paths(path: &str) -> Vec<&str> {
     prefixes
 }
 
-/// `SameSite=None`, because browsers take nothing else in an answer to a request from another site.
+/// Returns a `Set-Cookie` that expires the cookie. `SameSite=None`, because browsers ignore other
+/// cookies in responses to cross-site requests.
 fn expired(name: &str, domain: Option<&str>, path: &str) -> Option<HeaderValue> {
     let cookie = Cookie::build((name, ""))
         .path(path)

@@ -82,7 +82,7 @@ pub struct IssuerKeys {
     pub keys: Option<KeySet>,
     /// The time until which they are trusted: the last successful fetch and the bound on staleness.
     pub good_until: UnixTime,
-    /// A token that none of these keys signed is worth another attempt from then on.
+    /// Earliest time to fetch the keys again for a token that none of them verifies.
     pub retry_from: UnixTime,
 }
 
@@ -318,8 +318,8 @@ impl std::fmt::Debug for NodeCache {
     }
 }
 
-/// More than there are service clients. The bound is for certificates, which other authorities
-/// issue.
+/// More than there are service clients. The bound matters for certificates, because their
+/// authorities may issue any number.
 const MOST_ASSERTIONS: u64 = 10_000;
 
 /// Passes keys through that are hashes already.

@@ -21,7 +21,7 @@ pub struct Email {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EmailDomain(Box<str>);
 
-/// Why an email address was rejected.
+/// The reason why an email address is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EmailError {
     /// None, or more than one `@`; an empty part; a control character or a space.

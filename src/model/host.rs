@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(Box<str>);
 
-/// Why a host was refused.
+/// The reason why a host is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HostError {
     /// No host at all.
@@ -77,7 +77,7 @@ impl<'a> HostPort<'a> {
         }
     }
 
-    /// The canonical text. A port that goes without saying is not in it.
+    /// Returns the canonical text, without the default port.
     pub fn text(&self, default_port: bool) -> String {
         match self.port {
             Some(port) if !default_port => format!("{}:{port}", self.host),

@@ -84,7 +84,7 @@ impl Identity {
             .collect()
     }
 
-    /// When a session ends that would last until `ours`: then, or with the provider's own.
+    /// Returns the end of a session: `ours`, or the provider's if that is earlier.
     pub fn ends_by(&self, ours: UnixTime) -> UnixTime {
         self.session_ends.map_or(ours, |end| end.min(ours))
     }
@@ -169,7 +169,7 @@ pub(crate) fn is_nearly(name: &str, other: &str) -> bool {
 pub struct GroupsSeen {
     /// The source.
     pub source: GroupsSource,
-    /// When.
+    /// The time at which they were read.
     pub at: UnixTime,
 }
 

@@ -269,7 +269,7 @@ impl PolicySet {
     }
 
     /// Returns the verdict with the result of every rule: the same evaluation, with a trace.
-    /// `person` is `None` for a request without a session. Then there is a verdict only if it needs
+    /// `person`, the user, is `None` for a request without a session. Then there is a verdict only if it needs
     /// no login.
     pub fn walk(&self, policies: &Policies, person: Option<&UserFacts>, facts: &Facts<'_>) -> Walk {
         let mut first = Record::default();

@@ -96,8 +96,8 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
 enum Authentication {
     /// An organisation session suffices.
     Session,
-    /// The identity provider has to report the user again, and may use its own session. A fact that
-    /// was unknown at the last login may be known to it by now.
+    /// The identity provider has to report the user again, and may use its own session. A fact
+    /// was unknown at the last login. The provider may know it now.
     Provider,
     /// The identity provider has to require credentials: the user switches accounts.
     Credentials,

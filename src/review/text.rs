@@ -244,7 +244,7 @@ impl View<'_> {
     }
 }
 
-/// A decision as it is written.
+/// Returns the decision's name in the configuration.
 pub(super) const fn word(decision: PolicyDecision) -> &'static str {
     match decision {
         PolicyDecision::Allow => "allow",

@@ -112,7 +112,7 @@ pub struct GroupView<'a> {
     pub id: &'a str,
     /// Its name.
     pub name: &'a str,
-    /// As for a policy.
+    /// `true`, `false` or `unknown`, as for a policy.
     pub applies: &'static str,
     /// Its rules.
     #[serde(flatten)]
@@ -133,7 +133,7 @@ pub struct Rules<'a> {
 /// One rule.
 #[derive(Debug, Serialize)]
 pub struct RuleView<'a> {
-    /// As it is written.
+    /// The rule in the JSON of Cloudflare Access.
     pub rule: &'a Rule,
     /// `true`, `false`, `unknown` or `not asked`.
     pub holds: &'static str,

@@ -100,7 +100,7 @@ pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>
 /// A property of a user or a request.
 #[derive(Debug)]
 struct Quality {
-    /// In words.
+    /// Description for the report.
     label: String,
     /// A user has one property per slot.
     slot: String,

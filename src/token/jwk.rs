@@ -125,8 +125,8 @@ impl<'a> Jwk<'a> {
             .collect())
     }
 
-    /// Bytes in base64url; padding, line breaks and the alphabet of plain base64 are accepted, for
-    /// they leave no doubt.
+    /// Decodes base64url. Accepts padding, line breaks and the standard alphabet, because they are
+    /// unambiguous.
     pub(crate) fn bytes(self, name: &'static str) -> Result<Vec<u8>, UnusableKey> {
         let text: String = self
             .text(name)?

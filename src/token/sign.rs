@@ -16,7 +16,7 @@ pub struct SigningKey {
     kid: Box<str>,
 }
 
-/// Why there is no signing key, or no signature.
+/// The reason why there is no signing key, or no signature.
 #[derive(Debug, Error)]
 #[error("the signing key {0}")]
 pub struct SigningKeyError(&'static str);

@@ -271,8 +271,8 @@ fn generate(now: UnixTime) -> Result<StoredKey, SigningKeysError> {
     })
 }
 
-/// Returns a certificate for the public key. Verifiers read nothing else in it, so its dates only
-/// must not be in the way.
+/// Returns a certificate for the public key. Verifiers ignore everything else in it, so its
+/// validity only has to cover the key's life.
 fn certify(pkcs8: &Secret, kid: &str, now: UnixTime) -> Result<String, Cause> {
     let der = Zeroizing::new(URL_SAFE_NO_PAD.decode(pkcs8.expose())?);
     let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der.as_slice().into(), &PKCS_RSA_SHA256)?;

@@ -52,11 +52,11 @@ struct Before {
 pub enum Until {
     /// Those that began before the store had this revision.
     Revision(u64),
-    /// Those of earlier releases that began up to and at that second.
+    /// Logins of earlier releases up to and including this second.
     Second(UnixTime),
 }
 
-/// A verified token, as far as revocations go.
+/// The facts about a token that revocations compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Presented<'a> {
     /// The login that it came from.
@@ -65,7 +65,7 @@ pub struct Presented<'a> {
     pub user: &'a UserId,
     /// Its audience.
     pub aud: &'a [Aud],
-    /// When it was issued.
+    /// The time of issue, in Unix seconds (`iat`).
     pub issued: UnixTime,
     /// The order of its login; `None` if the record was not read.
     pub login: Option<LoginOrder>,
