@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn background_task_that_panics_is_reported_and_one_that_returns_is_not() {
+    async fn panicking_background_task_is_reported_and_finished_is_not() {
         let (vital, mut ended) = Vital::new();
         let background = Background::new(Handle::current(), vital);
         background.spawn("finished", async {});

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s01_only_what_was_sealed_for_the_purpose_opens() {
+    fn s01_value_sealed_for_another_purpose_is_rejected() {
         let key = SealingKey::new(&[7; 32]).unwrap();
         let sealed = key.seal("flow", &"secret").unwrap();
         assert_ne!(sealed, key.seal("flow", &"secret").unwrap());

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_takes_unicode_names() {
+    fn unicode_host_is_converted_to_a_labels() {
         assert_eq!(
             Host::parse("Bücher.example").unwrap().as_str(),
             "xn--bcher-kva.example"
