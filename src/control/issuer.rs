@@ -292,4 +292,5 @@ fn publish(running: &Running, issuer: &str, keys: &SigningKeys) -> Result<(), Ke
     Ok(())
 }
 
+// Five minutes cover a slow origin and a difference between clocks.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);

@@ -241,4 +241,5 @@ fn tls_reason(error: &reqwest::Error) -> Option<Box<str>> {
     None
 }
 
+// Error chains have three to five links. The bound ends a chain that refers to itself.
 const MAX_CHAIN: usize = 16;

@@ -128,6 +128,8 @@ impl Reference {
             return Err(SamlError::Shape(WRONG));
         };
         let transforms = tree::all_named(transforms, DSIG, "Transform", WRONG)?;
+        // Exactly these two, in this order: any other transform could change which bytes are
+        // signed.
         let [enveloped, canonicalisation] = transforms.as_slice() else {
             return Err(SamlError::Algorithm(format!(
                 "{} transforms",
@@ -137,6 +139,7 @@ impl Reference {
         if algorithm(*enveloped)? != ENVELOPED || !tree::elements(*enveloped)?.is_empty() {
             return Err(SamlError::Algorithm(one_line(algorithm(*enveloped)?)));
         }
+        // A parameter that is not understood could change the digest.
         if !tree::elements(digest_method)?.is_empty() {
             return Err(SamlError::Algorithm(
                 "parameters of the digest method".to_owned(),
@@ -207,4 +210,5 @@ fn named_certificate(key_info: Node<'_, '_>) -> Option<String> {
 
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
 const WRONG: &str = "a signature is not in the form that SAML requires";
+// Providers list a few. The list is read before anything is authenticated.
 const MAX_PREFIXES: usize = 32;

@@ -142,6 +142,8 @@ impl<'a> Jwk<'a> {
     }
 }
 
+// Some providers pad the members of their keys, although RFC 7515 2 forbids it. The bytes are the
+// same.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 static URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, LENIENT);
