@@ -86,7 +86,7 @@ impl ShutdownSignalWatch for Signals {
                 ShutdownSignal::FastShutdown
             }
         };
-        // Before the server ends: the main thread reads this to tell an ordered end from a lost
+        // Before the server ends: the main thread reads this to distinguish an ordered end from a lost
         // server.
         self.lifecycle.stopping.store(true, Ordering::Release);
         end

@@ -61,7 +61,7 @@ impl Flows {
     /// If the store does not accept it. The name may be used then, so the caller must grant
     /// nothing.
     pub(crate) async fn use_up(&self, name: &str, until: UnixTime) -> Result<bool, StoreError> {
-        // Saves a write for a repeated callback. Only the store can say that a name is unused.
+        // Saves a write for a repeated callback. Only the store can prove that a name is unused.
         if self.is_used_up(name) {
             return Ok(false);
         }

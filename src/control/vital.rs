@@ -34,6 +34,8 @@ impl Background {
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let running = self.vital.watch(name);
         self.runtime.spawn(async move {
+            // The guard is dropped in any other case, a panic or the end of the runtime, and
+            // reports.
             task.await;
             running.finish();
         });

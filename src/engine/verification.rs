@@ -257,7 +257,7 @@ fn identity(
                 recheck: Some(recheck),
             })
         }
-        // Records outlive their sessions, so a session whose record was deleted has ended.
+        // Records outlive their sessions, so a session without its record has ended.
         Some(IdentityState::Missing) => Err(NoSession::Rejected(Reason::SessionRevoked)),
         Some(IdentityState::Refused {
             issued: refused,

@@ -421,7 +421,7 @@ impl PolicySet {
                 (PolicyDecision::Allow, Truth::True) => Outcome::Allow,
                 (PolicyDecision::Bypass, Truth::True) => Outcome::Bypass,
                 (PolicyDecision::NonIdentity, Truth::True) => Outcome::ServiceAuth,
-                // A deny whose facts are unknown applies: an outage of a fact's source must not
+                // A deny applies if its facts are unknown: an outage of a source of facts must not
                 // lift it.
                 (PolicyDecision::Deny, Truth::True | Truth::Unknown) => Outcome::Deny,
                 (_, Truth::Unknown) => {

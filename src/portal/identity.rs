@@ -44,7 +44,7 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
-    // The caller may be an edge node, whose requests this process does not see.
+    // The caller may be an edge node. This process does not see the requests there.
     access.identities.keep_fresh_until(nonce, expires);
     access.identities.look_up(nonce, issued, &token).await;
     match access.identities.identity(nonce, request.now).await {

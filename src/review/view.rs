@@ -15,13 +15,13 @@ use crate::policy::{
 /// An answer for display and for tools: the decision, with every rule.
 #[derive(Debug, Serialize)]
 pub struct View<'a> {
-    /// The request.
+    /// The request as described, with defaults filled in.
     pub request: RequestView,
     /// The user; null without a session.
     pub person: Option<PersonView<'a>>,
     /// The application that the request is for.
     pub application: Option<ApplicationView<'a>>,
-    /// The outcome.
+    /// The decision that the proxy would make.
     pub outcome: Outcome,
     /// The id of the reason why the request is not forwarded.
     pub reason: Option<&'static str>,
@@ -40,9 +40,9 @@ pub struct View<'a> {
 /// The described request.
 #[derive(Debug, Serialize)]
 pub struct RequestView {
-    /// The whole URL.
+    /// The URL with scheme, host, path and query.
     pub url: String,
-    /// The method.
+    /// The method in upper case; `GET` by default.
     pub method: String,
     /// The client's IP address, if described.
     pub ip: Option<IpAddr>,
@@ -55,7 +55,7 @@ pub struct RequestView {
 /// The user of the request.
 #[derive(Debug, Serialize)]
 pub struct PersonView<'a> {
-    /// The canonical address.
+    /// The canonical email address, as rules compare it.
     pub email: &'a str,
     /// The id of the identity provider.
     pub idp: &'a str,
@@ -70,7 +70,7 @@ pub struct ApplicationView<'a> {
     pub id: &'a str,
     /// Its name.
     pub name: &'a str,
-    /// Its domain.
+    /// The host and path pattern that it claims, such as `wiki.example.com/admin`.
     pub domain: String,
     /// The less specific domains that cover the URL, too.
     pub over: Vec<String>,
@@ -92,7 +92,7 @@ pub struct PolicyView<'a> {
     pub id: Option<&'a str>,
     /// Its name.
     pub name: &'a str,
-    /// Its effect.
+    /// The effect if it applies: `allow`, `deny`, `non_identity` or `bypass`.
     pub decision: PolicyDecision,
     /// `true` for a shadow policy.
     pub shadow: bool,
@@ -100,7 +100,7 @@ pub struct PolicyView<'a> {
     pub applies: &'static str,
     /// `true` if it decided.
     pub decides: bool,
-    /// Its rules.
+    /// The rules of each clause, in the order of the configuration.
     #[serde(flatten)]
     pub rules: Rules<'a>,
 }
@@ -114,7 +114,7 @@ pub struct GroupView<'a> {
     pub name: &'a str,
     /// `true`, `false` or `unknown`, as for a policy.
     pub applies: &'static str,
-    /// Its rules.
+    /// The rules of each clause, in the order of the configuration.
     #[serde(flatten)]
     pub rules: Rules<'a>,
 }

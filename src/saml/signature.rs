@@ -52,6 +52,8 @@ pub(super) fn verify(
     let parameters = rsa(&info.method)?;
     if !certificates
         .iter()
+        // `KeyInfo` is not used to choose the key: it is part of the message, and the signer may be
+        // an attacker.
         .any(|known| known.verifies(parameters, info_bytes.as_bytes(), &value))
     {
         return Err(SamlError::Signature {
@@ -65,10 +67,14 @@ pub(super) fn verify(
         .attribute("ID")
         .filter(|id| !id.is_empty())
         .ok_or(SamlError::Reference)?;
+    // The signature must cover its own parent. A reference to another element is the core of
+    // signature wrapping.
     if info.reference.uri.strip_prefix('#') != Some(id) {
         return Err(SamlError::Reference);
     }
     let prefixes: Vec<&str> = info.reference.prefixes.iter().map(String::as_str).collect();
+    // The digest is over these bytes, and only they are read later. The original tree is never used
+    // again.
     let bytes = canonical(parent, Some(signature), &prefixes)?;
     if digest::digest(algorithm, bytes.as_bytes()).as_ref() != info.reference.digest {
         return Err(SamlError::Digest);
