@@ -76,7 +76,7 @@ pub enum Kind {
 /// A configured object. It serialises to the JSON of Cloudflare Access, without its secrets.
 #[derive(Clone, Copy, Debug)]
 pub enum Object<'c> {
-    /// An identity provider.
+    /// Without its client secret.
     IdentityProvider(&'c IdentityProvider),
     /// An application.
     Application(&'c Application),
@@ -86,7 +86,7 @@ pub enum Object<'c> {
     Group(&'c AccessGroup),
     /// A list.
     List(&'c List),
-    /// A service token.
+    /// Without its secret.
     ServiceToken(&'c ServiceToken),
     /// A certificate authority.
     Certificate(&'c ClientAuthority),

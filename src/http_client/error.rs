@@ -56,7 +56,7 @@ pub enum HttpError {
         proxy: Option<Box<str>>,
         /// The TLS error.
         reason: Box<str>,
-        /// The error chain.
+        /// The error with its causes, without the URL.
         #[source]
         source: Arc<reqwest::Error>,
     },

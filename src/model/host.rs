@@ -100,6 +100,7 @@ impl<'a> HostPort<'a> {
                 let port = port
                     .parse::<u16>()
                     .ok()
+                    // `parse` alone would accept a plus sign and leading zeros of any number.
                     .filter(|p| digits && *p != 0)
                     .ok_or(HostError::Port)?;
                 (host, Some(port))
@@ -140,6 +141,8 @@ fn read_name(name: &str) -> Option<bool> {
         label = match byte {
             b'.' if label == 0 => return None,
             b'.' => 0,
+            // Underscores are not in host names (RFC 1123 2.1), but browsers send them and DNS has
+            // them.
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label + 1,
             b'A'..=b'Z' => {
                 upper = true;

@@ -15,11 +15,11 @@ pub struct Identity {
     pub user: UserId,
     /// The user's id at the provider.
     pub subject: String,
-    /// The canonical address.
+    /// The canonical email address, as rules compare it.
     pub email: Email,
     /// The display name, if the provider sent one.
     pub name: Option<String>,
-    /// The identity provider.
+    /// The identity provider of the login.
     pub idp: IdpRef,
     /// Group membership, if known.
     pub groups: Groups,

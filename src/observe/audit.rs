@@ -23,7 +23,7 @@ pub const JSON_FIELDS: [&str; 4] = ["groups", "amr", "claims", "listeners"];
 /// An audit event. Unknown facts are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// The kind of event.
+    /// The step of the decision or login that the event is about.
     pub event: Kind,
     /// The outcome.
     pub outcome: Outcome,
@@ -64,7 +64,7 @@ pub struct Event<'a> {
     pub country: Option<Country>,
     /// The request's method.
     pub method: Option<&'a str>,
-    /// The requested host.
+    /// The requested host, as the client named it.
     pub host: Option<&'a str>,
     /// The path. A query is cut off here too, because it may contain codes and tokens.
     pub path: Option<&'a str>,

@@ -66,7 +66,7 @@ pub struct PersonView<'a> {
 /// The application of the request.
 #[derive(Debug, Serialize)]
 pub struct ApplicationView<'a> {
-    /// Its id.
+    /// The application's id in Cloudflare's API.
     pub id: &'a str,
     /// Its name.
     pub name: &'a str,
@@ -79,7 +79,7 @@ pub struct ApplicationView<'a> {
 /// The shadow policy that would have decided.
 #[derive(Debug, Serialize)]
 pub struct ShadowView<'a> {
-    /// Its name.
+    /// The name of the policy.
     pub policy: &'a str,
     /// The outcome without its `shadow` flag.
     pub outcome: Outcome,
@@ -108,7 +108,7 @@ pub struct PolicyView<'a> {
 /// One Access group.
 #[derive(Debug, Serialize)]
 pub struct GroupView<'a> {
-    /// Its id.
+    /// The id that `group` rules refer to.
     pub id: &'a str,
     /// Its name.
     pub name: &'a str,

@@ -52,6 +52,7 @@ impl SigningKey {
     }
 
     fn with_pair(pair: KeyPair) -> Self {
+        // The id is the hash of the key, so two nodes never give one id to two keys.
         let digest =
             aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pair.public_key().as_ref());
         let kid = crate::model::hex(digest.as_ref()).into();
