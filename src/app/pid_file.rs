@@ -16,6 +16,7 @@ impl PidFile {
         let opened = File::options()
             .write(true)
             .create(true)
+            // The predecessor's id stays in the file until this process serves.
             .truncate(false)
             .open(path);
         let file = opened.map_err(|source| RunError::PidFile {

@@ -86,6 +86,8 @@ impl ShutdownSignalWatch for Signals {
                 ShutdownSignal::FastShutdown
             }
         };
+        // Before the server ends: the main thread reads this to distinguish an ordered end from a lost
+        // server.
         self.lifecycle.stopping.store(true, Ordering::Release);
         end
     }
@@ -208,6 +210,8 @@ pub(super) fn run(
     loop {
         let phase = runtime.block_on(async {
             tokio::select! {
+                // The phase first: the end of the server's thread is reported as well, and an
+                // ordered end must not count as a loss.
                 biased;
                 phase = phases.recv() => Ok(phase),
                 Some(name) = ended.recv() => Err(name),
@@ -232,6 +236,7 @@ pub(super) fn run(
                     runtime.spawn(successor.serves());
                 }
             }
+            // A task that ends while the process stops is no failure.
             Ok(Ok(_) | Err(RecvError::Lagged(_))) | Err(_) => {}
         }
     }
@@ -260,6 +265,8 @@ fn finish(grace: Duration) {
 /// The time without requests before the process ends. It is long enough to notice a request on an
 /// accepted connection, and for clients to see that their connection closes.
 const QUIET: Duration = Duration::from_millis(300);
+// The number of requests in flight has no event, so it is polled. Twenty milliseconds are short
+// next to `QUIET`.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The time that a successor may need to start its services. New connections wait in the queues of
 /// the listeners meanwhile.

@@ -86,6 +86,8 @@ async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
             seen = found;
             match certificates::read(&files, &System) {
                 Ok(key) => {
+                    // Certificate and key change together: new handshakes use both, and open
+                    // connections keep the old ones.
                     current.0.store(Arc::new(key));
                     measure(&files, &current);
                     renewed = true;
@@ -117,6 +119,8 @@ async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
 }
 
 /// The time until a renewed certificate is noticed.
+// Renewals replace files hours before the old certificate ends. Polling also works on network file
+// systems.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -36,17 +36,17 @@ pub use team::Team;
 /// The configured objects of a team, from all sources together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
-    /// The team.
+    /// The team domain and its settings.
     pub team: Team,
     /// The identity providers; none for a remote team.
     pub identity_providers: Vec<IdentityProvider>,
-    /// The applications.
+    /// The applications, each with a domain of its own.
     pub applications: Vec<Application>,
     /// The policies that applications share, each with an id.
     pub policies: Vec<Policy>,
     /// The Access groups. None contains itself.
     pub groups: Vec<AccessGroup>,
-    /// The lists.
+    /// The lists that `email_list` and `ip_list` refer to.
     pub lists: Vec<List>,
     /// The service tokens; none for a remote team.
     pub service_tokens: Vec<ServiceToken>,
@@ -57,17 +57,17 @@ pub struct Catalog {
 /// A kind of object that can come from more than one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// An identity provider.
+    /// `identity_providers` in Cloudflare's API.
     IdentityProvider,
     /// An application, with the policies that are its own.
     Application,
     /// A policy that applications share.
     Policy,
-    /// An Access group.
+    /// `groups` in Cloudflare's API.
     Group,
     /// A list of email addresses or networks.
     List,
-    /// A service token.
+    /// `service_tokens` in Cloudflare's API.
     ServiceToken,
     /// A certificate authority for client certificates.
     Certificate,
@@ -76,7 +76,7 @@ pub enum Kind {
 /// A configured object. It serialises to the JSON of Cloudflare Access, without its secrets.
 #[derive(Clone, Copy, Debug)]
 pub enum Object<'c> {
-    /// An identity provider.
+    /// Without its client secret.
     IdentityProvider(&'c IdentityProvider),
     /// An application.
     Application(&'c Application),
@@ -86,7 +86,7 @@ pub enum Object<'c> {
     Group(&'c AccessGroup),
     /// A list.
     List(&'c List),
-    /// A service token.
+    /// Without its secret.
     ServiceToken(&'c ServiceToken),
     /// A certificate authority.
     Certificate(&'c ClientAuthority),

@@ -1,4 +1,4 @@
-//! `portcullis idp`.
+//! The `portcullis idp` command: check and trial of providers.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `portcullis test`.
+//! The `portcullis test` command: a suite of expected decisions.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;

@@ -178,7 +178,7 @@ impl Application {
     }
 }
 
-/// Accepts the only type, and names keys of Access that an application here has not.
+/// Accepts `self_hosted` only, and rejects keys of Access that are not supported here.
 fn accept_type(table: &mut Table<'_>) {
     if table.is_access() {
         table.ignore_read_only();

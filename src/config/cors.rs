@@ -93,6 +93,8 @@ fn origin(text: &str) -> Result<String, String> {
 }
 
 fn method(text: &str) -> Result<Method, String> {
+    // The methods that Access accepts in `allowed_methods`. A misspelt one would silently match no
+    // request.
     const METHODS: [Method; 9] = [
         Method::GET,
         Method::POST,

@@ -43,9 +43,9 @@ pub(super) enum Content {
 
 /// The notation of a document, which decides how messages locate a mistake.
 enum Notation {
-    /// By line, column and dotted key.
+    /// Messages give line, column and dotted key.
     Toml(Lines),
-    /// By JSON pointer.
+    /// Messages give a JSON pointer (RFC 6901).
     Json,
 }
 

@@ -63,6 +63,7 @@ impl Node {
     /// could disagree about which one counts.
     pub(super) fn from_json(text: &str) -> Result<Self, serde_json::Error> {
         let mut parser = serde_json::Deserializer::from_str(text);
+        // serde_json limits the depth to 128, so recursion here cannot overflow the stack.
         let node = Numbered(&Cell::new(0)).deserialize(&mut parser)?;
         parser.end()?;
         Ok(node)
@@ -132,6 +133,7 @@ impl Node {
         }
     }
 
+    // The `toml` crate limits the depth to 80, so recursion here cannot overflow the stack.
     fn convert_toml(value: Spanned<DeValue<'_>>) -> Self {
         let at = value.span().start;
         let value = match value.into_inner() {
@@ -273,6 +275,8 @@ impl<'de> Visitor<'de> for Numbered<'_> {
         let mut entries = BTreeMap::new();
         while let Some(key) = members.next_key::<String>()? {
             let (at, node) = (self.next(), members.next_value_seed(self)?);
+            // Checked before null members are removed: `null` and a value under one key are a
+            // contradiction, too.
             if entries.contains_key(&key) {
                 return Err(de::Error::custom("duplicate key"));
             }

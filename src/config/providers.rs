@@ -439,4 +439,5 @@ const REDIRECT: (&str, &str) = (
 
 /// A longer age would have no effect: no session lasts longer.
 const LONGEST_LOGIN: Duration = Duration::from_secs(30 * 24 * 3600);
+// With a longer interval, most sessions would end before their first refresh.
 const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);

@@ -231,6 +231,7 @@ const TAKEN: [&str; 31] = [
     "warning",
     "x-requested-with",
 ];
+// Headers with a meaning to origins, caches or proxies. An attribute of the user must not set them.
 const TAKEN_FAMILIES: [&str; 12] = [
     "accept-",
     "access-control-",
@@ -245,6 +246,7 @@ const TAKEN_FAMILIES: [&str; 12] = [
     "x-csrf",
     "x-forwarded",
 ];
+// Each header is sent with every request of the user, and origins limit their number.
 const MAX_SENT: usize = 16;
 /// The attribute's name in Okta's guide.
 const GROUPS: &str = "groups";

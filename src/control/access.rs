@@ -167,6 +167,8 @@ impl Access {
             flows,
             runtime,
         };
+        // Before the first request: a session that was revoked while this process was down must not
+        // be valid until the first round.
         access.follower.follow(now).await?;
         metrics().generation(access.running.load().generation());
         Ok(Arc::new(access))
@@ -185,6 +187,7 @@ impl Access {
     /// Puts a new configuration in place. Sessions and known facts survive.
     pub fn replace(&self, snapshot: Snapshot, services: Services) {
         metrics().generation(snapshot.generation());
+        // Keys before the snapshot: a request under the new issuer must find them.
         self.issuer.reconfigure(&snapshot, &services);
         self.running.replace(snapshot, services);
     }

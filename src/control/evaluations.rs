@@ -364,6 +364,8 @@ impl Question {
             |keys: &KeySet| read_evaluation(&token, keys, &nonce, self.clock.now(), self.leeway);
         let keys = service.keys(self, None).await?;
         match read(&keys) {
+            // The service may have rotated its keys since they were fetched, so they are fetched
+            // once more.
             Err(EvaluationError::Token(error)) if error.may_be_rotation() => {
                 read(&*service.keys(self, Some(&keys)).await?)
             }
@@ -470,4 +472,5 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// An answer is four claims and a signature.
 const MAX_ANSWER: usize = 32 * 1024;
+// Bounds the memory. The service is called again for an answer that was evicted.
 const MOST_ANSWERS: u64 = 100_000;

@@ -65,6 +65,7 @@ impl Flows {
         name: &str,
         until: UnixTime,
     ) -> Result<Option<u64>, StoreError> {
+        // Saves a write for a repeated callback. Only the store can prove that a name is unused.
         if self.is_used_up(name) {
             return Ok(None);
         }
@@ -121,10 +122,16 @@ impl Flows {
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(600);
 /// Longer than the lifetime of any flow or hand-over.
 const USED_FOR: Duration = Duration::from_secs(1800);
+// Bounds the memory only. A name that is evicted is still found in the store.
 const MAX_USED: u64 = 1_000_000;
 /// Longer than the time in which logins count as a loop.
 const SIGNED_OUT_FOR: Duration = Duration::from_secs(60);
+// An evicted sign-out costs its user one count in the loop detection and nothing else.
 const MAX_SIGNED_OUT: u64 = 100_000;
+// Any client can begin logins, so memory is bounded in bytes. A login with a long URL that was
+// evicted ends at the front page.
 const MAX_BEGUN_BYTES: u64 = 16 << 20;
+// Any client can post a response, so verification may occupy two threads only; five seconds cover a
+// burst of logins.
 const VERIFYING: usize = 2;
 const VERIFYING_WAIT: Duration = Duration::from_secs(5);

@@ -37,7 +37,7 @@ pub enum CountryFileError {
     /// The file is not a usable database.
     #[error("the database of countries `{}` cannot be used", path.display())]
     Use {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
         /// The error in it.
         source: DatabaseError,

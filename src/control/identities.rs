@@ -277,8 +277,12 @@ fn remote_state(
     }
 }
 
+// Bounds the memory. The groups of an evicted login are no longer refreshed for edge nodes, and
+// nothing else changes.
 const MAX_QUERIED: u64 = 1_000_000;
+// Short, because users wait for the record; long enough that a failing store or team is not called
+// for each request.
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
 /// The interval of look-ups at a remote team: for a known identity, and for a token that it
-/// rejected. So long may a logout there take to be noticed here.
+/// rejected. A logout at the remote team takes effect here within this time.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(15);

@@ -76,7 +76,7 @@ impl Issuer {
         })
     }
 
-    /// Returns the signing keys; a remote team's are not ours.
+    /// Returns the signing keys; `None` for a remote team.
     pub(crate) fn signing(&self) -> Option<Arc<SigningKeys>> {
         match self {
             Self::Local(issuer) => Some(issuer.signing.load_full()),
@@ -292,4 +292,5 @@ fn publish(running: &Running, issuer: &str, keys: &SigningKeys) -> Result<(), Ke
     Ok(())
 }
 
+// Five minutes cover a slow origin and a difference between clocks.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);

@@ -77,6 +77,7 @@ impl RemoteIssuer {
     pub(super) async fn refresh_keys(&self) {
         let (known, clock) = (self.running.cache(), self.running.clock());
         let issuer = self.running.snapshot().issuer().to_owned();
+        // Callers queue here. Those that waited for another's fetch find its keys and return.
         let mut budget = self.fetching.lock().await;
         let last = known.keys(&issuer);
         if last
@@ -129,6 +130,7 @@ impl RemoteIssuer {
                 tracing::warn!(url = %team.certs_url, error, "could not fetch the team's keys");
                 IssuerKeys {
                     keys: last.and_then(|last| last.keys.clone()),
+                    // A failed fetch does not prolong the trust in old keys.
                     good_until: last.map_or(UnixTime(0), |last| last.good_until),
                     retry_from,
                 }
@@ -202,6 +204,7 @@ impl RemoteIssuer {
             StatusCode::CONFLICT => Err(Refused::Used(to()?)),
             StatusCode::GONE => Err(Refused::Over(to()?)),
             StatusCode::FORBIDDEN => Err(unbound()),
+            // The hand-over may still be unused, so the user may try again.
             status if status.is_server_error() => Err(Refused::Unavailable),
             _ => Err(Refused::Invalid),
         }
@@ -351,9 +354,12 @@ fn group(group: &Value) -> Option<Group> {
     }
 }
 
+// Room for more than a thousand groups. A team that misbehaves must not fill the memory.
 const MAX_DOCUMENT: usize = 256 * 1024;
 /// A token with an unknown key causes a fetch: two at once, and then one in this time.
 const COOLDOWN: Duration = Duration::from_secs(30);
+// The requests that waited for a fetch are decided again at once, and must find its outcome instead
+// of a new need.
 const AFTER_A_FETCH: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -80,6 +80,8 @@ impl Running {
 
     pub(super) fn replace(&self, snapshot: Snapshot, services: Services) {
         self.sample.set(services.sample);
+        // Before the snapshot: a login that the new snapshot begins must find the identity
+        // providers and terms of the same configuration.
         self.services.store(Arc::new(services));
         self.publisher.publish(&self.snapshot, |revocations| {
             snapshot.with_revocations(revocations)

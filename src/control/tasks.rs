@@ -19,6 +19,8 @@ impl Tasks {
         tasks.spawn(every(FOLLOW_EVERY, access, |access| async move {
             match access.follower.follow(access.running.now()).await {
                 // Logs its own errors.
+                // Only after a successful read: persisting begins with reads, so each attempt would
+                // fail and log a second error.
                 Ok(()) => drop(access.logins.revoker.persist_revocations().await),
                 Err(error) => access.logins.store.failed(&error),
             }

@@ -34,6 +34,8 @@ impl Background {
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let running = self.vital.watch(name);
         self.runtime.spawn(async move {
+            // The guard is dropped in any other case, a panic or the end of the runtime, and
+            // reports.
             task.await;
             running.finish();
         });
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn background_task_that_panics_is_reported_and_one_that_returns_is_not() {
+    async fn panicking_background_task_is_reported_and_finished_is_not() {
         let (vital, mut ended) = Vital::new();
         let background = Background::new(Handle::current(), vital);
         background.spawn("finished", async {});

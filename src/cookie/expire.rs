@@ -60,7 +60,8 @@ fn paths(path: &str) -> Vec<&str> {
     prefixes
 }
 
-/// `SameSite=None`, because browsers take nothing else in an answer to a request from another site.
+/// Returns a `Set-Cookie` that expires the cookie. `SameSite=None`, because browsers ignore other
+/// cookies in responses to cross-site requests.
 fn expired(name: &str, domain: Option<&str>, path: &str) -> Option<HeaderValue> {
     let cookie = Cookie::build((name, ""))
         .path(path)
@@ -79,8 +80,11 @@ fn expired(name: &str, domain: Option<&str>, path: &str) -> Option<HeaderValue> 
 
 /// Proxies commonly have room for 4 to 8 KiB of headers in all.
 const MAX_LINES: usize = 24;
+// The lines alone stay within the smaller of these limits.
 const MAX_BYTES: usize = 4_096;
+// Real hosts have fewer labels. The number of lines is domains times paths.
 const MAX_DOMAINS: usize = 8;
+// A cookie for a longer path is rare, and each prefix is another line.
 const MAX_PATH: usize = 64;
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ impl SealingKey {
         let mut data = serde_json::to_vec(value).map_err(|_| SealError)?;
         let nonce = self
             .0
+            // The purpose is authenticated and not stored, so a value cannot be relabelled.
             .seal_in_place_append_tag(Aad::from(purpose.as_bytes()), &mut data)
             .map_err(|_| SealError)?;
         let mut sealed = nonce.as_ref().to_vec();
@@ -56,10 +57,12 @@ impl SealingKey {
             .0
             .open_in_place(nonce, Aad::from(purpose.as_bytes()), data)
             .map_err(|_| SealError)?;
+        // Only bytes that this team sealed are parsed.
         serde_json::from_slice(plain).map_err(|_| SealError)
     }
 }
 
+// The length of nonces in AES-GCM (NIST SP 800-38D 5.2.1.1).
 const NONCE_BYTES: usize = 12;
 
 #[cfg(test)]
@@ -67,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s01_only_what_was_sealed_for_the_purpose_opens() {
+    fn s01_value_sealed_for_another_purpose_is_rejected() {
         let key = SealingKey::new(&[7; 32]).unwrap();
         let sealed = key.seal("flow", &"secret").unwrap();
         assert_ne!(sealed, key.seal("flow", &"secret").unwrap());

@@ -22,17 +22,17 @@ pub enum SameSite {
 /// A cookie to set. Always `Secure`, never with a `Domain`.
 #[derive(Clone, Copy, Debug)]
 pub struct SetCookie<'a> {
-    /// Name.
+    /// The name, a token (RFC 6265 4.1.1).
     pub name: &'a str,
-    /// Value.
+    /// The value, in the characters of RFC 6265 4.1.1.
     pub value: &'a str,
-    /// `Path`.
+    /// The attribute `Path`: an absolute path.
     pub path: &'a str,
-    /// When it ends: written as `Expires`, which cloudflared reads, and as `Max-Age`.
+    /// The end of its lifetime: written as `Expires`, which cloudflared reads, and as `Max-Age`.
     pub expires: UnixTime,
-    /// Now, for `Max-Age`.
+    /// The current time, from which `Max-Age` counts.
     pub now: UnixTime,
-    /// Hidden from scripts.
+    /// The attribute `HttpOnly`: scripts cannot read the cookie.
     pub http_only: bool,
     /// The requests that it is sent on.
     pub same_site: SameSite,

@@ -82,6 +82,8 @@ async fn body(session: &mut ServerSession) -> Result<Bytes, StatusCode> {
         .unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
 }
 
+// Forms of the demo have less than a kilobyte.
 const MAX_BODY: usize = 64 * 1024;
 
+// A browser sends a form at once.
 const BODY_TIME: Duration = Duration::from_secs(10);

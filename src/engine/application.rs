@@ -206,7 +206,7 @@ impl Application {
     }
 }
 
-/// Which cross-origin requests an application answers (Fetch standard, "CORS protocol").
+/// The cross-origin requests that an application accepts (Fetch standard, "CORS protocol").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cors {
     /// Exact origins, in lower case.

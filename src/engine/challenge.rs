@@ -77,6 +77,7 @@ impl Style {
             // Android's WebView sends `X-Requested-With` with navigations too, so Fetch Metadata
             // has precedence.
             (Some("navigate"), true) => Self::Redirect,
+            // A redirect would repeat a form as GET and lose its body.
             (Some("navigate"), false) => Self::Page,
             (Some(_), _) => Self::Json,
             // cloudflared fetches a new token on 302, and takes a 401 for a valid one.
@@ -113,6 +114,7 @@ impl Accepts {
         for range in lines.flat_map(|line| line.split(',')) {
             let mut parts = range.split(';').map(str::trim);
             let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            // A type that the client rejects must not be taken for a preference.
             if parts.any(is_weight_of_zero) {
                 continue;
             }

@@ -50,6 +50,8 @@ pub(super) fn certificate<'a>(
     };
     let good = |certificate: &&Arc<ClientCertificate>| {
         let leads_to = |root: &Root| certificate.roots.contains(&root.fingerprint);
+        // TLS checked the certificate when the connection began. It may have expired since, or the
+        // authority may have been removed.
         now < certificate.expires && here().any(|ca| ca.roots.iter().any(leads_to))
     };
     tls.certificate

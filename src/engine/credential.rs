@@ -34,6 +34,7 @@ pub(super) fn session(
 fn header(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(&TOKEN_HEADER).into_iter();
     let first = lines.next()?;
+    // Two headers may hold tokens of different users, and an origin could read the other one.
     Some(if lines.next().is_none() {
         first.as_bytes()
     } else {
@@ -81,6 +82,8 @@ fn of_cookies(
             (Ok(session), Some(other)) if session.is_same_login(&other) => {
                 found = Some(Session::longer_of(session, other));
             }
+            // Neither may win: the other one may be an attacker's login, and the user would work in
+            // it unnoticed.
             (Ok(_), Some(_)) => return Err(NoSession::Rejected(Reason::SessionConflict)),
             (Err(reason), before) => {
                 found = before;
@@ -91,6 +94,8 @@ fn of_cookies(
     match (found, candidates.expired()) {
         // A token that may turn out to be another login decides first.
         (Some(session), _) if !missing.may_be_a_session() => Ok(session),
+        // An expired token is verified last, only for the reason: a genuine one gives a better page
+        // than an unknown one.
         (None, Some(token)) => {
             let expired = session_of(snapshot, std::iter::once(application), token, now);
             Err(expired

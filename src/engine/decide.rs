@@ -123,6 +123,8 @@ pub(super) fn route<'a>(
     snapshot: &'a Snapshot,
     request: &RequestView<'_>,
 ) -> Result<&'a Arc<Application>, Decision> {
+    // `TRACE` returns the request's headers, with our token in them, to scripts. `CONNECT` would
+    // make the origin a tunnel.
     if matches!(*request.method, Method::TRACE | Method::CONNECT) {
         return Err(Decision::Refuse(Reason::MethodRefused));
     }
@@ -150,6 +152,7 @@ pub(super) fn route<'a>(
         }
         // The origin would act on a resource that another application protects.
         Ok(RouteMatch::Application(_)) => Err(Decision::Refuse(Reason::PathAmbiguous)),
+        // Without an application there are no policies, so nothing may be forwarded.
         Ok(RouteMatch::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
         Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),
     }
@@ -182,6 +185,7 @@ fn service_auth(
                     .and_then(|(_, lasts)| lasts)
                     .unwrap_or(application.settings().session_duration);
                 let ends = service_client.as_ref().and_then(ServiceClient::expires);
+                // The token must not outlive the credential that it stands for.
                 let expires = ends.map_or(now.after(lasts), |ends| ends.min(now.after(lasts)));
                 let (aud, common_name) = (application.aud().clone(), common_name.into());
                 return Decision::Resolve(Need::Assertion {
@@ -216,6 +220,7 @@ pub(super) fn match_route<'a>(
         Some(endpoint) if on_team || snapshot.router().knows_host(host) => {
             Ok(RouteMatch::Endpoint { endpoint, on_team })
         }
+        // Endpoints exist on the team's hosts only.
         Some(_) => Ok(RouteMatch::Nowhere),
         None if on_team => {
             let endpoint = if path.as_str() == "/" {
@@ -238,6 +243,7 @@ fn preflight(application: &Arc<Application>, request: &RequestView<'_>) -> Decis
     let settings = application.settings();
     if settings.cors.is_some() {
         Decision::Preflight(Arc::clone(application))
+    // CORS settings come first: they answer without the origin, which is the narrower permission.
     } else if settings.options_preflight_bypass {
         // No identity is checked, so the origin must not take the request for one that does more.
         if request.query.is_some_and(overrides_method) {

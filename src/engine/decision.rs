@@ -242,7 +242,7 @@ pub enum Need {
     Identity {
         /// The record's key.
         nonce: IdentityNonce,
-        /// When the token was issued.
+        /// Time of issue of the token, in Unix seconds.
         issued: UnixTime,
         /// The token, in clear.
         token: Secret,
@@ -250,7 +250,7 @@ pub enum Need {
     /// The token that names a service client to an application's origin (`docs/wire.md` 5.3).
     /// Signing is slow, so many requests share one.
     Assertion {
-        /// For which application.
+        /// The audience tag of the application.
         aud: Aud,
         /// The name of the service client.
         common_name: Box<str>,

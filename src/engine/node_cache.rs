@@ -82,7 +82,7 @@ pub struct IssuerKeys {
     pub keys: Option<KeySet>,
     /// The time until which they are trusted: the last successful fetch and the bound on staleness.
     pub good_until: UnixTime,
-    /// A token that none of these keys signed is worth another attempt from then on.
+    /// Earliest time to fetch the keys again for a token that none of them verifies.
     pub retry_from: UnixTime,
 }
 
@@ -158,9 +158,11 @@ impl NodeCache {
     pub fn set_keys(&self, issuer: &str, keys: IssuerKeys) {
         let issuer = self.issuer(issuer);
         let (good_until, keys) = (keys.good_until, Arc::new(keys));
+        // `key_set` last: a reader that sees the new number also sees the keys.
         let old = issuer.keys.swap(Some(Arc::clone(&keys)));
         issuer.good_until.store(good_until.0, Ordering::Release);
         if old.is_none_or(|old| old.keys != keys.keys) {
+            // Relaxed is enough for the counter, because only its uniqueness matters.
             let number = self.key_sets.fetch_add(1, Ordering::Relaxed) + 1;
             issuer.key_set.store(number, Ordering::Release);
         }
@@ -183,6 +185,8 @@ impl NodeCache {
         self.identities
             .entry(nonce)
             .or_insert_with_if(|| state, |old| !known(old));
+        // After the record, with release: a session that sees this number and looks the record up
+        // finds the new one.
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
@@ -190,12 +194,14 @@ impl NodeCache {
     /// sessions that began with an earlier one.
     pub fn set_identity(&self, nonce: IdentityNonce, state: IdentityState) {
         self.identities.insert(nonce, state);
+        // After the record, as in `found_identity`.
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
     /// Forgets a record. The next request that needs it has it fetched from the store.
     pub fn forget_identity(&self, nonce: &IdentityNonce) {
         self.identities.invalidate(nonce);
+        // After the record, as in `found_identity`.
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
@@ -210,6 +216,8 @@ impl NodeCache {
 
     /// Returns the logins with a session here that has neither expired nor been revoked.
     pub fn living(&self, revocations: &Revocations, now: UnixTime) -> HashSet<IdentityNonce> {
+        // Only a session that is certainly not revoked counts. An unknown one may belong to a login
+        // that ended.
         let lives = |session: &Session| {
             !session.has_expired(now) && session.is_revoked(revocations) == Truth::False
         };
@@ -227,6 +235,7 @@ impl NodeCache {
     /// Sets the time until which the running snapshot's revocations are fresh. No session is valid
     /// after that. Without a call they are fresh forever.
     pub fn set_revocations_good_until(&self, end: UnixTime) {
+        // Relaxed: the bound is one independent value, and a request may see it one round late.
         self.revocations_good_until.store(end.0, Ordering::Relaxed);
     }
 
@@ -244,6 +253,7 @@ impl NodeCache {
         mut token: HeaderValue,
         renew_from: UnixTime,
     ) {
+        // Keeps the token out of `Debug` output and of HPACK's dynamic table.
         token.set_sensitive(true);
         let key = self.hasher.hash_one((aud, common_name));
         let (aud, common_name, key_set) = (
@@ -278,6 +288,8 @@ impl NodeCache {
         let found = self
             .assertions
             .get(&self.hasher.hash_one((aud, common_name)))?;
+        // Two pairs may have the same hash. A token for another application or client must not be
+        // sent.
         let fits = found.aud == *aud && *found.common_name == *common_name;
         (fits && found.key_set == key_set && now < found.renew_from).then_some(found)
     }
@@ -318,8 +330,8 @@ impl std::fmt::Debug for NodeCache {
     }
 }
 
-/// More than there are service clients. The bound is for certificates, which other authorities
-/// issue.
+/// More than there are service clients. The bound matters for certificates, because their
+/// authorities may issue any number.
 const MOST_ASSERTIONS: u64 = 10_000;
 
 /// Passes keys through that are hashes already.

@@ -20,6 +20,7 @@ pub(super) fn stay_inside(
     application: &Arc<Application>,
     request: &RequestView<'_>,
 ) -> bool {
+    // These methods copy and move nothing.
     if matches!(*request.method, Method::GET | Method::HEAD) {
         return true;
     }
@@ -91,6 +92,8 @@ impl<'a> Target<'a> {
         let there = self.authority.as_ref().is_none_or(|authority| {
             match match_route(snapshot, &authority.host, &path) {
                 Ok(RouteMatch::Application(found)) => is_ours(found),
+                // No policy protects a host that this team does not have. The path was checked for
+                // this host above.
                 Ok(RouteMatch::Nowhere) => true,
                 Ok(RouteMatch::Endpoint { .. }) | Err(_) => false,
             }

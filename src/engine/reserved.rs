@@ -10,6 +10,7 @@ pub fn is_reserved(name: &str) -> bool {
     let bytes = name.as_bytes();
     match bytes.first() {
         Some(b'c' | b'C') => {
+            // A client that could set these would choose its own identity at the origin.
             like(bytes, b"cf-access-", true)
                 || like(bytes, b"cf-connecting-ip", true)
                 || like(bytes, b"cf-ray", false)
@@ -18,6 +19,8 @@ pub fn is_reserved(name: &str) -> bool {
         Some(b'x' | b'X') => {
             like(bytes, b"x-forwarded-", true)
                 || [
+                    // Client addresses, and headers with which some frameworks replace the path or
+                    // the host.
                     "x-real-ip",
                     "x-original-url",
                     "x-rewrite-url",

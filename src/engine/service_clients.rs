@@ -79,9 +79,12 @@ impl ServiceTokens {
             .and_then(|id| self.0.get(id));
         // Hash the secret of an unknown client id too, so that it takes as long as a known one.
         let secret = only(headers, &CLIENT_SECRET)
+            // The bound comes before the hash: its cost must not grow with the request.
             .filter(|secret| secret.len() <= MAX_SECRET)
             .map(SecretDigest::sha256);
         match (token, secret) {
+            // The secret is checked first: a client without it learns nothing about the token's
+            // state.
             (Some(token), Some(secret)) if token.has_secret(&secret) => match () {
                 () if !token.enabled => {
                     PresentedToken::Rejected(Reason::ServiceTokenDisabled, Some(token))
@@ -375,6 +378,7 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut lines = headers.get_all(name).into_iter();
     lines
         .next()
+        // Two lines are ambiguous, so they count as none.
         .filter(|_| lines.next().is_none())
         .map(http::HeaderValue::as_bytes)
 }

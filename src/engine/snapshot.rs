@@ -74,7 +74,7 @@ struct Compiled {
     keys: Arc<Issuer>,
 }
 
-/// Why no snapshot could be made.
+/// The reason why a configuration gives no snapshot.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct SnapshotError(#[from] UnknownName);

@@ -114,6 +114,7 @@ pub(super) fn steps<E: Evidence>(application: &Application, evidence: &E) -> Ste
         Some(verdict) => return Step::Early(verdict),
         None => {}
     }
+    // Browsers send preflights without cookies, so a login would break every cross-origin request.
     if evidence.is_preflight() {
         return Step::Preflight;
     }
@@ -121,6 +122,7 @@ pub(super) fn steps<E: Evidence>(application: &Application, evidence: &E) -> Ste
     // rejected (`docs/wire.md` 8).
     match service_token {
         Presented::Absent => {}
+        // The token is genuine, but no policy admits it. A service client cannot use a login page.
         Presented::Valid => return Step::Deny(Denial::new(Reason::NoPolicyApplied, shadow)),
         Presented::Rejected(reason) | Presented::Unknown(reason) => {
             return Step::Deny(Denial::new(reason, shadow));

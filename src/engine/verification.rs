@@ -103,10 +103,12 @@ pub(super) fn still_verified(
     token: &[u8],
     now: UnixTime,
 ) -> Result<(), NoSession> {
+    // Stale keys may have been revoked by the issuer, so a cached result is not trusted either.
     if !snapshot.keys().is_good(now) {
         return Err(without_keys(snapshot, now));
     }
     if session.has_expired(now) {
+        // The token never becomes valid again, so its place in the cache is free for another.
         snapshot.cache().forget(token);
         return Err(NoSession::Rejected(Reason::SessionExpired));
     }
@@ -121,6 +123,8 @@ pub(super) fn current(
     now: UnixTime,
 ) -> Result<Arc<Session>, NoSession> {
     let cache = snapshot.cache();
+    // A revocation may have been missed. An unavailable page is better than a revoked session that
+    // works.
     if !cache.revocations_are_good(now) {
         return Err(NoSession::Unavailable(Reason::RevocationsUnavailable));
     }
@@ -171,6 +175,7 @@ fn first_sight<'a>(
     };
     let verified = match unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway) {
         Ok(verified) => verified,
+        // `retry_from` bounds these fetches, because anyone can send tokens with made-up keys.
         Err(error) if may_ask && error.may_be_rotation() => {
             return Err(NoSession::Need(Need::Keys));
         }
@@ -198,6 +203,7 @@ fn first_sight<'a>(
     if !snapshot.cache().revocations_are_good(now) {
         return Err(NoSession::Unavailable(Reason::RevocationsUnavailable));
     }
+    // After the verification, so that unsigned tokens cause no reads of the store.
     let lookup = identity(snapshot, nonce, verified.claims().iat, text, now)?;
     let session =
         Arc::new(Session::new(text, verified, lookup, context(application)).map_err(|_| invalid)?);
@@ -251,10 +257,13 @@ fn identity(
                 recheck: Some(recheck),
             })
         }
+        // Records outlive their sessions, so a session without its record has ended.
         Some(IdentityState::Missing) => Err(NoSession::Rejected(Reason::SessionRevoked)),
         Some(IdentityState::Refused {
             issued: refused,
             recheck,
+            // A token that was issued after the rejected one may come from a newer login, so it is
+            // tried.
         }) if issued <= refused && now < recheck => {
             Err(NoSession::Rejected(Reason::SessionRevoked))
         }

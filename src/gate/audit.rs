@@ -34,6 +34,8 @@ pub(super) fn challenged(
     id: RequestId,
 ) {
     metrics().request(metrics::Decision::Login, Some(challenge.reason));
+    // Scanners and expired tabs would fill the audit log, so only the counter sees other
+    // challenges.
     let Some((policy, outcome)) = challenge.shadow() else {
         return;
     };

@@ -80,6 +80,8 @@ impl HeaderEdits {
         if let Some(session) = permit.session() {
             let attributes = session.headers();
             self.set.extend(attributes.iter().cloned());
+            // `apply` needs the lines of a name side by side, and two attributes may share a
+            // header.
             if attributes.len() > 1 {
                 self.set
                     .sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
@@ -131,6 +133,8 @@ impl HeaderEdits {
         if let Some(host) = host {
             self.set.push((FORWARDED_HOST, host));
         }
+        // A load balancer may end TLS in front of a plain listener. Then the team's scheme is the
+        // browser's.
         let scheme = if is_tls || !plain_http {
             "https"
         } else {

@@ -276,6 +276,8 @@ impl Gate {
         let answered = self
             .access
             .runtime()
+            // On the control runtime: a client that disconnects must not cancel a login half-way,
+            // because its code and flow are used up.
             .spawn(async move { portal::handle(&access, &request).await })
             .await;
         let answered = answered

@@ -42,6 +42,8 @@ impl Gate {
     ) -> Result<Standing, Need> {
         Ok(
             match decide(&self.access.running.load(), request, self.now()) {
+                // A reload may give the URL to another application, and this connection leads to
+                // the origin of the old one.
                 Decision::Forward(now) if now.application().aud() == permit.application().aud() => {
                     Standing::Allowed
                 }

@@ -14,13 +14,13 @@ pub enum HttpError {
     /// Not an `http` or `https` URL, or one that cannot be sent.
     #[error("cannot call `{host}`: the URL or a header is malformed")]
     Url {
-        /// The host, if there is one.
+        /// The host of the URL; empty if it has none.
         host: Box<str>,
     },
     /// The name has no address.
     #[error("`{host}` has no address")]
     Resolve {
-        /// The host.
+        /// The host name that was looked up.
         host: Box<str>,
         /// The resolver's error.
         #[source]
@@ -29,7 +29,7 @@ pub enum HttpError {
     /// There is no connection.
     #[error("could not connect to `{host}`")]
     Connect {
-        /// The host.
+        /// The host of the URL, without its port.
         host: Box<str>,
         /// The operating system's error.
         #[source]
@@ -38,7 +38,7 @@ pub enum HttpError {
     /// The proxy does not lead to the host.
     #[error("could not reach `{host}` through the proxy `{proxy}`")]
     Proxy {
-        /// The host.
+        /// The host of the URL.
         host: Box<str>,
         /// The proxy, without credentials.
         proxy: Box<str>,
@@ -49,21 +49,21 @@ pub enum HttpError {
     /// TLS failed, usually because no trusted root signed the certificate.
     #[error("could not connect to `{host}` over TLS{}: {reason}", through(.proxy.as_deref()))]
     Tls {
-        /// The host.
+        /// The host of the URL.
         host: Box<str>,
         /// The proxy, without credentials. If the proxy itself is reached over TLS, the reason may
         /// be about it.
         proxy: Option<Box<str>>,
         /// The TLS error.
         reason: Box<str>,
-        /// The error chain.
+        /// The error with its causes, without the URL.
         #[source]
         source: Arc<reqwest::Error>,
     },
     /// A time limit was exceeded.
     #[error("`{host}` took too long to {step}{}", through(.proxy.as_deref()))]
     Timeout {
-        /// The host.
+        /// The host of the URL.
         host: Box<str>,
         /// The proxy, without credentials.
         proxy: Option<Box<str>>,
@@ -73,7 +73,7 @@ pub enum HttpError {
     /// The response exceeds the size limit.
     #[error("`{host}` sent more than {limit} bytes")]
     TooLarge {
-        /// The host.
+        /// The host of the URL.
         host: Box<str>,
         /// The limit, in bytes.
         limit: usize,
@@ -81,7 +81,7 @@ pub enum HttpError {
     /// The response is not HTTP, or is incomplete.
     #[error("`{host}` failed to {step}")]
     Protocol {
-        /// The host.
+        /// The host of the URL.
         host: Box<str>,
         /// The step in progress.
         step: Step,
@@ -241,4 +241,5 @@ fn tls_reason(error: &reqwest::Error) -> Option<Box<str>> {
     None
 }
 
+// Error chains have three to five links. The bound ends a chain that refers to itself.
 const MAX_CHAIN: usize = 16;

@@ -89,6 +89,7 @@ impl Proxy {
             .concat()
         });
         url.set_username("")
+            // The URL is logged and shown, so it must not contain credentials.
             .and_then(|()| url.set_password(None))
             .map_err(|()| ProxyError::Malformed)?;
         let proxy = Self {
@@ -138,6 +139,7 @@ impl Proxy {
         if url.scheme() != "https" {
             return false;
         }
+        // The proxy would reach its own machine under these names, and not this one.
         let local = match url.host() {
             None => true,
             Some(Host::Domain(domain)) => is_localhost(domain),

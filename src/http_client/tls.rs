@@ -20,7 +20,7 @@ pub enum RootsError {
     /// The file with additional roots cannot be read.
     #[error("the certificates in `{path}` cannot be read")]
     Read {
-        /// The file.
+        /// The path in the configuration.
         path: PathBuf,
         /// The cause.
         #[source]
@@ -29,7 +29,7 @@ pub enum RootsError {
     /// A certificate in the file cannot be a root.
     #[error("a certificate in `{path}` is not a root certificate")]
     Root {
-        /// The file.
+        /// The path in the configuration.
         path: PathBuf,
         /// The cause.
         #[source]
@@ -38,7 +38,7 @@ pub enum RootsError {
     /// The file contains no certificate.
     #[error("`{path}` holds no certificate")]
     Empty {
-        /// The file.
+        /// The path in the configuration.
         path: PathBuf,
     },
     /// The crypto provider supports none of the TLS versions.

@@ -107,7 +107,7 @@ pub struct ProviderIdentity {
     pub subject: String,
     /// The canonical email address.
     pub email: Email,
-    /// The display name.
+    /// The display name (`name`), if the provider reports one.
     pub name: Option<String>,
     /// The provider.
     pub idp: IdpRef,

@@ -83,7 +83,7 @@ pub struct OidcSettings {
 /// The ages of the groups of users with a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshTerms {
-    /// The age at which they are read again.
+    /// Age after which they are read again.
     pub every: Duration,
     /// The age at which they become unknown if they cannot be read.
     pub max_stale: Duration,

@@ -55,6 +55,8 @@ impl AppSession {
             }
             _ => return None,
         };
+        // Another host of the domain may have set the cookie, so only the form that is written here
+        // is accepted.
         let sound = aud.len() <= AUD_DIGITS && aud.bytes().all(|b| b.is_ascii_hexdigit());
         sound.then(|| Self {
             id: id.to_owned(),
@@ -75,6 +77,8 @@ impl AppSession {
     }
 
     pub(crate) fn has_hash(&self, hash: &str) -> bool {
+        // Constant time: the time of a comparison must not reveal how much of a guessed hash is
+        // right.
         self.hash().as_bytes().ct_eq(hash.as_bytes()).into()
     }
 
@@ -160,11 +164,18 @@ fn beginning(aud: &Aud) -> &str {
     aud.as_str().get(..AUD_DIGITS).unwrap_or_default()
 }
 
+// Eight digits distinguish the applications of one host. A collision only makes their logins count
+// together.
 const AUD_DIGITS: usize = 8;
+// Longer than any login. The cookie is set again at the next login, so an early end costs nothing.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The third login in a row is a loop.
 const MAX_ROUNDS: u32 = 2;
+// More than `MAX_ROUNDS`: logins in several tabs count together, and a sign-out after them is not a
+// loop.
 const MAX_ROUNDS_REVOKED: u32 = 5;
+// A redirect loop takes a second or two per round. A user who logs in again later must not meet the
+// page about a loop.
 const LOOP_WINDOW: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

@@ -184,6 +184,7 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
         let name = format!("{FLOW_PREFIX}{id}");
         let found = cookie::values(headers, &name)
             .find_map(|value| key.open::<Self>(&purpose(id), value).ok())?;
+        // The cookie must be that of this very `state`, and not only of a flow with this name.
         (found.state == fingerprint(state)).then_some(found)
     }
 }
@@ -260,6 +261,7 @@ fn removal(name: &str, now: UnixTime) -> Option<HeaderValue> {
 
 fn fingerprint(state: &str) -> String {
     let digest = digest::digest(&digest::SHA256, state.as_bytes());
+    // 128 bits suffice against a second preimage, and keep the cookie short.
     hex(digest.as_ref().get(..16).unwrap_or_default())
 }
 
@@ -283,9 +285,12 @@ const STATE: &str = "state";
 const SHORT: usize = 128;
 /// The time that a user may spend at the provider.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
+// Longer than the flow: a SAML response that comes late then belongs to an expired login, and not
+// to a lost cookie.
 const COOKIE_LIFETIME: Duration = Duration::from_secs(900);
 /// More would exceed the header size that intermediate servers accept.
 const MAX_FLOWS: usize = 5;
+// A removal has more than 100 bytes, and the response must fit into common header limits.
 const MAX_REMOVALS: usize = 10;
 
 #[cfg(test)]

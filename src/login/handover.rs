@@ -92,6 +92,7 @@ impl Handover {
         now: UnixTime,
     ) -> Result<Self, SealError> {
         let handover: Self = key.open(PURPOSE, state)?;
+        // The id is sealed, too: it must be the one under which this hand-over is used up.
         if handover.id == id && now < handover.expires {
             Ok(handover)
         } else {
@@ -122,6 +123,8 @@ impl Handover {
 }
 
 const PURPOSE: &str = "handover";
+// The browser follows a redirect, which takes seconds. The URL may be in histories and logs for
+// longer.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
 /// A hand-over as a browser presents it.

@@ -79,8 +79,10 @@ pub(crate) fn app_session_hash(meta: &str) -> Option<String> {
     let Meta {
         app_session_hash: hash,
     } = serde_json::from_slice(&payload).ok()?;
+    // Anyone can write this token, so only text in the form of a SHA-256 hash goes further.
     let is_hash = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
     is_hash.then_some(hash)
 }
 
+// Nothing here reads `exp`. It is part of the form of Access' `meta` token.
 const META_LIFETIME: Duration = Duration::from_secs(300);

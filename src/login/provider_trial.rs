@@ -16,6 +16,8 @@ pub(crate) struct TrialLink {
 }
 
 impl TrialLink {
+    // Time for an operator to open the link in a browser and log in. Anyone who has the link may
+    // use it.
     pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 
     /// `https://<team domain>/cdn-cgi/access/test-idp/<id>?link=…`
@@ -50,6 +52,7 @@ impl TrialLink {
     }
 }
 
+// Part of the sealed value, so that no other sealed text is a link.
 const PURPOSE: &str = "test-idp";
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ pub(crate) struct FetchBudget {
 
 impl FetchBudget {
     /// One fetch finds a change of keys, and a second one finds the next change soon after it.
+    // Two, because keys can rotate just after a fetch. The second fetch then finds the new ones at
+    // once.
     pub(crate) const BURST: u32 = 2;
 
     pub(crate) const fn new(interval: Duration, now: Instant) -> Self {
@@ -25,6 +27,8 @@ impl FetchBudget {
     /// Takes one fetch. Returns `false` if none is left.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.earn(now);
+        // The interval begins with the first use, so an idle budget does not save up more than the
+        // burst.
         if self.left == Self::BURST {
             self.since = now;
         }

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations() {
+    fn go_duration_is_parsed_and_others_are_rejected() {
         for (text, seconds) in [
             ("24h", 86_400),
             ("1h30m", 5_400),

@@ -21,7 +21,7 @@ pub struct Email {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EmailDomain(Box<str>);
 
-/// Why an email address was rejected.
+/// The reason why an email address is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EmailError {
     /// None, or more than one `@`; an empty part; a control character or a space.
@@ -73,6 +73,7 @@ impl Email {
             .chars()
             .fold(String::with_capacity(local.len()), lower);
         let at = local.len();
+        // RFC 5321 4.5.3.1.3, without the angle brackets.
         if at + 1 + domain.as_str().len() > 254 {
             return Err(EmailError::TooLong);
         }
@@ -135,6 +136,8 @@ impl EmailDomain {
 fn label(label: &str) -> Result<String, EmailError> {
     let canonical = if !label.is_ascii() {
         let ascii = to_ascii(label).ok_or(EmailError::Variant)?;
+        // The mapping must be reversible. Otherwise two spellings would be one domain here and two
+        // elsewhere.
         if to_unicode(&ascii).as_deref() != Some(label) {
             return Err(EmailError::Variant);
         }
@@ -186,6 +189,8 @@ fn lower(mut text: String, c: char) -> String {
     let round_trips = || c.to_lowercase().flat_map(char::to_uppercase).eq([c]);
     if c.is_ascii() {
         text.push(c.to_ascii_lowercase());
+    // Some letters share a lower case, such as the Kelvin sign and `k`. They stay as they are, so
+    // that two users never become one.
     } else if round_trips() {
         text.extend(c.to_lowercase());
     } else {

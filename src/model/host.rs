@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(Box<str>);
 
-/// Why a host was refused.
+/// The reason why a host is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HostError {
     /// No host at all.
@@ -77,7 +77,7 @@ impl<'a> HostPort<'a> {
         }
     }
 
-    /// The canonical text. A port that goes without saying is not in it.
+    /// Returns the canonical text, without the default port.
     pub fn text(&self, default_port: bool) -> String {
         match self.port {
             Some(port) if !default_port => format!("{}:{port}", self.host),
@@ -100,6 +100,7 @@ impl<'a> HostPort<'a> {
                 let port = port
                     .parse::<u16>()
                     .ok()
+                    // `parse` alone would accept a plus sign and leading zeros of any number.
                     .filter(|p| digits && *p != 0)
                     .ok_or(HostError::Port)?;
                 (host, Some(port))
@@ -140,6 +141,8 @@ fn read_name(name: &str) -> Option<bool> {
         label = match byte {
             b'.' if label == 0 => return None,
             b'.' => 0,
+            // Underscores are not in host names (RFC 1123 2.1), but browsers send them and DNS has
+            // them.
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label + 1,
             b'A'..=b'Z' => {
                 upper = true;
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_takes_unicode_names() {
+    fn unicode_host_is_converted_to_a_labels() {
         assert_eq!(
             Host::parse("Bücher.example").unwrap().as_str(),
             "xn--bcher-kva.example"

@@ -15,11 +15,11 @@ pub struct Identity {
     pub user: UserId,
     /// The user's id at the provider.
     pub subject: String,
-    /// The canonical address.
+    /// The canonical email address, as rules compare it.
     pub email: Email,
     /// The display name, if the provider sent one.
     pub name: Option<String>,
-    /// The identity provider.
+    /// The identity provider of the login.
     pub idp: IdpRef,
     /// Group membership, if known.
     pub groups: Groups,
@@ -84,7 +84,7 @@ impl Identity {
             .collect()
     }
 
-    /// When a session ends that would last until `ours`: then, or with the provider's own.
+    /// Returns the end of a session: `ours`, or the provider's if that is earlier.
     pub fn ends_by(&self, ours: UnixTime) -> UnixTime {
         self.session_ends.map_or(ours, |end| end.min(ours))
     }
@@ -169,7 +169,7 @@ pub(crate) fn is_nearly(name: &str, other: &str) -> bool {
 pub struct GroupsSeen {
     /// The source.
     pub source: GroupsSource,
-    /// When.
+    /// The time at which they were read.
     pub at: UnixTime,
 }
 

@@ -11,8 +11,8 @@ pub enum Reason {
     HostMalformed,
     /// The host was named with a port that this team is not served on.
     PortUnknown,
-    /// `TRACE`, `CONNECT`, a method that is not a token, or a query parameter that asks the origin
-    /// for another method than the one that the application's policies asked for.
+    /// `TRACE`, `CONNECT`, a method that is not a token, or a query parameter that overrides
+    /// the method, if a policy depends on it.
     MethodRefused,
     /// A target beyond the limit.
     TargetTooLong,
@@ -33,8 +33,8 @@ pub enum Reason {
     /// Cookies of different logins came together, each with a valid token for this application:
     /// neither is used.
     SessionConflict,
-    /// The service token's id or secret is wrong, one of the two is missing, or one of them stands
-    /// twice.
+    /// The service token's id or secret is wrong, one of the two is missing, or one of them
+    /// occurs twice.
     ServiceTokenInvalid,
     /// The service token is right, and its time is over.
     ServiceTokenExpired,

@@ -45,6 +45,8 @@ impl ServiceToken {
 
     /// Returns `true` if that is the digest of a secret of this token, in constant time.
     pub fn has_secret(&self, presented: &SecretDigest) -> bool {
+        // All secrets are compared, so the time does not show which one is right. A rotation has
+        // two.
         let found = self.secrets.iter().fold(Choice::from(0), |found, secret| {
             found | secret.0.ct_eq(&presented.0)
         });
@@ -70,6 +72,7 @@ impl ClientId {
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let digits = text
             .strip_suffix(".access")
+            // The form of Access. Origins distinguish service tokens from certificates by it.
             .filter(|digits| digits.len() == 32)
             .ok_or(InvalidId)?;
         let lower_hex = digits

@@ -23,7 +23,7 @@ pub const JSON_FIELDS: [&str; 4] = ["groups", "amr", "claims", "listeners"];
 /// An audit event. Unknown facts are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// The kind of event.
+    /// The step of the decision or login that the event is about.
     pub event: Kind,
     /// The outcome.
     pub outcome: Outcome,
@@ -64,7 +64,7 @@ pub struct Event<'a> {
     pub country: Option<Country>,
     /// The request's method.
     pub method: Option<&'a str>,
-    /// The requested host.
+    /// The requested host, as the client named it.
     pub host: Option<&'a str>,
     /// The path. A query is cut off here too, because it may contain codes and tokens.
     pub path: Option<&'a str>,
@@ -351,6 +351,7 @@ fn random() -> u64 {
         static STATE: Cell<u64> = const { Cell::new(0) };
     }
     let mut x = STATE.get();
+    // Zero is the state of a thread without a seed. xorshift never reaches it from another state.
     if x == 0 {
         let mut seed = [0; 8];
         crate::model::fill_random(&mut seed);
@@ -393,6 +394,7 @@ fn is_unsafe_to_display(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+// Clients and administrators choose these texts, so their length is bounded.
 const MAX_USER_AGENT: usize = 200;
 const MAX_PATH: usize = 1_024;
 const MAX_HOST: usize = 255;

@@ -54,6 +54,7 @@ impl CallbackError {
         let Self::Provider { error, .. } = self else {
             return None;
         };
+        // Returns the constant, not the text of the request.
         REGISTERED_ERRORS.into_iter().find(|code| *code == error)
     }
 }
@@ -104,6 +105,7 @@ impl Callback {
                 error,
                 description: one("error_description")?,
             },
+            // Both or neither: no response of RFC 6749 4.1.2 has that form.
             _ => return Err(CallbackError::Parameter("code")),
         };
         Ok(Self {
@@ -177,4 +179,5 @@ const REGISTERED_ERRORS: [&str; 16] = [
     "unsupported_response_type",
 ];
 
+// Codes and states have less than 4 KiB. Most servers limit a request line to 8 KiB.
 const MAX_QUERY: usize = 8 * 1024;

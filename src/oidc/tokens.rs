@@ -169,6 +169,7 @@ impl OAuth2TokenResponse for TokenResponse {
     }
 }
 
+// One line of a log. The text comes from the provider and may have any length.
 const MAX_SUMMARY: usize = 300;
 
 #[cfg(test)]

@@ -119,6 +119,8 @@ impl UserPart {
         if !clauses_ask_requests {
             return Some(self.include.and(self.require).and(self.exclude.not()));
         }
+        // An include that is false so far may become true through a rule about the request. The
+        // other two clauses only become stricter.
         let never = matches!(self.include, Truth::False) && !include_asks
             || matches!(self.require, Truth::False)
             || matches!(self.exclude, Truth::True);
@@ -269,7 +271,7 @@ impl PolicySet {
     }
 
     /// Returns the verdict with the result of every rule: the same evaluation, with a trace.
-    /// `person` is `None` for a request without a session. Then there is a verdict only if it needs
+    /// `person`, the user, is `None` for a request without a session. Then there is a verdict only if it needs
     /// no login.
     pub fn walk(&self, policies: &Policies, person: Option<&UserFacts>, facts: &Facts<'_>) -> Walk {
         let mut first = Record::default();
@@ -336,6 +338,8 @@ impl PolicySet {
                 trace,
             );
             let truth = half.settled(clauses.ask_requests(), !clauses.include.request.is_empty());
+            // A policy that no request can make true is dropped here, once per session and not per
+            // request. A trace reports it nevertheless.
             if T::ON || truth != Some(Truth::False) {
                 partial.policies.push((position, half));
             }
@@ -417,8 +421,12 @@ impl PolicySet {
                 (PolicyDecision::Allow, Truth::True) => Outcome::Allow,
                 (PolicyDecision::Bypass, Truth::True) => Outcome::Bypass,
                 (PolicyDecision::NonIdentity, Truth::True) => Outcome::ServiceAuth,
+                // A deny applies if its facts are unknown: an outage of a source of facts must not
+                // lift it.
                 (PolicyDecision::Deny, Truth::True | Truth::Unknown) => Outcome::Deny,
                 (_, Truth::Unknown) => {
+                    // The unknown policy might have allowed the request, so a later denial is not a
+                    // judgement of the user.
                     unknown |= !policy.shadow;
                     continue;
                 }
@@ -432,6 +440,7 @@ impl PolicySet {
                 continue;
             }
             let unknown = outcome == Outcome::Deny && (unknown || truth == Truth::Unknown);
+            // A trace evaluates every policy; `or` keeps the first verdict.
             verdict = verdict.or(Some(Verdict {
                 outcome,
                 policy: Some(policy.index),

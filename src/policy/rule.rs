@@ -22,7 +22,7 @@ pub enum Rule {
     },
     /// An address on a list.
     EmailList {
-        /// The list's id.
+        /// The id of a configured list of this kind.
         id: String,
     },
     /// Every request.
@@ -34,7 +34,7 @@ pub enum Rule {
     },
     /// An address or network on a list.
     IpList {
-        /// The list's id.
+        /// The id of a configured list of this kind.
         id: String,
     },
     /// The country of the client's IP address.
@@ -44,63 +44,63 @@ pub enum Rule {
     },
     /// An Access group.
     Group {
-        /// Its id.
+        /// The id of a configured group. Groups must not contain themselves.
         id: String,
     },
     /// Membership in a group of an Okta provider, by name, byte for byte.
     Okta {
-        /// The group's name.
+        /// The name as Okta has it, case included.
         name: String,
-        /// The provider's id.
+        /// The id of a configured identity provider: the one of the login.
         identity_provider_id: IdpId,
     },
     /// An attribute of a SAML assertion, byte for byte; one of its values if it has several.
     Saml {
-        /// The attribute's name.
+        /// `Name` of the attribute (SAML Core 2.7.3.1), not its `FriendlyName`.
         attribute_name: String,
-        /// The value.
+        /// The whole text of one `AttributeValue`.
         attribute_value: String,
-        /// The provider's id.
+        /// The id of a configured identity provider: the one of the login.
         identity_provider_id: IdpId,
     },
     /// A claim of an OpenID provider, byte for byte; one of its values if it has several.
     Oidc {
-        /// The claim's name.
+        /// The name of a claim, one of the provider's `claims`.
         claim_name: String,
-        /// The value.
+        /// The text of the claim, or of one item of an array.
         claim_value: String,
-        /// The provider's id.
+        /// The id of a configured identity provider: the one of the login.
         identity_provider_id: IdpId,
     },
     /// A group of Microsoft Entra.
     #[serde(rename = "azureAD")]
     AzureAd {
-        /// The group's id.
+        /// The object id of the group, a UUID.
         id: String,
-        /// The provider's id.
+        /// The id of a configured identity provider: the one of the login.
         identity_provider_id: IdpId,
     },
     /// An organisation of GitHub, and a team in it.
     #[serde(rename = "github-organization")]
     GithubOrganization {
-        /// The organisation.
+        /// The login name of the organisation, as in its URL.
         name: String,
         /// The team; any if `None`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         team: Option<String>,
-        /// The provider's id.
+        /// The id of a configured identity provider: the one of the login.
         identity_provider_id: IdpId,
     },
     /// A group of Google Workspace.
     Gsuite {
         /// The group's address.
         email: String,
-        /// The provider's id.
+        /// The id of a configured identity provider: the one of the login.
         identity_provider_id: IdpId,
     },
     /// The identity provider of the login.
     LoginMethod {
-        /// The provider's id.
+        /// The id of a configured identity provider.
         id: IdpId,
     },
     /// An authentication method of the login (`amr`, RFC 8176), byte for byte.
@@ -114,19 +114,19 @@ pub enum Rule {
         id: String,
         /// The context's id at Microsoft.
         ac_id: String,
-        /// The provider's id.
+        /// The id of a configured identity provider: the one of the login.
         identity_provider_id: IdpId,
     },
     /// Any valid client certificate.
     Certificate {},
     /// The common name of a valid client certificate, byte for byte.
     CommonName {
-        /// The name.
+        /// The common name (CN) of the certificate's subject.
         common_name: String,
     },
     /// One service token.
     ServiceToken {
-        /// The token's id.
+        /// The id of a configured service token, which is not its client id.
         token_id: String,
     },
     /// Any service token that is valid.
@@ -145,22 +145,22 @@ pub enum Rule {
     },
     /// The state of a device.
     DevicePosture {
-        /// The check.
+        /// The id of the posture check at Cloudflare.
         integration_uid: String,
     },
     /// The risk score of the user at Cloudflare.
     UserRiskScore {
-        /// The levels.
+        /// Any of these levels, such as `low` or `high`.
         user_risk_score: Vec<String>,
     },
     /// A member of a Cloudflare account.
     CloudflareAccountMember {
-        /// The account.
+        /// The id of the account at Cloudflare.
         account_id: String,
     },
     /// The request's method. An extension: Cloudflare Access has nothing like it.
     PortcullisMethod {
-        /// Any of these.
+        /// Any of these methods, in upper case.
         methods: Vec<Verb>,
     },
     /// The time of day and the day of the week. An extension: Cloudflare Access has nothing like
@@ -171,7 +171,7 @@ pub enum Rule {
 /// The subject of a rule, and so the time at which it can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// Nothing.
+    /// Nothing: it is true for every request.
     Anybody,
     /// The user: known from the login on, and the same for every request of a session.
     User,
@@ -251,9 +251,9 @@ pub struct Policy {
     /// Its own id; the name serves if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its name.
+    /// The name in logs, metrics and reviews.
     pub name: String,
-    /// Its effect.
+    /// The effect if its rules apply.
     pub decision: PolicyDecision,
     /// At least one of these.
     pub include: Vec<Rule>,
@@ -281,7 +281,7 @@ pub struct Policy {
 pub struct AccessGroup {
     /// Its id, which rules refer to.
     pub id: String,
-    /// Its name.
+    /// The name in reviews.
     pub name: String,
     /// At least one of these.
     pub include: Vec<Rule>,
@@ -308,9 +308,9 @@ pub enum ListItems {
 pub struct List {
     /// Its id, which rules refer to.
     pub id: String,
-    /// Its name.
+    /// The name in the dashboard of Access. No decision depends on it.
     pub name: String,
-    /// Its items.
+    /// All of one kind, which determines the selector.
     pub items: ListItems,
 }
 

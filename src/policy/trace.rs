@@ -13,7 +13,7 @@ pub(super) enum Subject {
     Group(usize),
 }
 
-/// Which list a rule is in.
+/// The list of a policy or a group that a rule is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Clause {
     /// One of these must hold.
@@ -106,7 +106,8 @@ impl Walk {
             .copied()
     }
 
-    /// Groups may have been evaluated twice. The second time the user was known.
+    /// Returns both records, the later first: a group that both evaluated was known only in the
+    /// second.
     fn records(&self) -> impl Iterator<Item = &Record> {
         [&self.rest, &self.first].into_iter()
     }

@@ -3,11 +3,11 @@ use smallvec::SmallVec;
 /// Three-valued truth (Kleene): unknown is neither true nor false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Truth {
-    /// True.
+    /// Holds, whatever the unknown facts are.
     True,
-    /// False.
+    /// Does not hold, whatever the unknown facts are.
     False,
-    /// Unknown.
+    /// Depends on a fact that is unknown. It never allows a request.
     Unknown,
 }
 

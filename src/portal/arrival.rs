@@ -55,6 +55,7 @@ pub(super) async fn arrive(
             .audit
             .logged_in(&verdict, application, &identity, via, request);
     }
+    // A hand-over that is bound to no cookie could be redeemed by any browser.
     let Some(app_session) = destination.app_session.clone() else {
         return LoginOutcome::ToApplication(format!("{base}{}", destination.to.as_str()));
     };

@@ -34,6 +34,8 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         return arrival.conflict();
     }
     let session = AppSession::from_headers(&request.headers);
+    // Before the missing cookie is reported: a hand-over that reached a browser without it may have
+    // leaked, and is used up.
     let redeemed = arrival.redeem(session.as_ref()).await;
     let Some(session) = session else {
         access

@@ -103,11 +103,15 @@ impl<P> UsedFlow<P> {
         now: UnixTime,
     ) -> Result<Self, StoreError> {
         let name = format!("flow {}", state.flow);
+        // Before the use is recorded: the store forgets names after this time, so an expired flow
+        // must never count as new.
         if state.has_expired(now) {
             return Ok(Self::Unusable(Cause::Expired));
         }
         Ok(match flow {
             None if flows.is_used_up(&name) => Self::Unusable(Cause::Expired),
+            // Not used up: another browser that brings a copied `state` must not end the login of
+            // the right one.
             None => Self::Unusable(Cause::CookieLost),
             Some(flow) => match flows.use_up(&name, state.ends()).await? {
                 Some(began) => Self::First(flow, began),

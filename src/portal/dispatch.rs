@@ -37,6 +37,8 @@ impl LoginStep<'_> {
                     self.open_session(*user, LoginMode::Refresh).await
                 }
                 (LoginOutcome::SignedIn(signed_in), LoginPurpose::Application(destination)) => {
+                    // The session exists even if the application denies the user, so the cookie is
+                    // set on the denial page too.
                     session_cookie.clone_from(&signed_in.cookie);
                     arrival::arrive(self, destination, &signed_in).await
                 }

@@ -30,6 +30,7 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     else {
         return error_pages::unavailable(request);
     };
+    // One of the cookies may be planted. Its identity must not be shown as the user's.
     if logins.len() > 1 || are_incomplete {
         return refused(StatusCode::UNAUTHORIZED, Reason::SessionConflict.id());
     }
@@ -43,6 +44,7 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
+    // The caller may be an edge node. This process does not see the requests there.
     access.identities.keep_fresh_until(nonce, expires);
     access.identities.look_up(nonce, issued, &token).await;
     match access.identities.identity(nonce, request.now).await {

@@ -96,8 +96,8 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
 enum Authentication {
     /// An organisation session suffices.
     Session,
-    /// The identity provider has to report the user again, and may use its own session. A fact that
-    /// was unknown at the last login may be known to it by now.
+    /// The identity provider has to report the user again, and may use its own session. A fact
+    /// was unknown at the last login. The provider may know it now.
     Provider,
     /// The identity provider has to require credentials: the user switches accounts.
     Credentials,
@@ -136,6 +136,8 @@ async fn conflict(step: &LoginStep<'_>, destination: &Destination) -> Response<B
         path: &request.path,
         now: request.now,
     };
+    // Another host sets its cookie again after each expiry, so a further login would not end the
+    // conflict.
     if conflict.came_back(&request.headers) {
         access.audit.login_refused(
             Reason::SessionConflict.id(),
@@ -172,6 +174,7 @@ async fn choose_provider(
             Some(provider) => Some(*provider),
             None => return error_pages::bad_request(request, "unknown_identity_provider"),
         },
+        // With several providers the user has to choose, whatever the setting is.
         (None, [only]) if settings.auto_redirect_to_identity => Some(*only),
         _ => None,
     };
@@ -235,6 +238,8 @@ fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destinati
             .applications()
             .get(snapshot.router().find(&host, path)?)?,
     };
+    // `kid` and the host come from the URL. Together they must not lead a session to another
+    // application's host.
     if !application.settings().domain.covers_host(&host) {
         return None;
     }

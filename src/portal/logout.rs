@@ -150,6 +150,8 @@ fn intent(seal: &SealingKey, request: &PortalRequest, logins: &[SignedIn]) -> In
         let is_confirmed = csrf
             .and_then(|csrf| seal.open::<String>(PURPOSE, &csrf).ok())
             .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
+        // The sealed nonce proves that this team made the form, and for this browser's login.
+        // Clients without Fetch Metadata send no site.
         return if is_confirmed && matches!(site, None | Some("same-origin")) {
             Intent::SignOut
         } else {
@@ -189,6 +191,7 @@ fn to_team(
     let navigates = request
         .header("sec-fetch-mode")
         .is_none_or(|mode| mode == "navigate");
+    // An image or a script on another site must not expire the cookies of this host.
     let is_document = matches!(
         request.header("sec-fetch-dest"),
         None | Some("document" | "empty")
@@ -284,6 +287,8 @@ fn expire_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut He
             path,
             expires: request.now,
             now: request.now,
+            // The attributes do not matter for a removal. `SameSite=None` does, in a response to
+            // another site.
             http_only: true,
             same_site: SameSite::None,
         };

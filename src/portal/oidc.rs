@@ -103,6 +103,7 @@ impl OidcResponse {
             let page = provider_error::without_state("login_state", request);
             return Err(Box::new(page));
         };
+        // This process may remember the long URL that the sealed `state` has no room for.
         let state = access.flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })
     }

@@ -157,4 +157,5 @@ fn logged_out_url(services: &Services) -> String {
 /// upgrade.
 const LEFT: &str = "left the provider";
 const LEAVE: &str = "leave the provider";
+// Time to read the page and follow its link. Later the session at the provider may be another one.
 const LIFETIME: Duration = Duration::from_secs(600);

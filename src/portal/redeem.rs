@@ -40,12 +40,16 @@ pub(super) async fn redeem(
     if !is_for_host {
         return Err(Refused::Invalid);
     }
+    // A hand-over that leaked through a log or a `Referer` is useless without the cookie of its
+    // browser.
     let is_bound = AppSession::parse(claim.app_session)
         .is_some_and(|session| session.has_hash(&handover.app_session));
     if !is_bound {
         return Err(Refused::Unbound(handover.aud));
     }
     let nonce = handover.nonce().map_err(|_| Refused::Invalid)?;
+    // After the checks of host and cookie, so that only the browser that it is bound to learns the
+    // page.
     if !is_first {
         return Err(Refused::Used(handover.to));
     }

@@ -241,6 +241,7 @@ async fn verify(
         return Ok(None);
     };
     let (name, until) = verified.replay_key();
+    // After the verification: only genuine assertions take room in the store.
     let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };

@@ -14,9 +14,9 @@ use crate::policy::{Country, Fact, Facts, Requester, Verb};
 /// A configuration that is examined, not run.
 #[derive(Debug)]
 pub struct World {
-    /// As it was read.
+    /// The configuration, before it is compiled.
     pub config: Config,
-    /// As it would decide.
+    /// The compiled form, which decides.
     pub snapshot: Snapshot,
     /// Notes about files that it refers to and that are absent.
     pub notes: Vec<String>,

@@ -111,6 +111,7 @@ fn presented(id: Option<&str>, what: &str) -> String {
 
 /// The first few, and how many more there are.
 fn some<'a>(names: impl ExactSizeIterator<Item = &'a str>, none: &str) -> String {
+    // A report of hundreds of groups would hide the rule that it explains.
     const FEW: usize = 8;
     let (all, names) = (names.len(), names.take(FEW).map(short).collect::<Vec<_>>());
     match all.saturating_sub(names.len()) {
@@ -122,6 +123,7 @@ fn some<'a>(names: impl ExactSizeIterator<Item = &'a str>, none: &str) -> String
 
 /// Shortens a text to one line of readable length.
 fn short(text: &str) -> String {
+    // About one line of a terminal.
     const MOST: usize = 80;
     let mut line: String = text
         .chars()

@@ -141,6 +141,7 @@ impl fmt::Display for Line<'_> {
 /// Writes every change, with the users and requests that it affects.
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Enough to see a pattern. The total is printed as well.
         const FEW: usize = 20;
         let mut before = "";
         for Change {
@@ -244,7 +245,7 @@ impl View<'_> {
     }
 }
 
-/// A decision as it is written.
+/// Returns the decision's name in the configuration.
 pub(super) const fn word(decision: PolicyDecision) -> &'static str {
     match decision {
         PolicyDecision::Allow => "allow",

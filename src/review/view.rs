@@ -15,13 +15,13 @@ use crate::policy::{
 /// An answer for display and for tools: the decision, with every rule.
 #[derive(Debug, Serialize)]
 pub struct View<'a> {
-    /// The request.
+    /// The request as described, with defaults filled in.
     pub request: RequestView,
     /// The user; null without a session.
     pub person: Option<PersonView<'a>>,
     /// The application that the request is for.
     pub application: Option<ApplicationView<'a>>,
-    /// The outcome.
+    /// The decision that the proxy would make.
     pub outcome: Outcome,
     /// The id of the reason why the request is not forwarded.
     pub reason: Option<&'static str>,
@@ -40,9 +40,9 @@ pub struct View<'a> {
 /// The described request.
 #[derive(Debug, Serialize)]
 pub struct RequestView {
-    /// The whole URL.
+    /// The URL with scheme, host, path and query.
     pub url: String,
-    /// The method.
+    /// The method in upper case; `GET` by default.
     pub method: String,
     /// The client's IP address, if described.
     pub ip: Option<IpAddr>,
@@ -55,7 +55,7 @@ pub struct RequestView {
 /// The user of the request.
 #[derive(Debug, Serialize)]
 pub struct PersonView<'a> {
-    /// The canonical address.
+    /// The canonical email address, as rules compare it.
     pub email: &'a str,
     /// The id of the identity provider.
     pub idp: &'a str,
@@ -66,11 +66,11 @@ pub struct PersonView<'a> {
 /// The application of the request.
 #[derive(Debug, Serialize)]
 pub struct ApplicationView<'a> {
-    /// Its id.
+    /// The application's id in Cloudflare's API.
     pub id: &'a str,
     /// Its name.
     pub name: &'a str,
-    /// Its domain.
+    /// The host and path pattern that it claims, such as `wiki.example.com/admin`.
     pub domain: String,
     /// The less specific domains that cover the URL, too.
     pub over: Vec<String>,
@@ -79,7 +79,7 @@ pub struct ApplicationView<'a> {
 /// The shadow policy that would have decided.
 #[derive(Debug, Serialize)]
 pub struct ShadowView<'a> {
-    /// Its name.
+    /// The name of the policy.
     pub policy: &'a str,
     /// The outcome without its `shadow` flag.
     pub outcome: Outcome,
@@ -92,7 +92,7 @@ pub struct PolicyView<'a> {
     pub id: Option<&'a str>,
     /// Its name.
     pub name: &'a str,
-    /// Its effect.
+    /// The effect if it applies: `allow`, `deny`, `non_identity` or `bypass`.
     pub decision: PolicyDecision,
     /// `true` for a shadow policy.
     pub shadow: bool,
@@ -100,7 +100,7 @@ pub struct PolicyView<'a> {
     pub applies: &'static str,
     /// `true` if it decided.
     pub decides: bool,
-    /// Its rules.
+    /// The rules of each clause, in the order of the configuration.
     #[serde(flatten)]
     pub rules: Rules<'a>,
 }
@@ -108,13 +108,13 @@ pub struct PolicyView<'a> {
 /// One Access group.
 #[derive(Debug, Serialize)]
 pub struct GroupView<'a> {
-    /// Its id.
+    /// The id that `group` rules refer to.
     pub id: &'a str,
     /// Its name.
     pub name: &'a str,
-    /// As for a policy.
+    /// `true`, `false` or `unknown`, as for a policy.
     pub applies: &'static str,
-    /// Its rules.
+    /// The rules of each clause, in the order of the configuration.
     #[serde(flatten)]
     pub rules: Rules<'a>,
 }
@@ -133,7 +133,7 @@ pub struct Rules<'a> {
 /// One rule.
 #[derive(Debug, Serialize)]
 pub struct RuleView<'a> {
-    /// As it is written.
+    /// The rule in the JSON of Cloudflare Access.
     pub rule: &'a Rule,
     /// `true`, `false`, `unknown` or `not asked`.
     pub holds: &'static str,

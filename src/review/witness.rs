@@ -27,6 +27,8 @@ pub(super) struct Witness {
 
 /// The bounds: ways into one policy or group, rules, witnesses.
 const MOST_WAYS: usize = 64;
+// The bounds keep the time and memory of a review finite. The report states that it is incomplete
+// if one is reached.
 const MOST_TRAITS: usize = 5_000;
 const MOST_WITNESSES: usize = 30_000;
 /// Deeper than real configurations nest groups.
@@ -100,7 +102,7 @@ pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>
 /// A property of a user or a request.
 #[derive(Debug)]
 struct Quality {
-    /// In words.
+    /// Description for the report.
     label: String,
     /// A user has one property per slot.
     slot: String,

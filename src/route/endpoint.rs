@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints() {
+    fn endpoint_path_is_matched_exactly() {
         for (path, endpoint) in [
             (
                 "/cdn-cgi/access/login/wiki.example.com",

@@ -1,8 +1,8 @@
 use super::readings::{is_blank, is_droppable, is_trimmable};
 use crate::model::{CleanPath, PathError, Symbol};
 
-/// Why a path cannot be that of a domain. Each path of a domain has one reading, up to its case,
-/// and one spelling.
+/// The reason why a path cannot be that of a domain. Each path of a domain has one reading, up to
+/// its case, and one spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathFault {
     /// No request has this path.

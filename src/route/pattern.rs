@@ -17,7 +17,7 @@ pub struct Domain {
     pub(super) path: Box<str>,
 }
 
-/// Why a domain is none.
+/// The reason why a domain is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DomainError {
     /// A scheme, a port, a query or a fragment.

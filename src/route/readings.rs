@@ -261,17 +261,17 @@ impl Pattern {
 /// The modes of a reading at each step of a pattern.
 type States = SmallVec<[u8; 64]>;
 
-/// In a name.
+/// The reading is inside a name.
 const NAME: u8 = 1;
 /// Right after a separator: nothing of the segment was read.
 const EDGE: u8 = 1 << 1;
 /// In parameters or a stream, which this reading drops.
 const DROP: u8 = 1 << 2;
-/// The same, and the whole segment is dropped so far.
+/// Like `DROP`, and nothing of the segment was kept.
 const EDGE_DROP: u8 = 1 << 3;
 /// In dots and blanks that this reading drops: the segment must end.
 const TRIM: u8 = 1 << 4;
-/// The same, and the whole segment is dropped so far.
+/// Like `TRIM`, and nothing of the segment was kept.
 const EDGE_TRIM: u8 = 1 << 5;
 
 /// The symbols of a path that no reading changes.

@@ -50,6 +50,7 @@ impl Router {
                 .or_default()
                 .extend(all.get(pair.rival).copied().cloned());
         }
+        // Sorted once here, so that the first match of each list is the most specific one.
         domains.sort_by_key(|(_, (domain, _))| domain.specificity());
         let mut router = Self::default();
         for (rank, (application, (domain, case))) in domains.into_iter().enumerate() {
@@ -130,6 +131,7 @@ impl Router {
             let firsts = self.wild(host).map(|claims| claims.iter().find(covering));
             firsts.into_iter().flatten().min_by_key(|claim| claim.rank)
         };
+        // A host without a star is more specific than any pattern.
         exact.or_else(wild)
     }
 
@@ -171,6 +173,7 @@ fn choose<'a>(
 ) -> Result<Option<usize>, PathError> {
     match first(PathCase::Insensitive) {
         None => Ok(None),
+        // All readings lead here, and no other application differs only by case.
         Some(claim) if is_certain(claim) && !claim.has_rival_on(host) => {
             Ok(Some(claim.application))
         }

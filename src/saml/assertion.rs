@@ -301,6 +301,8 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
             "a qualifier of the name id is too long, or has spaces around it",
         ));
     }
+    // Qualifiers that are both the parties' own add nothing, and would give the same user another
+    // subject.
     let qualifiers = Some(qualifiers).filter(|both| both.iter().any(|text| !text.is_empty()));
     Ok(NameId {
         value,
@@ -327,6 +329,7 @@ fn confirmation(
         match data.attribute("InResponseTo") {
             Some(id) if id == clock.expected.request_id => {}
             Some(_) => return Err(SamlError::Request),
+            // Without `InResponseTo` anyone could log a browser in with an assertion of their own.
             None => return Err(SamlError::Unsolicited),
         }
         match data.attribute("Recipient") {
@@ -380,11 +383,14 @@ fn conditions(
         } else if !tree::is(condition, ASSERTION, "OneTimeUse")
             && !tree::is(condition, ASSERTION, "ProxyRestriction")
         {
+            // An unknown condition makes the assertion's validity indeterminate (SAML Core 2.5.1).
             return Err(SamlError::Condition);
         }
     }
     // `OneTimeUse` and `ProxyRestriction` always hold: assertions are neither cached nor used to
     // issue other assertions.
+    // An assertion without an audience is for any service provider (SAML Core 2.5.1.4), and another
+    // one could replay it here.
     if restricted {
         Ok(end)
     } else {
@@ -593,6 +599,8 @@ fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
     let parsed = text
         .parse::<Timestamp>()
         .ok()
+        // The parser also accepts a space or a lower-case `t` between date and time, which XML
+        // Schema does not.
         .filter(|_| text.len() <= 40 && text.contains('T'));
     let seconds = parsed.and_then(|time| u64::try_from(time.as_second()).ok());
     seconds
@@ -614,6 +622,7 @@ const TOO_LONG: &str =
 /// Every request of the user carries these headers. Origins commonly accept 8 KiB of headers in
 /// total, so these get half.
 const MAX_HEADER_BYTES: usize = 4096;
+// Origins commonly accept 100 header fields in total, and browsers send about 30.
 const MAX_HEADERS: usize = 64;
 /// SAML Core 8.3.7 allows 256 characters for a persistent name ID; email addresses are shorter.
 const MAX_NAME: usize = 1024;

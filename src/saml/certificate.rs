@@ -68,6 +68,8 @@ impl Certificate {
                 .collect::<Vec<_>>()
         };
         let (n, e) = (integer(key.modulus), integer(key.exponent));
+        // An RSA exponent is odd and not 1. With the exponent 1 any text would be its own
+        // signature.
         let odd = e.last().is_some_and(|byte| byte & 1 == 1);
         let sound =
             (256..=1024).contains(&n.len()) && (1..=4).contains(&e.len()) && odd && *e != [1];

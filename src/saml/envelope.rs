@@ -40,6 +40,7 @@ impl<'n, 'i> Envelope<'n, 'i> {
         if !tree::is(root, PROTOCOL, "Response") {
             return Err(SamlError::Shape("it is not a SAML 2.0 response"));
         }
+        // With two elements of one ID, the verifier and the reader could choose different ones.
         check_unique_ids(document)?;
         let names = [
             (ASSERTION, "Issuer"),
@@ -99,6 +100,8 @@ impl<'n, 'i> Envelope<'n, 'i> {
             }
         }
         if let Some(issuer) = self.issuer {
+            // The issuer of the response is optional (SAML Core 3.2.2). That of the assertion is
+            // required and checked later.
             provider.check_issuer(issuer)?;
         }
         // Checked last, so that the status shown on a page belongs to a response to this login.
@@ -131,6 +134,8 @@ impl<'n, 'i> Envelope<'n, 'i> {
                     "Object",
                 ]
                 .iter()
+                // Any namespace and case: a reader that is less strict must not find an assertion
+                // that was not examined.
                 .any(|name| node.tag_name().name().eq_ignore_ascii_case(name))
             });
         match misplaced {

@@ -37,12 +37,16 @@ pub(super) fn check(text: &str) -> Result<(), SamlError> {
     let body = after_declaration(text)?.as_bytes();
     if let Some(found) = memmem::find(body, b"<!") {
         let rest = body.get(found..).unwrap_or_default();
+        // A comment inside a name ID splits its text. Readers that take the first part would see
+        // another user.
         return Err(SamlError::Forbidden(match rest {
             _ if rest.starts_with(b"<!--") => "a comment",
             _ if rest.starts_with(b"<![CDATA[") => "a CDATA section",
             _ => "a document type",
         }));
     }
+    // Canonicalisation keeps processing instructions, but a reader that skips them sees other text
+    // than the signer.
     if memmem::find(body, b"<?").is_some() {
         return Err(SamlError::Forbidden("a processing instruction"));
     }
@@ -186,12 +190,15 @@ fn tag(text: &[u8]) -> Tag {
 
 /// White space (XML 1.0 2.3).
 const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+// U+FEFF at the start of a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 /// The maximum length of a decoded message, in bytes.
 pub(super) const MAX_MESSAGE: usize = 256 * 1024;
 /// The base64 of [`MAX_MESSAGE`], with room for line breaks.
 const MAX_FIELD: usize = MAX_MESSAGE / 3 * 4 + MAX_MESSAGE / 16;
+// Real messages nest about ten elements.
 const MAX_DEPTH: usize = 32;
+// The parser's work grows with the square of this number. Real elements have up to ten attributes.
 const MAX_ATTRIBUTES: usize = 32;
 /// Bounds the namespaces in scope at one time. Real messages have up to 25.
 const MAX_ATTRIBUTES_OPEN: usize = 40;

@@ -211,4 +211,5 @@ impl ServiceProvider {
 }
 
 const ENTITY: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity";
+// A rotation has two. Each signature may be tried with every certificate.
 const MAX_CERTIFICATES: usize = 16;

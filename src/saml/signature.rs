@@ -52,6 +52,8 @@ pub(super) fn verify(
     let parameters = rsa(&info.method)?;
     if !certificates
         .iter()
+        // `KeyInfo` is not used to choose the key: it is part of the message, and the signer may be
+        // an attacker.
         .any(|known| known.verifies(parameters, info_bytes.as_bytes(), &value))
     {
         return Err(SamlError::Signature {
@@ -65,10 +67,14 @@ pub(super) fn verify(
         .attribute("ID")
         .filter(|id| !id.is_empty())
         .ok_or(SamlError::Reference)?;
+    // The signature must cover its own parent. A reference to another element is the core of
+    // signature wrapping.
     if info.reference.uri.strip_prefix('#') != Some(id) {
         return Err(SamlError::Reference);
     }
     let prefixes: Vec<&str> = info.reference.prefixes.iter().map(String::as_str).collect();
+    // The digest is over these bytes, and only they are read later. The original tree is never used
+    // again.
     let bytes = canonical(parent, Some(signature), &prefixes)?;
     if digest::digest(algorithm, bytes.as_bytes()).as_ref() != info.reference.digest {
         return Err(SamlError::Digest);
@@ -128,6 +134,8 @@ impl Reference {
             return Err(SamlError::Shape(WRONG));
         };
         let transforms = tree::all_named(transforms, DSIG, "Transform", WRONG)?;
+        // Exactly these two, in this order: any other transform could change which bytes are
+        // signed.
         let [enveloped, canonicalisation] = transforms.as_slice() else {
             return Err(SamlError::Algorithm(format!(
                 "{} transforms",
@@ -137,6 +145,7 @@ impl Reference {
         if algorithm(*enveloped)? != ENVELOPED || !tree::elements(*enveloped)?.is_empty() {
             return Err(SamlError::Algorithm(one_line(algorithm(*enveloped)?)));
         }
+        // A parameter that is not understood could change the digest.
         if !tree::elements(digest_method)?.is_empty() {
             return Err(SamlError::Algorithm(
                 "parameters of the digest method".to_owned(),
@@ -207,4 +216,5 @@ fn named_certificate(key_info: Node<'_, '_>) -> Option<String> {
 
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
 const WRONG: &str = "a signature is not in the form that SAML requires";
+// Providers list a few. The list is read before anything is authenticated.
 const MAX_PREFIXES: usize = 32;

@@ -92,6 +92,8 @@ impl ServiceProvider {
             .content
             .ok_or(SamlError::Shape("the response has no assertion"))?
         {
+            // A signature on the assertion decides even if the response is signed, too: both were
+            // verified.
             Content::Plain(_, Some(inner)) => signature::verify(inner, self.certificates())?,
             Content::Plain(_, None) => outer.ok_or(SamlError::Unsigned)?,
             Content::Encrypted(encrypted) => self.decrypted(&text, encrypted, expected)?,
@@ -114,6 +116,8 @@ impl ServiceProvider {
         let before = text.get(..range.start).unwrap_or_default();
         let after = text.get(range.end..).unwrap_or_default();
         let whole = zeroize::Zeroizing::new([before, &plain, after].concat());
+        // The plaintext was not part of the first check. It may contain anything, because the
+        // encryption key is public.
         gate::check(&whole)?;
         let document = tree::parse(&whole)?;
         let envelope = Envelope::read(&document)?;
@@ -130,6 +134,8 @@ impl ServiceProvider {
     }
 
     fn verified(&self, read: Read, expected: &Expected<'_>) -> Verified {
+        // Ids are unique per provider only, and the hash bounds the length of the name in the
+        // store.
         let replay_key = fingerprint(format!("{} {}", read.id, self.idp_entity_id()).as_bytes());
         // A day is far longer than the login that this response answers can take.
         let until = read
@@ -144,5 +150,8 @@ impl ServiceProvider {
     }
 }
 
+// The configuration has the same limit. A larger difference would make expired assertions valid for
+// minutes.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
+// Assertions may have any end. The store must not keep their names for years.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);

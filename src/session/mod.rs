@@ -42,7 +42,7 @@ pub struct Session {
 struct UserState {
     /// The identity record; `None` if the token has none or it could not be fetched.
     identity: Option<Arc<Identity>>,
-    /// The order of the login among revocations; `None` if the record could not be lookup.
+    /// The order of the login among revocations; `None` if the record could not be looked up.
     login: Option<LoginOrder>,
     answers: policy::UserFacts,
     /// The application that `partial` is for.
@@ -311,7 +311,7 @@ impl Session {
     }
 
     /// Returns [`Truth::True`] if a revocation covers the session, and [`Truth::Unknown`] if that
-    /// depends on a record that could not be lookup.
+    /// depends on a record that could not be looked up.
     pub fn is_revoked(&self, revocations: &Revocations) -> Truth {
         revocations.cover(Presented {
             nonce: self.nonce,

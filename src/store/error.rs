@@ -9,7 +9,7 @@ pub enum StoreError {
     /// The file does not exist and cannot be created, or cannot be read or locked.
     #[error("the store file `{}` (`[store] path`) cannot be opened", path.display())]
     Open {
-        /// The file.
+        /// The path in the configuration.
         path: PathBuf,
         /// The error of the system or of SQLite.
         source: Cause,
@@ -17,15 +17,15 @@ pub enum StoreError {
     /// The file contains signing keys, and other users of the machine may read or write it.
     #[error("the store file `{}` (`[store] path`) is open to others: its mode is {mode:04o} and must be 0600", path.display())]
     Exposed {
-        /// The file.
+        /// The path in the configuration.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits, as `chmod` takes them.
         mode: u32,
     },
     /// The file is not a store.
     #[error("the file `{}` (`[store] path`) is not a portcullis store", path.display())]
     Foreign {
-        /// The file.
+        /// The path in the configuration.
         path: PathBuf,
         /// The error of SQLite; `None` for a sound database of another application.
         source: Option<Cause>,
@@ -33,7 +33,7 @@ pub enum StoreError {
     /// A later release has changed the schema in a way that this release does not know.
     #[error("the store file `{}` (`[store] path`) has schema {found}, from a later release; this one knows {known}", path.display())]
     Newer {
-        /// The file.
+        /// The path in the configuration.
         path: PathBuf,
         /// The schema in the file.
         found: i64,
@@ -43,7 +43,7 @@ pub enum StoreError {
     /// The file in use is no longer at its path: writes to it would be lost at the next start.
     #[error("the store file `{}` (`[store] path`) was deleted or replaced while in use; restart to use what is there now", path.display())]
     Lost {
-        /// The file.
+        /// The path in the configuration.
         path: PathBuf,
     },
     /// The store could not be reached, or did not accept a write.

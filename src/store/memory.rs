@@ -163,6 +163,7 @@ impl LoginRepository for MemoryStore {
         let Some((login, _)) = tables.identities.get(nonce) else {
             return Ok(false);
         };
+        // An update must not bring back a login that was revoked meanwhile.
         if tables.covers(nonce, login) {
             return Ok(false);
         }

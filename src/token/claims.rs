@@ -28,7 +28,7 @@ pub struct Claims {
     /// The first second at which the token is expired.
     #[serde(deserialize_with = "date")]
     pub exp: UnixTime,
-    /// When it was signed.
+    /// Time of issue, in Unix seconds.
     #[serde(deserialize_with = "date")]
     pub iat: UnixTime,
     /// The first second at which it is valid.
@@ -83,7 +83,7 @@ pub struct ServiceClaims<'a> {
     pub aud: [&'a str; 1],
     /// The first second at which the token is expired.
     pub exp: UnixTime,
-    /// When it was signed.
+    /// Time of issue, in Unix seconds.
     pub iat: UnixTime,
     /// An application's.
     #[serde(rename = "type")]

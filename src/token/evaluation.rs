@@ -74,12 +74,14 @@ pub fn read_evaluation(
         .and_then(|token| token.signed(keys))
         .map_err(EvaluationError::Token)?;
     let answer: Answer = json::object(&signed).map_err(|_| EvaluationError::Claims)?;
+    // The nonce binds the answer to this user and call: a yes for another user must not count.
     let same: bool = answer.nonce.as_bytes().ct_eq(nonce.as_bytes()).into();
     if !same {
         return Err(EvaluationError::Nonce);
     }
     let (latest, longest) = (
         now.0.saturating_add(leeway),
+        // An answer that lasts longer than its question could be used for a later one.
         now.0.saturating_add(leeway + EVALUATION_LIFETIME),
     );
     let begun = answer.iat.0 <= latest && answer.iat <= answer.exp;

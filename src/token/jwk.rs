@@ -125,8 +125,8 @@ impl<'a> Jwk<'a> {
             .collect())
     }
 
-    /// Bytes in base64url; padding, line breaks and the alphabet of plain base64 are accepted, for
-    /// they leave no doubt.
+    /// Decodes base64url. Accepts padding, line breaks and the standard alphabet, because they are
+    /// unambiguous.
     pub(crate) fn bytes(self, name: &'static str) -> Result<Vec<u8>, UnusableKey> {
         let text: String = self
             .text(name)?
@@ -142,6 +142,8 @@ impl<'a> Jwk<'a> {
     }
 }
 
+// Some providers pad the members of their keys, although RFC 7515 2 forbids it. The bytes are the
+// same.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 static URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, LENIENT);

@@ -29,7 +29,7 @@ impl PartialEq for KeySet {
 
 impl Eq for KeySet {}
 
-/// Why a JWKS document gives no keys.
+/// The reason why a JWKS document gives no keys.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// Not a JWKS at all.

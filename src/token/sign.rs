@@ -16,7 +16,7 @@ pub struct SigningKey {
     kid: Box<str>,
 }
 
-/// Why there is no signing key, or no signature.
+/// The reason why there is no signing key, or no signature.
 #[derive(Debug, Error)]
 #[error("the signing key {0}")]
 pub struct SigningKeyError(&'static str);
@@ -52,6 +52,7 @@ impl SigningKey {
     }
 
     fn with_pair(pair: KeyPair) -> Self {
+        // The id is the hash of the key, so two nodes never give one id to two keys.
         let digest =
             aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pair.public_key().as_ref());
         let kid = crate::model::hex(digest.as_ref()).into();

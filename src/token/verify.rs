@@ -26,8 +26,7 @@ pub enum TokenError {
     /// Signed with a key that is not in the set. Fetching the keys again may mend that.
     #[error("the token was signed with an unknown key")]
     UnknownKey,
-    /// The signature does not fit. Fetching the keys again may mend that too, if the issuer gave a
-    /// new key the old name.
+    /// The signature is invalid. A new fetch may help: the issuer may have reused a key id.
     #[error("the signature does not fit")]
     Signature,
     /// From another issuer.

@@ -175,6 +175,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
         // HTTP/2 without TLS, with prior knowledge: gRPC clients and sidecars speak it on plain
         // listeners (RFC 9113 3.3).
         let mut head = BytesMut::with_capacity(HEAD_CAPACITY);
+        // Stops at the first byte that differs, so a short HTTP/1 request is not held back.
         while PREFACE.starts_with(&head) && head.len() < PREFACE.len() {
             if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
                 return Err(OpenError::Closed);
@@ -376,6 +377,7 @@ struct OpenStream(Arc<Streams>);
 
 impl Streams {
     fn open(self: &Arc<Self>) -> OpenStream {
+        // Relaxed: only the number matters. `notify_one` synchronises with the task that waits.
         self.open.fetch_add(1, Ordering::Relaxed);
         OpenStream(Arc::clone(self))
     }
@@ -391,6 +393,7 @@ impl Streams {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
+        // `notify_one` stores a permit, so a notification before the wait is not lost.
         if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.closed.notify_one();
         }

@@ -20,6 +20,8 @@ impl Descriptors {
     pub(in crate::app) fn raise() -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
             match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+                // Services often start with a soft limit of 1024, which two connections per request
+                // use up.
                 Ok(()) => hard,
                 Err(error) => {
                     tracing::warn!(%error, soft, hard, "cannot raise the limit of open files");
@@ -30,6 +32,7 @@ impl Descriptors {
         let limit = limit
             .ok()
             .and_then(|limit| RawFd::try_from(limit).ok())
+            // Without a known limit nothing is reserved.
             .unwrap_or(RawFd::MAX);
         Self {
             first_reserved: limit.saturating_sub(RESERVED),

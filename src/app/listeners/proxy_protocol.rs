@@ -48,6 +48,7 @@ pub(super) async fn accept(
     if !trusted.iter().any(|net| net.contains(&peer)) {
         return Err(ProxyProtocolError::UntrustedPeer);
     }
+    // Read only after the peer was found in `trusted_proxies`: any client can write this header.
     if let Some(client) = read(stream).await? {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // The cell is new, so it is empty.
@@ -71,6 +72,7 @@ async fn read(
         stream.read_exact(&mut rest).await?;
         let [_, _, high, low] = rest;
         let length = usize::from(u16::from_be_bytes([high, low]));
+        // The length is from the peer, and the buffer is allocated at once.
         if length > LONGEST {
             return Err(ProxyProtocolError::TooLong);
         }

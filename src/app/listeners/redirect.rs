@@ -108,6 +108,7 @@ fn location(snapshot: &Snapshot, request: &RequestHeader) -> Result<HeaderValue,
         .map_err(|_| StatusCode::BAD_REQUEST)?
         .host;
     let team = snapshot.team();
+    // An open redirect would lend the team's address to any site.
     if host != team.domain.as_str() && !snapshot.router().knows_host(&host) {
         return Err(StatusCode::NOT_FOUND);
     }

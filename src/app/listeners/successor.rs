@@ -29,6 +29,8 @@ impl Successor {
     /// If the socket cannot be created.
     pub(super) fn bind(upgrade_socket: &Path) -> io::Result<Self> {
         let path = beside(upgrade_socket);
+        // A successor that was killed leaves its socket behind, and `bind` fails on an existing
+        // file.
         let _stale = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
         listener.set_nonblocking(true)?;
@@ -74,7 +76,10 @@ fn beside(upgrade_socket: &Path) -> PathBuf {
     path.into()
 }
 
+// A byte, because the end of the connection alone could also be the end of the successor.
 const SERVES: &[u8; 1] = b"1";
+// A start reads certificates and the store, which takes seconds. After a minute the successor
+// counts as failed, and this process continues.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ impl Budget {
         let share = |left: u32| (left / SHARE).min(MOST - LEAST);
         let taken = self
             .0
+            // Relaxed: the budget is one number, and no other memory depends on it.
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 Some(left - share(left))
             });
@@ -53,7 +54,10 @@ impl Drop for Window<'_> {
 
 /// RFC 9113 6.9.2: every connection begins with this.
 const LEAST: u32 = 65_535;
+// One upload may fill its stream's window, so the connection's is larger than that.
 const MOST: u32 = 8 * 1024 * 1024;
+// The most memory, beyond the least windows, that clients can fill with bodies that no origin
+// reads.
 const TOTAL: u32 = 512 * 1024 * 1024;
 /// With this, the first connection has [`MOST`], the 100th 1.7 MiB and the 300th 140 KiB.
 const SHARE: u32 = 64;

@@ -202,7 +202,7 @@ async fn record_changed_by_one_process_is_known_to_the_other() {
 }
 
 #[tokio::test]
-async fn record_that_nobody_changed_stays_known() {
+async fn unchanged_record_stays_cached() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two, nonce) = two_processes(&dir).await;
     let known = two.known(nonce).unwrap();
@@ -223,7 +223,7 @@ async fn record_that_nobody_changed_stays_known() {
 }
 
 #[tokio::test]
-async fn signing_keys_changed_by_one_process_are_published_by_the_other() {
+async fn signing_key_deleted_by_one_process_is_dropped_by_the_other() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (Process::start(&dir).await, Process::start(&dir).await);
     let kids = one.kids();

@@ -214,7 +214,7 @@ async fn session_is_rejected_once_the_clock_reaches_its_end() {
 }
 
 #[tokio::test]
-async fn token_of_an_unfollowed_logout_is_rejected_once_it_is_followed() {
+async fn token_of_a_logout_elsewhere_is_rejected_once_followed() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (
         process(open(&dir).await).await,
@@ -348,7 +348,7 @@ async fn login_over_a_session_keeps_its_revision() {
 }
 
 #[tokio::test]
-async fn update_of_a_record_ends_a_session_that_another_process_revoked() {
+async fn record_update_ends_a_session_revoked_by_another_process() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (
         process(open(&dir).await).await,

@@ -19,6 +19,8 @@ impl Publisher {
         snapshot: &ArcSwap<Snapshot>,
         make: impl FnOnce(Arc<Revocations>) -> Snapshot,
     ) {
+        // The lock is held during the store: a revocation in between would be missing in the new
+        // snapshot.
         let revocations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot.store(Arc::new(make(Arc::clone(&revocations))));
     }
@@ -52,6 +54,7 @@ impl Publisher {
                 match revocation {
                     Revocation::Session(nonce) => all.end_session(nonce, expires),
                     Revocation::User { user, before } => {
+                        // Earlier releases stored no order, so their revocations compare seconds.
                         let until = if ordered {
                             Until::Revision(revision)
                         } else {
@@ -69,6 +72,7 @@ impl Publisher {
 
     /// Publishes the running snapshot without expired revocations, if there are any.
     pub(super) fn forget(&self, snapshot: &ArcSwap<Snapshot>, now: UnixTime) {
+        // Checked without the lock, because a change copies the recent revocations.
         if snapshot.load().revocations().are_any_over(now) {
             self.change(snapshot, |all| all.forget(now));
         }

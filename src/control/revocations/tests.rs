@@ -64,7 +64,7 @@ async fn sqlite(dir: &TempDir) -> (SqlitePool, Arc<dyn Store>) {
 }
 
 #[tokio::test]
-async fn sessions_are_valid_until_max_stale_and_again_once_the_store_is_back() {
+async fn sessions_end_at_max_stale_and_resume_with_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let (database, store) = sqlite(&dir).await;
     let config = config("", &format!("[store]\nmax_stale = \"30s\"\n{OURS}"));

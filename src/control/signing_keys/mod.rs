@@ -105,6 +105,8 @@ pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime
     let published_for = lifetime.max(PUBLISHED_FOR);
     let is_over = |key: &KeyFacts| {
         key.retired
+            // A clock that is far ahead must not delete keys of valid tokens. The store's time
+            // advances by small steps only.
             .is_some_and(|at| at.after(published_for) <= now.min(seen))
     };
     let (over, stay): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(is_over);
@@ -126,6 +128,8 @@ pub fn signer(keys: &[KeyFacts], now: UnixTime) -> Option<&KeyFacts> {
     let live = |key: &&KeyFacts| key.retired.is_none_or(|at| at > now);
     let all = || keys.iter();
     all()
+        // The oldest key first, so that all nodes choose the same one, whatever the order of
+        // creation.
         .filter(|key| live(key) && known(key))
         .min_by_key(age)
         .or_else(|| all().filter(known).max_by_key(age))
@@ -237,6 +241,8 @@ async fn execute(
         schedule,
         delete,
     } = actions;
+    // New keys are stored before old ones are deleted, so that an error in between leaves too many
+    // and never too few.
     for _ in 0..make {
         store
             .put_signing_key(&blocking(move || generate(now)).await?)
@@ -271,8 +277,8 @@ fn generate(now: UnixTime) -> Result<StoredKey, SigningKeysError> {
     })
 }
 
-/// Returns a certificate for the public key. Verifiers read nothing else in it, so its dates only
-/// must not be in the way.
+/// Returns a certificate for the public key. Verifiers ignore everything else in it, so its
+/// validity only has to cover the key's life.
 fn certify(pkcs8: &Secret, kid: &str, now: UnixTime) -> Result<String, Cause> {
     let der = Zeroizing::new(URL_SAFE_NO_PAD.decode(pkcs8.expose())?);
     let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der.as_slice().into(), &PKCS_RSA_SHA256)?;

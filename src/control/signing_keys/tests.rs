@@ -132,7 +132,7 @@ fn in_three_years_no_verifier_meets_an_unknown_key() {
 }
 
 #[test]
-fn what_a_key_signed_verifies_to_its_end() {
+fn token_is_verifiable_until_it_expires() {
     for lifetime in [LIFETIME, LONGEST] {
         let mut world = World {
             lifetime,
@@ -154,7 +154,7 @@ fn what_a_key_signed_verifies_to_its_end() {
 }
 
 #[test]
-fn sessions_that_are_made_shorter_or_longer_leave_two_keys_and_one_that_signs() {
+fn changed_session_lifetime_keeps_two_keys_with_one_signer() {
     let mut world = World::default();
     for days in 0..400 {
         world.lifetime = if days / 20 % 2 == 0 {
@@ -173,7 +173,7 @@ fn sessions_that_are_made_shorter_or_longer_leave_two_keys_and_one_that_signs() 
 }
 
 #[test]
-fn a_long_absence_is_made_up_for() {
+fn rotation_after_a_long_absence_keeps_the_known_key_signing() {
     for away in [41, 43, 48, 50, 83, 85, 90, 92, 200, 4_000] {
         let mut world = World::default();
         world.check(day(0));
@@ -189,7 +189,7 @@ fn a_long_absence_is_made_up_for() {
 }
 
 #[test]
-fn a_key_made_out_of_turn_waits_until_it_is_known() {
+fn late_key_signs_only_once_verifiers_can_know_it() {
     let old = fact("old", day(0), Some(day(42)));
     let mut world = World {
         keys: vec![old],
@@ -208,7 +208,7 @@ fn a_key_made_out_of_turn_waits_until_it_is_known() {
 }
 
 #[test]
-fn what_two_nodes_made_at_once_is_one_choice() {
+fn keys_of_concurrent_nodes_give_one_signer() {
     let keys = [
         fact("b", day(0), None),
         fact("a", day(0), None),

@@ -77,8 +77,8 @@ fn every_case() {
             client: case.from.unwrap_or(WORLD.client),
             tls: None,
         };
-        // A node that sees it for the first time; again; and one that knew the session before the
-        // state came about.
+        // Three nodes: without the token, after one request, and with a session from before the
+        // change.
         let fresh = in_state(&node(), &case.node);
         assert_eq!(request.ask(&fresh, NOW), case.expect, "{id}");
         assert_eq!(request.ask(&fresh, NOW), case.expect, "{id}, again");

@@ -33,6 +33,8 @@ pub(super) async fn respond(
     error: &Error,
     ctx: &ProxyCtx,
 ) -> FailToProxy {
+    // A body that is too long is a refusal, which has an audit event. Other failures only reuse the
+    // id.
     let id = match error.etype() {
         ErrorType::HTTPStatus(413) => filter.refuse(session, &ctx.access, Reason::BodyTooLarge),
         _ => ctx.access.request_id().unwrap_or_else(RequestId::random),
@@ -61,6 +63,7 @@ pub(super) async fn respond(
         label: TRY_AGAIN,
     });
     let response = filter.told(page.with_retry(retry).with_reason(reason), style(session));
+    // The rest of the request body may be unread, and would be taken for the next request.
     session.set_keepalive(None);
     // If a part of the response was sent already, only closing the connection shows that it is
     // incomplete.

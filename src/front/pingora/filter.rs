@@ -253,6 +253,7 @@ impl AccessFilter {
         ctx: &AccessCtx,
     ) -> Result<()> {
         let Some(forwarded) = &ctx.forwarded else {
+            // Cannot happen after `request_filter`. If a hook was forgotten, nothing is forwarded.
             return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
         };
         if let Some(rewritten) = &forwarded.rewritten {
@@ -372,4 +373,5 @@ pub(super) fn style(session: &Session) -> Style {
     Style::for_parts(&request.method, &request.headers)
 }
 
+// A browser sends a form at once. A client that sends it slowly must not hold a connection.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);

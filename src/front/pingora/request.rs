@@ -68,6 +68,7 @@ fn authority(request: &RequestHeader) -> Result<HostPort<'_>, Reason> {
         .map(|host| host.to_str().map_err(|_| Reason::HostMalformed))
         .transpose()?;
     let target = request.uri.authority().map(http::uri::Authority::as_str);
+    // Origins disagree about which of two `Host` lines counts.
     if hosts.next().is_some() {
         return Err(Reason::HostMalformed);
     }
@@ -177,6 +178,7 @@ pub(super) fn has_fragment(session: &Session) -> bool {
 pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAddr {
     let peer = session.client_addr().and_then(|addr| addr.as_inet());
     let Some(peer) = peer.map(|addr| addr.ip().to_canonical()) else {
+        // No rule can match this address by mistake.
         return IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     };
     let trusted: &[IpNet] = if listeners
@@ -210,6 +212,8 @@ pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAdd
     let mut nearest = unknown;
     for hop in hops {
         match std::str::from_utf8(hop).ok().and_then(parse_hop) {
+            // Read from the right: each proxy appends, so entries left of an untrusted one may be
+            // made up.
             Some(ip) if is_trusted(&ip) => nearest = ip,
             Some(ip) => return ip,
             None => return unknown,

@@ -123,6 +123,7 @@ fn merge_content_length(response: &mut ResponseHeader) -> Result<()> {
     let Some(length) = values.next().map(<[u8]>::to_vec) else {
         return Ok(());
     };
+    // Two lengths are response splitting: the client and we could see different ends.
     if values.any(|other| other != length) {
         return refuse("different values of `Content-Length`");
     }

@@ -320,6 +320,7 @@ fn named(headers: &HeaderMap) -> Result<Vec<HeaderName>> {
     let mut named = Vec::new();
     for token in response::tokens(headers) {
         let name = HeaderName::from_bytes(token).ok().filter(|name| {
+            // A client that names these in `Connection` would have them removed after the decision.
             let protected = matches!(
                 name.as_str(),
                 "host" | "content-length" | "cookie" | "authorization"
@@ -369,6 +370,8 @@ fn log_idle(session: &Session, ctx: &ProxyCtx) {
 
 /// Protocols that need no configuration: WebSocket, `kubectl exec` and `docker attach`.
 const TUNNELLED: [&str; 3] = ["websocket", "SPDY/3.1", "tcp"];
+// Fields of the client's connection (RFC 9110 7.6.1). An origin that acted on them could read the
+// request differently.
 const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::UPGRADE,
@@ -381,7 +384,11 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("http2-settings"),
 ];
+// Clients name one or two fields. Each name is searched for in the headers, so a long list would
+// only cost time.
 const MAX_NAMED: usize = 10;
+// Each try is at another address or origin. The bound ends the loop if names resolve anew
+// meanwhile.
 const MAX_TRIES: usize = 16;
 
 #[cfg(test)]

@@ -306,6 +306,7 @@ async fn until_ended(request: &impl Evaluate, first: Duration, every: Duration) 
             .unwrap_or(Standing::Unknown)
         {
             Standing::Allowed => was_unknown = false,
+            // A short outage of the store must not cut every long request.
             Standing::Unknown if !was_unknown => was_unknown = true,
             Standing::Unknown => return None,
             Standing::Ended(reason) => return reason,
@@ -314,6 +315,8 @@ async fn until_ended(request: &impl Evaluate, first: Duration, every: Duration) 
 }
 
 /// The length of a message in bytes above which it is watched.
+// A smaller message is usually complete before the first evaluation, and a watch costs a copy of
+// the head.
 const LARGE: u64 = 1 << 20;
 /// The interval of evaluations of running requests, and the time limit for one evaluation.
 pub(super) const EVALUATE_EVERY: Duration = Duration::from_secs(10);

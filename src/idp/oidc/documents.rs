@@ -145,6 +145,7 @@ impl Documents {
         }
         let origins = metadata.origins(self.used);
         let pinned = self.pinned.get_or_init(|| origins.clone());
+        // A changed origin may be an attack on the provider's document. A reload accepts it.
         if *pinned != origins {
             let list =
                 |origins: &BTreeSet<String>| origins.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -265,6 +266,7 @@ impl<T: Send + Sync + 'static> CachedDocument<T> {
             return Ok(Arc::clone(value));
         }
         match (self.renew(issuer, Trigger::Age, fetch).await, known) {
+            // A provider's outage must not end logins while its last keys are still trusted.
             (Err(_), Some(stale)) => Ok(stale.value),
             (result, _) => result,
         }
@@ -370,4 +372,5 @@ impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for AttemptExp
 }
 
 /// A provider has one issuer today.
+// The caches are keyed by issuer, and a configuration change brings a new one.
 const MAX_ISSUERS: u64 = 16;

@@ -39,9 +39,12 @@ impl Oidc {
             return Err(LoginFailure::Flow);
         }
         let metadata = self.documents.metadata().await?;
+        // `state` and issuer come first, so that a code of another login is never sent to the
+        // provider.
         let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
         let tokens = self.exchange(&metadata, code, pending, now).await?;
         let expected = self.expected(&metadata, &tokens, pending, now, leeway);
+        // Before userinfo: its `sub` is compared with that of the verified token.
         let id_token = self.verify(&metadata, &tokens, &expected).await?;
         let userinfo = self
             .userinfo(&metadata, &tokens, &id_token, &expected)
@@ -52,6 +55,8 @@ impl Oidc {
             pending.pushed_scopes.as_deref(),
         );
         let absence = match userinfo {
+            // Only then does a missing claim prove that the user lacks it. Otherwise a deny rule
+            // about it stays unknown.
             Some(_) if grant.is_complete() => Absence::Proven,
             _ => Absence::Unproven,
         };
@@ -137,6 +142,7 @@ impl Oidc {
                 return Err(LoginFailure::Email(EmailFailure::ScopeNotGranted));
             }
             (Some(true), _) | (None, EmailVerification::Optional) => {}
+            // An address that the provider did not verify may be that of another user.
             (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified(shown()))),
             (None, EmailVerification::Required) => {
                 return Err(LoginFailure::Email(EmailFailure::Unconfirmed(shown())));

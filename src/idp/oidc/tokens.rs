@@ -33,6 +33,8 @@ pub(in crate::idp) struct Tokens {
 impl Tokens {
     /// Returns both tokens, or the fault of a response without them.
     fn read(response: &oidc::TokenResponse) -> Result<Self, &'static str> {
+        // A token of another type needs a proof with each use (such as DPoP), which this client
+        // does not send.
         if !matches!(response.token_type(), CoreTokenType::Bearer) {
             return Err("a token type other than bearer");
         }
@@ -77,6 +79,7 @@ impl Oidc {
                 (self.http.clone(), Arc::clone(&status), Arc::clone(&other));
             async move {
                 let mut response = http.call(request).await?;
+                // Relaxed: the same task reads it after the call.
                 status.store(response.status().as_u16(), Ordering::Relaxed);
                 if let Some(found) = repair(&mut response) {
                     let _ = other.set(found);

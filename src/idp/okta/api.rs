@@ -228,6 +228,7 @@ impl OktaApi<'_> {
                 status: StatusCode::UNAUTHORIZED,
                 code: None,
             })?;
+        // Keeps the token out of `Debug` output.
         authorization.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, authorization);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
@@ -315,6 +316,7 @@ const MAX_PAGES: usize = 50;
 
 /// The pause before a second call.
 const PAUSE: Duration = Duration::from_millis(100);
+// The header has whole seconds, so a shorter wait could end within the old window.
 const ONE_SECOND: Duration = Duration::from_secs(1);
 
 /// The maximum wait for a user at a login.

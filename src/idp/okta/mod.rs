@@ -154,6 +154,8 @@ impl Directory {
         });
         if let Some(quiet) = quiet {
             self.failing_until
+                // The maximum, because a shorter pause must not end a longer one. Relaxed: one call
+                // too many does no harm.
                 .fetch_max(now.after(quiet).0, Ordering::Relaxed);
         }
         status

@@ -25,7 +25,7 @@ pub struct CleanPath<'a> {
     is_plain: bool,
 }
 
-/// Why a path was refused.
+/// The reason why a path is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PathError {
     /// It does not begin with a slash.

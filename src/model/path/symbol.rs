@@ -32,6 +32,7 @@ pub enum Symbol {
 const SLASHES: [char; 7] = [
     '\u{ff0f}', '\u{ff3c}', '\u{2044}', '\u{2215}', '\u{2216}', '\u{a5}', '\u{20a9}',
 ];
+// Best-fit mappings of Windows code pages turn these into the ASCII characters of the same name.
 const FULL_WIDTH_SEMICOLON: char = '\u{ff1b}';
 const FULL_WIDTH_COLON: char = '\u{ff1a}';
 const FULL_WIDTH_QUESTION_MARK: char = '\u{ff1f}';

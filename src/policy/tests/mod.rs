@@ -426,7 +426,7 @@ fn access_groups() -> Value {
 /// Each selector × (known true, known false, unknown) × (include, require, exclude) × (allow,
 /// deny).
 #[test]
-fn truth_tables() {
+fn every_selector_follows_its_truth_table() {
     let everyone = json!({"everyone": {}});
     for (rule, no, unknown) in selectors() {
         for (clause, if_true, if_false) in [

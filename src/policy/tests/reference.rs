@@ -12,7 +12,7 @@ use crate::policy::{
     AccessGroup, Country, Fact, List, ListItems, Outcome, Policy, PolicyDecision, Rule,
 };
 
-/// Everything that there is.
+/// All facts of the reference evaluation.
 pub(super) struct World<'a> {
     pub(super) lists: &'a [List],
     pub(super) groups: &'a [AccessGroup],

@@ -52,11 +52,11 @@ struct Before {
 pub enum Until {
     /// Those that began before the store had this revision.
     Revision(u64),
-    /// Those of earlier releases that began up to and at that second.
+    /// Logins of earlier releases up to and including this second.
     Second(UnixTime),
 }
 
-/// A verified token, as far as revocations go.
+/// The facts about a token that revocations compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Presented<'a> {
     /// The login that it came from.
@@ -65,7 +65,7 @@ pub struct Presented<'a> {
     pub user: &'a UserId,
     /// Its audience.
     pub aud: &'a [Aud],
-    /// When it was issued.
+    /// The time of issue, in Unix seconds (`iat`).
     pub issued: UnixTime,
     /// The order of its login; `None` if the record was not read.
     pub login: Option<LoginOrder>,
@@ -124,6 +124,8 @@ impl Revocations {
                 .as_ref()
                 .map_or(Truth::False, |settled| settled.cover(token)),
         ) {
+            // A revocation that certainly covers the token decides, whatever the other part leaves
+            // open.
             (Truth::True, _) | (_, Truth::True) => Truth::True,
             (Truth::False, Truth::False) => Truth::False,
             (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
@@ -154,6 +156,8 @@ impl Revocations {
             self.recent.len(),
             self.settled.as_ref().map_or(0, |settled| settled.len()),
         );
+        // The root balances the cost of copying the recent part on each change with that of merging
+        // it.
         if recent < LEAST_SETTLED || recent.saturating_mul(recent) < settled {
             return;
         }
@@ -182,6 +186,8 @@ impl Ended {
             login,
         }: Presented<'_>,
     ) -> Truth {
+        // Tokens of the same second are covered: the order within a second is unknown, and a missed
+        // one would stay valid.
         let ended = |at: Option<&Before>| at.is_some_and(|at| issued <= at.before);
         if (!self.sessions.is_empty()
             && nonce.is_some_and(|nonce| self.sessions.contains_key(&nonce)))
@@ -241,6 +247,8 @@ impl UserEnd {
         let Some(LoginOrder { revision, at }) = login else {
             return Truth::Unknown;
         };
+        // A login with a revision is compared by that alone: seconds of different clocks would
+        // revoke newer logins.
         let by_time = revision == 0 && self.before.is_some_and(|before| issued.min(at) <= before);
         if revision < self.revision || by_time {
             Truth::True

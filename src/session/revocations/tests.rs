@@ -70,8 +70,7 @@ fn each_kind_of_revocation_covers_its_own_tokens() {
     ));
 }
 
-/// As the control path does it: every logout makes a copy with one more, while the last one is
-/// still in use.
+/// Like the control path: each logout copies the set and adds one entry.
 #[test]
 fn hundred_thousand_logouts_copy_little() {
     let mut published = Arc::new(Revocations::default());

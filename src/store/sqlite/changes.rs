@@ -17,6 +17,8 @@ impl ChangeLog for SqliteStore {
                 .await;
         let newest: Option<(i64, i64)> = reader.finish(newest)?;
         let newest = match newest {
+            // A restored backup is behind the revision that was followed. New entries must not
+            // reuse revisions that others may have followed.
             Some(newest) if newest.0 >= followed => newest,
             _ => self.restart_log(followed).await?,
         };
@@ -33,6 +35,8 @@ impl ChangeLog for SqliteStore {
         let mut reader = self.reader("read the change log").await?;
         let rows = sqlx::query_as(READ)
             .bind(from)
+            // One more than a page: the first row is the entry at the position itself, which proves
+            // that the log is the same.
             .bind(PAGE as i64 + 1)
             .fetch_all(&mut *reader.connection)
             .await;
@@ -42,6 +46,7 @@ impl ChangeLog for SqliteStore {
             .next()
             .map(|row| position((row.0, row.1)))
             .transpose()?;
+        // The entry was pruned, or a restored backup has another entry with this revision.
         if first != Some(after) {
             return Ok(Changes::Gap);
         }
@@ -62,6 +67,8 @@ impl SqliteStore {
     async fn restart_log(&self, followed: i64) -> Result<(i64, i64), StoreError> {
         let mut lease = self.writer.lease("restart the change log").await?;
         let restarted = async {
+            // The write lock is taken first. A transaction that reads first could fail when it
+            // begins to write.
             let mut tx = lease.connection()?.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("UPDATE revision SET latest = MAX(latest, $1) + 1")
                 .bind(followed)

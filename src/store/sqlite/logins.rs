@@ -67,6 +67,7 @@ impl LoginRepository for SqliteStore {
                 Ok(None) => return tx.rollback().await.map(|()| Ok(false)),
                 Err(error) => return tx.rollback().await.map(|()| Err(error)),
             };
+            // In the same transaction: a revocation in between must not be undone by this update.
             if is_covered(&mut tx, nonce, &login).await? {
                 return tx.rollback().await.map(|()| Ok(false));
             }

@@ -117,6 +117,8 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<bool, S
         .await?;
     let done = usize::try_from(found).map_err(|_| SchemaError::Foreign)?;
     if found > KNOWN {
+        // A newer release may have added rows that decide access, such as revocations of a new
+        // kind.
         return Err(SchemaError::Newer(found));
     }
     for statement in STEPS.iter().skip(done).copied().flatten() {

@@ -11,6 +11,7 @@ impl UseRepository for SqliteStore {
         let mut lease = self.writer.lease("remember a use").await?;
         let inserted = async {
             sqlx::query_scalar(
+                // One statement, so that of two processes exactly one inserts the row.
                 "INSERT INTO uses (name, expires) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING \
                  RETURNING (SELECT latest FROM revision)",
             )

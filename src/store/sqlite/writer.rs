@@ -64,6 +64,7 @@ impl Writer {
     }
 
     async fn take(&self, operation: &'static str) -> Result<Lease<'_>, StoreError> {
+        // A write to a file that was replaced would be lost to all other processes.
         if !self.file.is_at(&self.path) {
             return Err(StoreError::Lost {
                 path: self.path.clone(),

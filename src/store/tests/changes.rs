@@ -1,4 +1,4 @@
-//! The change log: every kind of change, in order, with nothing lost in silence.
+//! The change log: every kind of change, in order, and no change is lost.
 
 use super::*;
 

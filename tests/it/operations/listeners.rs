@@ -563,7 +563,7 @@ async fn without_window(
 }
 
 #[tokio::test]
-async fn client_that_takes_no_body_is_not_waited_for() {
+async fn client_with_a_closed_window_does_not_delay_the_end() {
     let (proxy, _origin, _idp, redirect) = with_redirect(SHORT).await;
     for (address, target) in [
         (redirect, "http://nobody.test/"),

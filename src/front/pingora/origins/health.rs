@@ -51,6 +51,7 @@ pub(super) async fn follow(pool: Weak<OriginPool>, check: Check, checks: Arc<Che
                 }
             });
         }
+        // A pool that a reload replaced must be freed while this task sleeps.
         drop(current);
         // A panic in a check ends this task, which is reported. Otherwise the member would silently
         // never be checked again.
@@ -146,11 +147,13 @@ async fn request(
     session.finish_request_body().await?;
     session.read_response_header().await?;
     let status = session.response_header().map(|header| header.status);
+    // The connection is not reused: a check must prove that new connections succeed.
     session.shutdown().await;
     status.ok_or_else(|| Error::new(ErrorType::ReadError))
 }
 
 /// The time limit for the connection with its handshake, and for the response header.
+// An origin that takes longer would hold up each request that is sent to it.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -112,6 +112,8 @@ async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
     let mut failing = false;
     while name.strong_count() > 0 {
         let found = names.look_up(&host).await;
+        // The strong reference is held only briefly, so that a reload can drop the name during a
+        // lookup.
         let Some(name) = name.upgrade() else { break };
         match found {
             Ok(found) => {
@@ -122,6 +124,8 @@ async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
                     );
                 }
                 let known = name.addresses.load_full();
+                // Unchanged addresses are not stored again, because each store costs readers a
+                // cache miss.
                 let merged = merge(&known, &found);
                 if merged != *known {
                     name.addresses.store(Arc::new(merged));
@@ -142,6 +146,7 @@ async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
         }
         name.looked_up.send_replace(true);
         drop(name);
+        // After the addresses: a request that waits for this finds them.
         names.ended.send_replace(());
         tokio::time::sleep(LOOKUP_EVERY).await;
     }

@@ -191,6 +191,7 @@ impl OriginPool {
                 }
             }
         }
+        // Relaxed: concurrent requests need different numbers, in any order.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         while let Some(at) = turn.checked_rem(usable.len()) {
             let index = usable.remove(at);
@@ -234,6 +235,8 @@ impl OriginPool {
             return false;
         };
         let unreachable = failure::is_unreachable(&error.etype);
+        // An error after the connection, before the request was sent, is repeated once at the same
+        // address.
         if !unreachable && !std::mem::replace(&mut attempts.repeated, true) {
             return true;
         }
@@ -283,6 +286,7 @@ impl OriginPool {
     }
 
     fn restore(&self, member: &Member) {
+        // Reads first: a write on every request would contend for the cache line.
         if member.set_aside_until.load(Ordering::Relaxed) != 0
             && member.set_aside_until.swap(0, Ordering::Relaxed) != 0
         {
@@ -420,6 +424,7 @@ impl Member {
             .addresses()
             .iter()
             .position(|known| *known == address);
+        // As in `restore`, an unchanged value is not written.
         if let Some(index) = index.filter(|index| *index != self.preferred.load(Ordering::Relaxed))
         {
             self.preferred.store(index, Ordering::Relaxed);
@@ -473,8 +478,10 @@ impl std::fmt::Debug for OriginPool {
 }
 
 /// The time for which an unreachable member is excluded, in milliseconds.
+// Long enough to spare most requests a failed attempt, and short next to a restart of an origin.
 const SET_ASIDE: u64 = 10_000;
 /// The least time for a connection to one of several addresses.
+// A connection over a slow link takes a second, and one lost packet takes another.
 const LEAST_SHARE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
