@@ -1,3 +1,8 @@
+//! The publication of snapshots, with the revocations in them.
+//!
+//! Decides the order in which concurrent changes take effect. Trusts the revocations of the store
+//! and their expiry. Never lets a reload undo a revocation that was applied at the same moment.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;

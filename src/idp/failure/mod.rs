@@ -1,3 +1,9 @@
+//! Failures of logins: their text for the log, their sentence for the user, and advice.
+//!
+//! Decides if the provider, the user or the configuration is to blame, and which advice fits.
+//! Trusts no text of the provider: it is cut, and control characters are removed. Never contains a
+//! secret, a code or a token.
+
 mod advice;
 mod reason;
 

@@ -1,3 +1,9 @@
+//! Logins over OpenID Connect, at Okta or any other provider.
+//!
+//! Decides which documents are fetched, which endpoints are called, and if a failed login is tried
+//! again. Trusts the configured issuer, by its TLS certificate and its keys. Never calls the token
+//! endpoint twice for one login. [`crate::oidc`] verifies the tokens.
+
 mod body;
 mod documents;
 mod finish;

@@ -1,3 +1,9 @@
+//! Okta's API: the groups of a user and the status of the account.
+//!
+//! Decides if the groups claim suffices or the API has to be called. Trusts the API of the
+//! configured account. Never uses an incomplete list, and never sends the API token to another
+//! origin.
+
 mod api;
 
 use std::sync::Arc;

@@ -1,3 +1,9 @@
+//! Paths of requests: the one form that is evaluated and forwarded.
+//!
+//! Decides which paths are rejected and how dot segments are resolved. Trusts nothing in a path.
+//! Never changes a byte that it keeps, and never picks one of several readings: the router gets all
+//! of them.
+
 use std::borrow::Cow;
 use std::sync::LazyLock;
 

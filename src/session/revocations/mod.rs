@@ -1,3 +1,9 @@
+//! Revocations in memory, which every request with a session is compared with.
+//!
+//! Decides if a token is covered by a revocation, and when one can be forgotten. Trusts the order
+//! of logins and revocations that the store assigned. Never reports a token as not covered if that
+//! depends on an order that was not read.
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

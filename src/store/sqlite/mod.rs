@@ -1,3 +1,9 @@
+//! The store as one SQLite file.
+//!
+//! Decides if the file is safe to open, and if a connection can be used again. Trusts SQLite's
+//! transactions. Never opens a file that other users can read or write, never writes on a
+//! connection that had an error, and never reads on if another file took the place of the open one.
+
 mod changes;
 mod file;
 mod keys;

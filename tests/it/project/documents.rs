@@ -236,6 +236,23 @@ fn files_named_in_documents_exist() {
     assert!(checked > 40, "{checked}");
 }
 
+#[test]
+fn changelog_sections_occur_once_per_version() {
+    let text = read(&root().join("CHANGELOG.md"));
+    let (mut version, mut seen) = ("", BTreeSet::new());
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("## ") {
+            version = name;
+        } else if let Some(section) = line.strip_prefix("### ") {
+            assert!(
+                seen.insert((version, section)),
+                "`{section}` occurs twice in {version}"
+            );
+        }
+    }
+    assert!(seen.len() > 2, "{seen:?}");
+}
+
 /// Returns `true` for a path with a folder, such as `engine/decide.rs` or
 /// `front/pingora/{tunnel,watch}.rs`.
 fn is_source_path(span: &str) -> bool {
