@@ -278,7 +278,7 @@ fn trimmed(item: &Item<'_>, value: &Secret, source: &str, lines: bool) -> Option
         .chars()
         .any(|c| c.is_control() && !(lines && matches!(c, '\r' | '\n')))
     {
-        item.error(&format!("{source} holds more than one line"));
+        item.error(&format!("{source} contains more than one line"));
         return None;
     }
     Some(Secret::new(value))

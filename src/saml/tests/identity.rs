@@ -341,7 +341,7 @@ fn email_comes_from_one_source() {
             .unwrap_err()
             .to_string();
         assert_eq!(
-            error, "the attribute `email` does not hold exactly one email address",
+            error, "the attribute `email` does not contain exactly one email address",
             "{bad}"
         );
     }
@@ -376,7 +376,7 @@ fn only_name_id_in_email_format_is_an_email() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "the name id does not hold exactly one email address"
+        "the name id does not contain exactly one email address"
     );
 }
 
