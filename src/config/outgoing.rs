@@ -55,7 +55,7 @@ impl Outgoing {
         }
         let secret = credentials
             .as_ref()
-            .and_then(|item| secrets::read(item, insecure.inline_secrets));
+            .and_then(|item| secrets::read(item, insecure));
         let proxy = match (proxy, secret) {
             (Some(proxy), Some(_)) if table.reader().env().is_offline() => Some(proxy),
             (Some(proxy), Some(secret)) => {
