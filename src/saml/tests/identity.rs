@@ -6,7 +6,7 @@ use crate::model::{Group, Groups, UnixTime};
 use crate::saml::testing::{
     ACS, ALICE, EXPECTED, ISSUER, NOW, SIGNERS, Sign, field, response, settings, swap,
 };
-use crate::saml::{NoGroups, SamlError, SamlIdentity, ServiceProvider, Settings};
+use crate::saml::{AssertionUse, NoGroups, SamlError, SamlIdentity, ServiceProvider, Settings};
 
 const GROUPS: &str = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Everyone</saml2:AttributeValue><saml2:AttributeValue>R&amp;D &lt;x&gt;</saml2:AttributeValue><saml2:AttributeValue>Vertrieb, Köln</saml2:AttributeValue></saml2:Attribute>"#;
 const START: &str = "<saml2:AttributeStatement>";
@@ -16,7 +16,7 @@ fn read(settings: Settings, message: &str) -> Result<SamlIdentity, SamlError> {
     ServiceProvider::new(settings)
         .unwrap()
         .verify(&field(&signed), &EXPECTED)?
-        .identity(true)
+        .identity(AssertionUse::First)
 }
 
 fn names(groups: Groups) -> Option<Vec<String>> {
