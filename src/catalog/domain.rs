@@ -137,21 +137,23 @@ fn path_pattern(text: &str) -> Result<String, String> {
                     ";" | "%2f" => "`;` or `%2F`".to_owned(),
                     _ => format!("`{written}`"),
                 };
-                format!("`{text}` holds {written}, which origins read in more than one way")
+                format!("`{text}` contains {written}, which origins read in more than one way")
             }
             PathFault::Unnameable(written) => {
-                format!("`{text}` holds `{written}`, which no pattern can name")
+                format!("`{text}` contains `{written}`, which no pattern can name")
             }
             PathFault::NeedlessEscape(character) => {
                 format!("`{text}` escapes what needs no escape; write `{character}`")
             }
             PathFault::NotUtf8(written) => {
                 format!(
-                    "`{text}` holds `{written}`, which is not UTF-8 and which some origins drop"
+                    "`{text}` contains `{written}`, which is not UTF-8 and which some origins drop"
                 )
             }
             PathFault::Invisible(written) => {
-                format!("`{text}` holds `{written}`, an invisible character that some origins drop")
+                format!(
+                    "`{text}` contains `{written}`, an invisible character that some origins drop"
+                )
             }
         });
     }

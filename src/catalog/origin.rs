@@ -126,7 +126,7 @@ impl Origin {
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(format!(
-                "an origin's address holds no user name or password; write `{scheme}://{address}`"
+                "an origin's address must not contain a user name or password; write `{scheme}://{address}`"
             ));
         }
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {

@@ -197,7 +197,7 @@ fn parse_authorities(
     match read {
         Err(_) => item.error(&format!("{source} is damaged: it does not read as PEM")),
         Ok(list) if list.is_empty() => item.error(&format!(
-            "{source} holds no certificate in PEM form, which has a line with `-----BEGIN CERTIFICATE-----`"
+            "{source} contains no certificate in PEM form, which has a line with `-----BEGIN CERTIFICATE-----`"
         )),
         Ok(list)
             if list
@@ -205,7 +205,7 @@ fn parse_authorities(
                 .any(|c| RootCertStore::empty().add(c.clone()).is_err()) =>
         {
             item.error(&format!(
-                "{source} holds a certificate that is damaged, or cannot be an authority"
+                "{source} contains a certificate that is damaged, or cannot be an authority"
             ));
         }
         Ok(list) => return Some(list),

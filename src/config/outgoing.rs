@@ -55,7 +55,7 @@ impl Outgoing {
         }
         let secret = credentials
             .as_ref()
-            .and_then(|item| secrets::read(item, insecure.inline_secrets));
+            .and_then(|item| secrets::read(item, insecure));
         let proxy = match (proxy, secret) {
             (Some(proxy), Some(_)) if table.reader().env().is_offline() => Some(proxy),
             (Some(proxy), Some(secret)) => {
@@ -89,7 +89,7 @@ fn proxy(text: &str) -> Result<Proxy, String> {
     let proxy = Proxy::parse(text).map_err(|error| format!("{error}, or `none`"))?;
     if proxy.has_credentials() {
         return Err(
-            "an address in this file holds no credentials; write them as `https_proxy_credentials`"
+            "an address in this file must not contain credentials; write them as `https_proxy_credentials`"
                 .to_owned(),
         );
     }

@@ -177,7 +177,7 @@ fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
     table.foreign(&[
         (
             "precedence",
-            "policies are asked in the order they are written in; leave this out",
+            "policies are evaluated in the order of the file; remove this",
         ),
         (
             "isolation_required",

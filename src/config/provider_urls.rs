@@ -85,7 +85,7 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!(
-            "an Okta address holds no user name or password; write `https://{host}{port}`"
+            "an Okta address must not contain a user name or password; write `https://{host}{port}`"
         ));
     }
     if let Some(server) = url

@@ -166,7 +166,7 @@ impl ClientCredentials {
                 id.error("this names a `private_key`, and there is none");
             }
             let secret = table.needed("client_secret", "\"env:OKTA_CLIENT_SECRET\"")?;
-            return secrets::read(&secret, insecure.inline_secrets).map(Self::Secret);
+            return secrets::read(&secret, insecure).map(Self::Secret);
         };
         if let Some(secret) = table.item("client_secret") {
             secret.error("there is a `private_key` too; a client has one or the other, and the key is the better one");
@@ -289,7 +289,7 @@ impl OktaConfig {
         let okta_account = account.and_then(|item| item.parse(|text| okta_account(text, insecure)));
         let api_token = table.item("api_token");
         let has_token = api_token.is_some();
-        let api_token = api_token.and_then(|item| secrets::read(&item, insecure.inline_secrets));
+        let api_token = api_token.and_then(|item| secrets::read(&item, insecure));
         let groups_scope = table.flag("groups_scope", true);
         if let (false, false, Some(item)) = (groups_scope, has_token, table.item("groups_scope")) {
             item.error(

@@ -207,7 +207,7 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
             None
         }
         None => {
-            body.error("this is no rule");
+            body.error("this is not a valid rule");
             None
         }
     }
@@ -295,15 +295,15 @@ fn has_effect(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
                 .claims
                 .get(&*idp.0)
                 .filter(|_| !matches!(rule, Rule::Okta { .. }) && named);
-            let not_asked = claims.filter(|claims| !claims.contains(text)).map(|_| {
+            let not_requested = claims.filter(|claims| !claims.contains(text)).map(|_| {
                 let (what, list) = match rule {
                     Rule::Saml { .. } => ("attribute", "attributes"),
                     _ => ("claim", "claims"),
                 };
-                format!("the provider `{}` is not asked for the {what} `{text}`; add it to its `{list}`", idp.0)
+                format!("the provider `{}` does not request the {what} `{text}`; add it to its `{list}`", idp.0)
             });
-            let asked = wrong(field, not_asked);
-            wrong("identity_provider_id", unknown_provider(&idp.0, names)) && named && asked
+            let requested = wrong(field, not_requested);
+            wrong("identity_provider_id", unknown_provider(&idp.0, names)) && named && requested
         }
         Rule::AzureAd {
             identity_provider_id: idp,
@@ -331,7 +331,7 @@ fn has_effect(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             true
         }
         Rule::PortcullisMethod { methods } => {
-            let none = "an empty list is no request's method; name at least one, such as `GET`";
+            let none = "an empty list matches no method; name at least one, such as `GET`";
             wrong("methods", methods.is_empty().then(|| none.to_owned()))
         }
         Rule::Geo { .. } => {
@@ -382,7 +382,7 @@ fn unknown_list(
         return None;
     }
     if other.contains(id) {
-        return Some(format!("the list `{id}` does not hold {what}"));
+        return Some(format!("the list `{id}` does not contain {what}"));
     }
     let instead = instead(id, fitting.iter().map(String::as_str));
     Some(format!("no list of {what} has the id `{id}`{instead}"))
@@ -421,7 +421,7 @@ pub(super) fn email_mistake(email: &str) -> Option<String> {
 fn domain_mistake(domain: &str) -> Option<String> {
     if let Some((_, host)) = domain.rsplit_once('@') {
         return Some(format!(
-            "`{domain}` must be what stands after the `@`; write `{host}`"
+            "`{domain}` must be the part after the `@`; write `{host}`"
         ));
     }
     if domain.contains('*') {

@@ -111,7 +111,7 @@ impl EncryptionKey {
     fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
         let key = table
             .needed("key", "\"file:saml.key\"")
-            .and_then(|item| secrets::read_lines(&item, insecure.inline_secrets));
+            .and_then(|item| secrets::read_lines(&item, insecure));
         let certificate = table.needed("certificate", "\"MIID…\"");
         let certificate = certificate.as_ref().and_then(Item::text).map(str::to_owned);
         let read = Self {

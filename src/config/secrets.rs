@@ -6,6 +6,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::reader::Item;
+use super::server::Insecure;
 use crate::model::Secret;
 
 /// The size limit of secrets, certificates and configuration files.
@@ -126,18 +127,27 @@ fn whole(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
     Ok((bytes, metadata))
 }
 
+/// The number of lines that a secret may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    /// A password or a token.
+    One,
+    /// PEM.
+    Many,
+}
+
 /// Reads a secret: `env:NAME`, `file:PATH`, or, with `[insecure] inline_secrets`, the secret
 /// itself. No message repeats the value.
-pub(super) fn read(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
-    read_as(item, inline_allowed, false)
+pub(super) fn read(item: &Item<'_>, insecure: &Insecure) -> Option<Secret> {
+    read_as(item, insecure, Lines::One)
 }
 
 /// Reads a secret that may have several lines, such as PEM.
-pub(super) fn read_lines(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
-    read_as(item, inline_allowed, true)
+pub(super) fn read_lines(item: &Item<'_>, insecure: &Insecure) -> Option<Secret> {
+    read_as(item, insecure, Lines::Many)
 }
 
-fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret> {
+fn read_as(item: &Item<'_>, insecure: &Insecure, lines: Lines) -> Option<Secret> {
     let text = item.text()?;
     if item.is_access() {
         // A reference would let a client of the API read the machine's files and variables: the
@@ -154,7 +164,7 @@ fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret>
         item.error("the secret is empty; write `env:NAME` or `file:PATH`");
         return None;
     }
-    if !inline_allowed {
+    if !insecure.inline_secrets {
         item.error(
             "do not put secrets in this file; write `env:NAME` for an environment variable or `file:PATH` for a \
              file (or set `inline_secrets = true` under `[insecure]`)",
@@ -165,14 +175,14 @@ fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret>
 }
 
 /// Reads a secret from the object itself.
-fn verbatim(item: &Item<'_>, text: &str, lines: bool) -> Option<Secret> {
+fn verbatim(item: &Item<'_>, text: &str, lines: Lines) -> Option<Secret> {
     trimmed(item, &Secret::new(text), "the secret", lines)
 }
 
 /// Reads a private key. It has many lines, so it is always in a file.
 pub(super) fn read_key(item: &Item<'_>) -> Option<Secret> {
     if item.is_access() {
-        return verbatim(item, item.text()?, true);
+        return verbatim(item, item.text()?, Lines::Many);
     }
     let Some(path) = item
         .text()?
@@ -204,7 +214,7 @@ pub(super) fn read_key(item: &Item<'_>) -> Option<Secret> {
     }
 }
 
-fn from_variable(item: &Item<'_>, name: &str, lines: bool) -> Option<Secret> {
+fn from_variable(item: &Item<'_>, name: &str, lines: Lines) -> Option<Secret> {
     let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !named {
         item.error("`env:` must be followed by the name of an environment variable, such as `env:OKTA_CLIENT_SECRET`");
@@ -228,7 +238,7 @@ fn from_variable(item: &Item<'_>, name: &str, lines: bool) -> Option<Secret> {
     }
 }
 
-fn from_file(item: &Item<'_>, path: &str, lines: bool) -> Option<Secret> {
+fn from_file(item: &Item<'_>, path: &str, lines: Lines) -> Option<Secret> {
     if path.is_empty() {
         item.error(
             "`file:` must be followed by a path, such as `file:/etc/portcullis/okta-secret`",
@@ -268,7 +278,7 @@ fn unmarked(text: &str) -> &str {
 }
 
 /// Removes the line end that editors and `echo` write.
-fn trimmed(item: &Item<'_>, value: &Secret, source: &str, lines: bool) -> Option<Secret> {
+fn trimmed(item: &Item<'_>, value: &Secret, source: &str, lines: Lines) -> Option<Secret> {
     let value = unmarked(value.expose()).trim_end_matches(['\r', '\n']);
     if value.trim().is_empty() {
         item.error(&format!("{source} is empty"));
@@ -276,9 +286,9 @@ fn trimmed(item: &Item<'_>, value: &Secret, source: &str, lines: bool) -> Option
     }
     if value
         .chars()
-        .any(|c| c.is_control() && !(lines && matches!(c, '\r' | '\n')))
+        .any(|c| c.is_control() && !(lines == Lines::Many && matches!(c, '\r' | '\n')))
     {
-        item.error(&format!("{source} holds more than one line"));
+        item.error(&format!("{source} contains more than one line"));
         return None;
     }
     Some(Secret::new(value))

@@ -165,10 +165,10 @@ pub fn snapshot(
 }
 
 fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError> {
-    let beside = |endpoint: &str| certs_url.join(endpoint);
+    let sibling = |endpoint: &str| certs_url.join(endpoint);
     Ok(RemoteTeam {
-        identity_url: beside("get-identity")?,
-        authorized_url: beside("authorized")?,
+        identity_url: sibling("get-identity")?,
+        authorized_url: sibling("authorized")?,
         max_stale: config.catalog.team.jwks_max_stale,
         certs_url,
     })

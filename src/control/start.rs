@@ -246,7 +246,9 @@ async fn reload(
         Ok(loaded) => loaded,
         Err(errors) => {
             metrics().reload(Reload::Rejected);
-            tracing::error!("the configuration was not reloaded, the running one stays:\n{errors}");
+            tracing::error!(
+                "the configuration was not reloaded, keeping the running configuration:\n{errors}"
+            );
             return;
         }
     };
@@ -257,7 +259,7 @@ async fn reload(
     if access.running.services().issuer.certs_url() != certs_url {
         metrics().reload(Reload::Rejected);
         tracing::error!(
-            "the configuration was not reloaded: `team.certs_url` changes at a restart; the running one stays"
+            "the configuration was not reloaded: `team.certs_url` changes only at a restart; keeping the running configuration"
         );
         return;
     }
@@ -284,7 +286,7 @@ async fn reload(
         }
         Err(error) => {
             metrics().reload(Reload::Rejected);
-            tracing::error!(%error, "the configuration was not reloaded, the running one stays");
+            tracing::error!(%error, "the configuration was not reloaded, keeping the running configuration");
         }
     }
 }

@@ -113,7 +113,7 @@ impl WatchedStore {
         match probed {
             Ok(()) => {
                 if failures.swap(0, Ordering::Relaxed) > 0 {
-                    tracing::info!("the store takes writes again");
+                    tracing::info!("writing to the store works again");
                 }
             }
             Err(error) => {
@@ -124,7 +124,7 @@ impl WatchedStore {
                     let error = chain(&error);
                     tracing::error!(
                         error,
-                        "the store takes no writes: logins and logouts fail, sessions go on"
+                        "cannot write to the store: logins and logouts fail, sessions continue"
                     );
                 }
             }

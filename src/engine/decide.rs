@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::{CleanPath, Identity, PathError, Reason, RequestView, UnixTime};
 use crate::policy::{EarlyVerdict, Facts, Outcome, Verdict};
-use crate::route::Endpoint;
+use crate::route::{Endpoint, HostRole};
 use crate::session::Session;
 
 /// Decides a request with the facts that this node has now.
@@ -136,9 +136,13 @@ pub(super) fn route<'a>(
         return Err(Decision::Refuse(Reason::PortUnknown));
     }
     match match_route(snapshot, &request.authority.host, &request.path) {
-        Ok(RouteMatch::Endpoint { endpoint, on_team }) => {
-            Err(Decision::Handle { endpoint, on_team })
-        }
+        Ok(RouteMatch::Endpoint {
+            endpoint,
+            host_role,
+        }) => Err(Decision::Handle {
+            endpoint,
+            host_role,
+        }),
         // The policies would evaluate another method than the one that the origin acts on.
         Ok(RouteMatch::Application(application))
             if application.required.method && request.query.is_some_and(overrides_method) =>
@@ -205,7 +209,10 @@ fn service_auth(
 }
 
 pub(super) enum RouteMatch<'a> {
-    Endpoint { endpoint: Endpoint, on_team: bool },
+    Endpoint {
+        endpoint: Endpoint,
+        host_role: HostRole,
+    },
     Application(&'a Arc<Application>),
     Nowhere,
 }
@@ -215,20 +222,30 @@ pub(super) fn match_route<'a>(
     host: &str,
     path: &CleanPath<'_>,
 ) -> Result<RouteMatch<'a>, PathError> {
-    let on_team = *host == *snapshot.team().domain.as_str();
+    let host_role = if *host == *snapshot.team().domain.as_str() {
+        HostRole::Team
+    } else {
+        HostRole::Application
+    };
     match Endpoint::for_path(path)? {
-        Some(endpoint) if on_team || snapshot.router().knows_host(host) => {
-            Ok(RouteMatch::Endpoint { endpoint, on_team })
+        Some(endpoint) if host_role == HostRole::Team || snapshot.router().knows_host(host) => {
+            Ok(RouteMatch::Endpoint {
+                endpoint,
+                host_role,
+            })
         }
         // Endpoints exist on the team's hosts only.
         Some(_) => Ok(RouteMatch::Nowhere),
-        None if on_team => {
+        None if host_role == HostRole::Team => {
             let endpoint = if path.as_str() == "/" {
                 Endpoint::Home
             } else {
                 Endpoint::Unknown
             };
-            Ok(RouteMatch::Endpoint { endpoint, on_team })
+            Ok(RouteMatch::Endpoint {
+                endpoint,
+                host_role,
+            })
         }
         None => {
             let found = snapshot.router().route(host, path)?;

@@ -7,7 +7,7 @@ use super::steps::Denial;
 use super::{Application, Challenge, ServiceClient};
 use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::policy::{Outcome, PolicyIndex, ShadowVerdict, Verdict};
-use crate::route::Endpoint;
+use crate::route::{Endpoint, HostRole};
 use crate::session::Session;
 
 /// The decision on a request.
@@ -29,8 +29,8 @@ pub enum Decision {
     Handle {
         /// The endpoint.
         endpoint: Endpoint,
-        /// `true` on the team domain, `false` on an application's host.
-        on_team: bool,
+        /// The kind of host that the request was sent to.
+        host_role: HostRole,
     },
     /// Fetch something that this node does not have, then decide again, once for each need.
     Resolve(Need),

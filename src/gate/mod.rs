@@ -23,7 +23,7 @@ pub(crate) use self::responses::retry;
 pub(crate) use self::running::Standing;
 use crate::control::Access;
 use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
-use crate::login::{self, HostRole, LoginUrl, PortalRequest};
+use crate::login::{self, LoginUrl, PortalRequest};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::Outcome;
 use crate::observe::metrics::{self, metrics};
@@ -121,13 +121,12 @@ impl Gate {
             Decision::Resolve(need) if fetched.len() < MAX_NEEDS && !fetched.contains(&need) => {
                 return Err(need);
             }
-            Decision::Handle { endpoint, on_team } => Reply::Portal(Box::new(PortalRequest {
+            Decision::Handle {
                 endpoint,
-                host_role: if on_team {
-                    HostRole::Team
-                } else {
-                    HostRole::Application
-                },
+                host_role,
+            } => Reply::Portal(Box::new(PortalRequest {
+                endpoint,
+                host_role,
                 method: request.method.clone(),
                 host: request.authority.host.to_string(),
                 path: request.path.normalized().into_owned(),

@@ -36,7 +36,7 @@ pub enum RootsError {
         source: rustls::Error,
     },
     /// The file contains no certificate.
-    #[error("`{path}` holds no certificate")]
+    #[error("`{path}` contains no certificate")]
     Empty {
         /// The path in the configuration.
         path: PathBuf,

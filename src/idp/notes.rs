@@ -110,7 +110,7 @@ impl Provider {
         let names: Vec<_> = asked.map(|name| format!("`{name}`")).collect();
         (!names.is_empty()).then(|| {
             format!(
-                "Unknown: {}. The claim is absent, cannot be read, or holds a value that rules cannot compare; the \
+                "Unknown: {}. The claim is absent, cannot be read, or contains a value that rules cannot compare; the \
                  log has the reason. An absent claim counts as having no value only if there is a userinfo response, \
                  and the token response names every requested scope or the request was pushed (`pushed_requests = \
                  true`). A rule that excludes a value of an unknown claim denies.",

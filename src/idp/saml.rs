@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{GroupsMissing, KIND_SAML, LoginFailure, ProviderIdentity};
 use crate::model::{AbsentGroups, Groups, GroupsSeen, GroupsSource, IdpId, IdpRef, UnixTime};
 use crate::saml::{
-    AuthnRequest, Expected, Message, NoGroups, RequestError, ServiceProvider, Verified,
+    AssertionUse, AuthnRequest, Expected, Message, NoGroups, Reauthentication, RequestError,
+    ServiceProvider, Verified,
 };
 use crate::token::SigningKey;
 
@@ -28,9 +29,9 @@ pub struct SamlPending {
     /// The time of the request.
     #[serde(rename = "t")]
     pub at: UnixTime,
-    /// `true` if the request asks for credentials.
+    /// As in the request.
     #[serde(rename = "f")]
-    pub fresh: bool,
+    pub reauthentication: Reauthentication,
     /// The provider that the login was started with.
     #[serde(rename = "i")]
     pub idp: IdpId,
@@ -104,7 +105,7 @@ impl Saml {
     /// that browser.
     ///
     /// `flow` returns with the response and has at most 80 bytes (SAML Bindings 3.4.3). `key` is
-    /// the team's key, used if requests are signed. `fresh` asks for credentials at this login.
+    /// the team's key, used if requests are signed.
     ///
     /// # Errors
     /// If the request cannot be signed.
@@ -112,7 +113,7 @@ impl Saml {
         &self,
         flow: &str,
         key: Option<&SigningKey>,
-        fresh: bool,
+        reauthentication: Reauthentication,
         now: UnixTime,
     ) -> Result<(Message, SamlPending), LoginFailure> {
         let key = key.filter(|_| self.sign_request);
@@ -121,12 +122,12 @@ impl Saml {
         }
         let request = self
             .provider
-            .start(flow, key, fresh, now)
+            .start(flow, key, reauthentication, now)
             .map_err(LoginFailure::SamlRequest)?;
         let AuthnRequest {
             id,
             at,
-            fresh,
+            reauthentication,
             message,
         } = request;
         let entity = self.provider.idp_entity_id().to_owned();
@@ -135,7 +136,7 @@ impl Saml {
             SamlPending {
                 request: id,
                 at,
-                fresh,
+                reauthentication,
                 idp: self.id.clone(),
                 entity,
             },
@@ -161,7 +162,7 @@ impl Saml {
         let expected = Expected {
             request_id: &pending.request,
             requested_at: pending.at,
-            fresh: pending.fresh,
+            reauthentication: pending.reauthentication,
             now,
             leeway,
         };
@@ -187,7 +188,7 @@ impl VerifiedSamlLogin {
     ///
     /// # Errors
     /// If this is not the first use of the assertion.
-    pub fn identity(self, first: bool) -> Result<ProviderIdentity, LoginFailure> {
+    pub fn identity(self, assertion_use: AssertionUse) -> Result<ProviderIdentity, LoginFailure> {
         let Self {
             verified,
             absent_groups,
@@ -195,7 +196,7 @@ impl VerifiedSamlLogin {
             at,
             ip,
         } = self;
-        let mut identity = verified.identity(first)?;
+        let mut identity = verified.identity(assertion_use)?;
         for fault in &identity.unreadable {
             tracing::warn!(idp = %idp.id.0, fault, "ignoring an unreadable attribute; its value is unknown");
         }

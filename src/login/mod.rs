@@ -23,7 +23,7 @@ pub(crate) use handover::{Claim, Granted, Handover, Refused, Terms};
 pub(crate) use login_url::{LoginUrl, app_session_hash};
 pub(crate) use provider_trial::TrialLink;
 pub(crate) use purpose::{Destination, LoginPurpose, organisation_aud, refresh_path};
-pub(crate) use request::{HostRole, PortalRequest};
+pub(crate) use request::PortalRequest;
 pub(crate) use return_to::{Landing, ReturnTo, ReturnToError};
 
 /// The query of the page on which a logout ends, as in Access.

@@ -6,22 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use crate::model::{RequestId, Support, UnixTime};
-use crate::route::Endpoint;
-
-/// The part that a host plays for the team.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HostRole {
-    /// The team domain, on which users log in.
-    Team,
-    /// The host of an application.
-    Application,
-}
+use crate::route::{Endpoint, HostRole};
 
 /// A request to one of our endpoints, read from the front's native request.
 #[derive(Debug)]
 pub(crate) struct PortalRequest {
     pub(crate) endpoint: Endpoint,
-    /// The kind of host that the request was sent to.
     pub(crate) host_role: HostRole,
     pub(crate) method: Method,
     /// Canonical.

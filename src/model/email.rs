@@ -25,24 +25,24 @@ pub struct EmailDomain(Box<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EmailError {
     /// None, or more than one `@`; an empty part; a control character or a space.
-    #[error("the e-mail address is malformed")]
+    #[error("the email address is malformed")]
     Malformed,
     /// A character that no reader sees, such as a soft hyphen, a zero-width space or a change of
     /// direction.
-    #[error("the e-mail address holds an invisible character")]
+    #[error("the email address contains an invisible character")]
     Invisible,
     /// More than 254 bytes.
-    #[error("the e-mail address is too long")]
+    #[error("the email address is too long")]
     TooLong,
     /// The domain has a label that is not made of letters, digits and hyphens (RFC 5321 2.3.5).
     #[error(
-        "the domain of an e-mail address consists of letters, digits and hyphens, with dots between the labels"
+        "the domain of an email address consists of letters, digits and hyphens, with dots between the labels"
     )]
     Domain,
     /// The domain is not the one spelling of its name: UTS 46 would replace or drop characters of
     /// it.
     #[error(
-        "the domain of the e-mail address holds characters that stand for others, or an `xn--` label that does not decode"
+        "the domain of the email address contains characters that are mapped to others, or an `xn--` label that does not decode"
     )]
     Variant,
 }

@@ -129,7 +129,7 @@ impl IdTokenError {
                  ES384, ES512 or EdDSA"
             }
             Self::UnknownKey | Self::Signature => {
-                "if the provider has just changed its keys several check_times, this ends within 30 s; otherwise the keys may be those \
+                "if the provider has just changed its keys several times, this ends within 30 s; otherwise the keys may be those \
                  of another authorization server: check `authorization_server_id`, or `certs_url`"
             }
             Self::AmbiguousKey => {

@@ -25,7 +25,7 @@ pub enum KeysError {
     #[error("the document is not a JWKS")]
     Malformed,
     /// No key can verify a signature of an accepted algorithm. Holds the first reasons.
-    #[error("the JWKS holds no key that ID tokens may be signed with{}", because(.0))]
+    #[error("the JWKS contains no key that ID tokens may be signed with{}", because(.0))]
     NoUsableKey(Vec<String>),
 }
 

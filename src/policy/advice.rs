@@ -96,7 +96,7 @@ impl<'a> Advisor<'a> {
             .find(|required| exclude.iter().any(|rule| self.covers(rule, required)))
         {
             return Some(format!(
-                "what the `{}` of `require` asks for, `exclude` keeps out; so this applies to nobody",
+                "`exclude` contains what `{}` in `require` demands, so this policy never applies",
                 rule.selector()
             ));
         }
@@ -105,7 +105,7 @@ impl<'a> Advisor<'a> {
                 || require.iter().any(|all| self.contradict(all, rule))
         };
         (!include.is_empty() && include.iter().all(is_kept_out))
-            .then(|| "whoever `include` names, `require` or `exclude` keeps out; so this applies to nobody".to_owned())
+            .then(|| "every user in `include` is excluded by `require` or `exclude`, so this policy never applies".to_owned())
     }
 
     /// Returns `true` if `whole` applies to every request that `part` applies to.
@@ -213,21 +213,21 @@ fn never_reached(first: &Policy, later: &Policy) -> String {
             PolicyDecision::Deny,
         ) => {
             format!(
-                "this keeps nobody out: `{name}` lets everybody in whom it names, and is asked before it; {}",
+                "this never denies a request: `{name}` is evaluated first and allows every user it names; {}",
                 if first.decision == PolicyDecision::Allow {
                     "move this above it"
                 } else {
-                    "bypass and Service Auth are always asked first, so exclude them there"
+                    "bypass and Service Auth policies are always evaluated first; add an `exclude` there"
                 }
             )
         }
         (PolicyDecision::Deny, PolicyDecision::Allow) => {
             format!(
-                "this lets nobody in: `{name}`, which is asked before it, denies everybody whom it names"
+                "this never allows a request: `{name}` is evaluated first and denies the same users"
             )
         }
         _ => format!(
-            "this is never reached: `{name}`, which is asked before it, applies wherever this does"
+            "this is never reached: `{name}` is evaluated first and covers every request this does"
         ),
     }
 }
@@ -431,7 +431,7 @@ mod tests {
         let deny_eng = policy("deny", eng(), none(), none());
         let found = unreached(&[allow_all.clone(), deny_eng.clone()]);
         assert!(
-            matches!(found.as_slice(), [(1, advice)] if advice.starts_with("this keeps nobody out: `allow`")),
+            matches!(found.as_slice(), [(1, advice)] if advice.starts_with("this never denies a request: `allow`")),
             "{found:?}"
         );
         assert_eq!(unreached(&[deny_eng.clone(), allow_all.clone()]), []);
@@ -450,7 +450,7 @@ mod tests {
         );
         let found = unreached(&[deny_one, bypass_office]);
         assert!(
-            matches!(found.as_slice(), [(0, advice)] if advice.contains("always asked first")),
+            matches!(found.as_slice(), [(0, advice)] if advice.contains("always evaluated first")),
             "{found:?}"
         );
 

@@ -38,10 +38,10 @@ impl TryFrom<String> for IpRange {
             IpNet::V6(v6) => match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
                 (Some(v4), Some(prefix)) => ipnet::Ipv4Net::new(v4, prefix)
                     .map(IpNet::V4)
-                    .map_err(|_| format!("`{text}` is no network"))?,
+                    .map_err(|_| format!("`{text}` is not a network"))?,
                 (Some(_), None) => {
                     return Err(format!(
-                        "`{text}` holds IPv4 and IPv6 addresses, write two rules"
+                        "`{text}` contains IPv4 and IPv6 addresses; write two rules"
                     ));
                 }
                 (None, _) => net,
@@ -50,7 +50,7 @@ impl TryFrom<String> for IpRange {
         };
         if net.trunc() != net {
             return Err(format!(
-                "`{text}` has bits beyond its prefix, write `{}`",
+                "`{text}` has bits beyond its prefix; write `{}`",
                 net.trunc()
             ));
         }
@@ -85,7 +85,7 @@ impl TryFrom<String> for Country {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         Self::parse(&text)
-            .ok_or_else(|| format!("`{text}` is no country code of two letters, such as `DE`"))
+            .ok_or_else(|| format!("`{text}` is not a two-letter country code, such as `DE`"))
     }
 }
 
@@ -125,7 +125,7 @@ impl TryFrom<String> for Verb {
         };
         method
             .map(Self)
-            .ok_or_else(|| format!("`{text}` is no method in capitals, such as `GET`"))
+            .ok_or_else(|| format!("`{text}` is not a method in capitals, such as `GET`"))
     }
 }
 
@@ -207,12 +207,13 @@ impl TryFrom<TimeWindowText> for TimeWindow {
             let whole = two(hour) && two(minute);
             whole.then(|| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok())?
         };
-        let clock =
-            |at: &str| time(at).ok_or_else(|| format!("`{at}` is no time of day such as `08:00`"));
+        let clock = |at: &str| {
+            time(at).ok_or_else(|| format!("`{at}` is not a time of day, such as `08:00`"))
+        };
         let (from, to) = (clock(&text.from)?, clock(&text.to)?);
         if from == to {
             return Err(format!(
-                "`{}` to `{}` is no time at all; leave the rule out for the whole day",
+                "`{}` to `{}` is an empty time window; remove the rule to cover the whole day",
                 text.from, text.to
             ));
         }

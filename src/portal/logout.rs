@@ -12,10 +12,10 @@ use super::provider_logout::ProviderLogout;
 use crate::control::{Access, Audit, BrowserSessions, Issuer, SignedIn};
 use crate::cookie::{self, SameSite, SealingKey, SetCookie};
 use crate::engine::Snapshot;
-use crate::login::{AppSession, Conflict, HostRole, Landing, PortalRequest, ReturnTo};
+use crate::login::{AppSession, Conflict, Landing, PortalRequest, ReturnTo};
 use crate::model::{IdentityNonce, Reason};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
-use crate::route::Endpoint;
+use crate::route::{Endpoint, HostRole};
 
 /// Answers `logout`: ends the login of the browser's session, for every application. `returnTo`
 /// names the page after it, which can only be on the team domain or on an application's host.

@@ -37,9 +37,9 @@ use serde_json::json;
 pub(crate) use self::challenge::LoginRequired;
 use crate::control::{Access, Issuer};
 use crate::engine::Snapshot;
-use crate::login::{HostRole, PortalRequest};
+use crate::login::PortalRequest;
 use crate::pages::answer;
-use crate::route::Endpoint;
+use crate::route::{Endpoint, HostRole};
 
 /// In bytes: the endpoints accept forms of a few fields.
 const MAX_BODY: usize = 24 * 1024;

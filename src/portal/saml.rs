@@ -17,7 +17,7 @@ use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, 
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
 use crate::observe::metrics::Login as Counted;
-use crate::saml::SamlError;
+use crate::saml::{AssertionUse, Reauthentication, SamlError};
 
 /// The browser's part of a flow. `RelayState` has no room for more than the flow's name, so the
 /// cookie holds the rest.
@@ -60,8 +60,11 @@ pub(super) async fn begin(
     };
     let keys = access.issuer.signing();
     let key = keys.as_deref().map(|keys| keys.signer());
-    let fresh = hints.prompt == Some(Prompt::Login);
-    let (message, pending) = match saml.begin(&state.flow, key, fresh, request.now) {
+    let reauthentication = match hints.prompt {
+        Some(Prompt::Login) => Reauthentication::Required,
+        _ => Reauthentication::Optional,
+    };
+    let (message, pending) = match saml.begin(&state.flow, key, reauthentication, request.now) {
         Ok(begun) => begun,
         Err(failure) => {
             return LoginOutcome::Failed {
@@ -242,10 +245,12 @@ async fn verify(
     };
     let (name, until) = verified.replay_key();
     // After the verification: only genuine assertions take room in the store.
-    let Ok(first) = access.flows.use_up(name, until).await else {
-        return Ok(None);
+    let assertion_use = match access.flows.use_up(name, until).await {
+        Ok(Some(_)) => AssertionUse::First,
+        Ok(None) => AssertionUse::Repeated,
+        Err(_) => return Ok(None),
     };
-    verified.identity(first.is_some()).map(Some)
+    verified.identity(assertion_use).map(Some)
 }
 
 /// The fields of a response. One that occurs twice is absent.

@@ -220,7 +220,7 @@ impl Suite {
                     None => Ok(None),
                     Some((_, Some(Ok(identity)))) => Ok(Some(identity)),
                     Some((name, Some(Err(message)))) => {
-                        Err(format!("the person `{name}`: {message}"))
+                        Err(format!("the user `{name}`: {message}"))
                     }
                     Some((name, None)) => Err(format!("`people` has no `{name}`")),
                 };

@@ -67,7 +67,7 @@ impl fmt::Display for View<'_> {
                 "true" => "applies".to_owned(),
                 "false" => format!("{QUIET}does not apply{QUIET:#}"),
                 "unknown" => format!("{OPEN}may apply; a fact is unknown{OPEN:#}"),
-                "not asked" => format!("{QUIET}not evaluated{QUIET:#}"),
+                "not_evaluated" => format!("{QUIET}not evaluated{QUIET:#}"),
                 other => format!("{QUIET}{other}{QUIET:#}"),
             };
             let shadow = if policy.shadow {
@@ -88,7 +88,7 @@ impl fmt::Display for View<'_> {
             let applies = match group.applies {
                 "true" => "member",
                 "false" => "not a member",
-                "not asked" => "not evaluated",
+                "not_evaluated" => "not evaluated",
                 other => other,
             };
             writeln!(f, "\n  group `{}`: {applies}", group.id)?;

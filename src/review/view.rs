@@ -96,7 +96,7 @@ pub struct PolicyView<'a> {
     pub decision: PolicyDecision,
     /// `true` for a shadow policy.
     pub shadow: bool,
-    /// `true`, `false`, `unknown`, or `not asked` without a session.
+    /// `true`, `false`, `unknown`, or `not_evaluated` without a session.
     pub applies: &'static str,
     /// `true` if it decided.
     pub decides: bool,
@@ -135,7 +135,7 @@ pub struct Rules<'a> {
 pub struct RuleView<'a> {
     /// The rule in the JSON of Cloudflare Access.
     pub rule: &'a Rule,
-    /// `true`, `false`, `unknown` or `not asked`.
+    /// `true`, `false`, `unknown` or `not_evaluated`.
     pub holds: &'static str,
     /// The facts that it was compared with.
     pub compared: String,
@@ -317,6 +317,6 @@ const fn word(truth: Option<Truth>) -> &'static str {
         Some(Truth::True) => "true",
         Some(Truth::False) => "false",
         Some(Truth::Unknown) => "unknown",
-        None => "not asked",
+        None => "not_evaluated",
     }
 }

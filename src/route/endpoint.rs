@@ -4,6 +4,15 @@ use super::PathCase;
 use super::readings::{CertainPath, Pattern};
 use crate::model::{CleanPath, PathError};
 
+/// The kind of host that a request to an endpoint was sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostRole {
+    /// The team domain, on which users log in.
+    Team,
+    /// The host of an application.
+    Application,
+}
+
 /// The endpoints of the proxy itself: under `/cdn-cgi/access/` on the team domain and on every
 /// application's host, and one document under `/.well-known/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ mod router;
 mod tests;
 
 pub use case::{CaseRivals, case_rivals};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, HostRole};
 pub use fault::PathFault;
 pub use pattern::{Domain, DomainError};
 pub use readings::PathCase;

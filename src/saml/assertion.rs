@@ -11,7 +11,7 @@ use super::envelope::{Content, Envelope};
 use super::error::{EmailSource, NO_END, SPACE_AROUND, one_line};
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
-use super::{Expected, SamlError, ServiceProvider};
+use super::{Expected, Reauthentication, SamlError, ServiceProvider};
 use crate::model::{Email, Group, Groups, UnixTime, is_nearly};
 
 /// A user's identity as an assertion states it.
@@ -407,7 +407,9 @@ fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<Unix
     let mut session_ends: Option<UnixTime> = None;
     for statement in statements {
         let at = time(*statement, "AuthnInstant")?.ok_or(SamlError::Shape(UNDATED))?;
-        if clock.expected.fresh && at.after(clock.expected.leeway()) < clock.expected.requested_at {
+        if clock.expected.reauthentication == Reauthentication::Required
+            && at.after(clock.expected.leeway()) < clock.expected.requested_at
+        {
             return Err(SamlError::NotFresh);
         }
         if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {

@@ -13,7 +13,7 @@ pub enum SamlError {
     #[error("the SAML response is not base64 of UTF-8 text")]
     Encoding,
     /// A construct that XML allows but no identity provider sends.
-    #[error("the SAML response holds {0}")]
+    #[error("the SAML response contains {0}")]
     Forbidden(&'static str),
     /// Deeper, wider or more numerous than in any real response.
     #[error("the SAML response has too many {0}")]
@@ -122,7 +122,7 @@ pub enum SamlError {
     #[error("required attributes are missing: no email address in {}", sources(.0))]
     NoEmail(EmailSource),
     /// The value is not exactly one email address.
-    #[error("{0} does not hold exactly one email address")]
+    #[error("{0} does not contain exactly one email address")]
     BadEmail(EmailSource),
     /// An attribute that cannot be used as it is.
     #[error("the attribute `{name}` {fault}")]
@@ -335,7 +335,7 @@ fn status_advice(code: &str) -> Option<&'static str> {
             "assign the user, or one of the user's groups, to the application at the identity provider"
         }
         "NoPassive" | "NoAuthnContext" => {
-            "the identity provider could not log the user in as it was asked to"
+            "the identity provider could not log the user in as requested"
         }
         "InvalidNameIDPolicy" => {
             "set the name id format to EmailAddress in the identity provider's application"

@@ -55,8 +55,8 @@ pub use certificate::{CertificateError, CertificateInfo};
 pub use decrypt::{DecryptionKey, DecryptionKeyError};
 pub use error::{SamlError, Step};
 pub use provider::{Binding, HeaderAttribute, ServiceProvider, Settings, SettingsError};
-pub use request::{AuthnRequest, Message, RequestError};
-pub use verify::{Expected, Verified, reported_error};
+pub use request::{AuthnRequest, Message, Reauthentication, RequestError};
+pub use verify::{AssertionUse, Expected, Verified, reported_error};
 
 #[cfg(test)]
 pub(crate) mod testing;

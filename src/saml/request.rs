@@ -2,6 +2,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
 use url::form_urlencoded::byte_serialize;
@@ -12,6 +13,33 @@ use super::{Binding, ServiceProvider};
 use crate::model::{UnixTime, fill_random, hex};
 use crate::token::SigningKey;
 
+/// The demand of `ForceAuthn` (SAML Core 3.4.1) that the identity provider asks for credentials,
+/// even if it has a session of the user. Serialized as a boolean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum Reauthentication {
+    /// The provider must ask for credentials. An older login is rejected.
+    Required,
+    /// The provider may use its session.
+    Optional,
+}
+
+impl From<bool> for Reauthentication {
+    fn from(is_required: bool) -> Self {
+        if is_required {
+            Self::Required
+        } else {
+            Self::Optional
+        }
+    }
+}
+
+impl From<Reauthentication> for bool {
+    fn from(reauthentication: Reauthentication) -> Self {
+        reauthentication == Reauthentication::Required
+    }
+}
+
 /// A login request on its way to the identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthnRequest {
@@ -20,8 +48,8 @@ pub struct AuthnRequest {
     pub id: String,
     /// The time of creation.
     pub at: UnixTime,
-    /// `true` if the request asks for credentials.
-    pub fresh: bool,
+    /// As requested by the caller, or `Required` by the settings.
+    pub reauthentication: Reauthentication,
     /// The request in the form that its binding prescribes.
     pub message: Message,
 }
@@ -53,8 +81,8 @@ pub enum RequestError {
 impl ServiceProvider {
     /// Creates a request with an ID of 128 random bits.
     ///
-    /// `key`: signs the request, if requests are signed (`sign_request`). `fresh`: asks for
-    /// credentials at this login, whatever the settings are.
+    /// `key`: signs the request, if requests are signed (`sign_request`). The settings may require
+    /// a reauthentication even if the caller does not.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -62,29 +90,38 @@ impl ServiceProvider {
         &self,
         relay_state: &str,
         key: Option<&SigningKey>,
-        fresh: bool,
+        reauthentication: Reauthentication,
         now: UnixTime,
     ) -> Result<AuthnRequest, RequestError> {
         let mut random = [0; 16];
         fill_random(&mut random);
         // An XML id begins with a letter or an underscore.
         let id = format!("_{}", hex(&random));
-        let fresh = fresh || self.force_authn();
+        let reauthentication = if self.force_authn() {
+            Reauthentication::Required
+        } else {
+            reauthentication
+        };
         let message = match self.binding() {
             Binding::Redirect => Message::Redirect(self.redirect(
-                &self.request(&id, fresh, now, ""),
+                &self.request(&id, reauthentication, now, ""),
                 relay_state,
                 key,
             )?),
             Binding::Post => {
-                let plain = self.request(&id, fresh, now, "");
+                let plain = self.request(&id, reauthentication, now, "");
                 let signature = key
                     .map(|key| enveloped(&plain, &id, key))
                     .transpose()?
                     .unwrap_or_default();
                 Message::Post {
                     action: self.sso_url().clone(),
-                    saml_request: STANDARD.encode(self.request(&id, fresh, now, &signature)),
+                    saml_request: STANDARD.encode(self.request(
+                        &id,
+                        reauthentication,
+                        now,
+                        &signature,
+                    )),
                     relay_state: relay_state.to_owned(),
                 }
             }
@@ -92,16 +129,25 @@ impl ServiceProvider {
         Ok(AuthnRequest {
             id,
             at: now,
-            fresh,
+            reauthentication,
             message,
         })
     }
 
     /// Writes the request (SAML Core 3.4.1). It demands no name ID format, because providers reject
     /// requests with a format they do not know.
-    fn request(&self, id: &str, fresh: bool, now: UnixTime, signature: &str) -> String {
+    fn request(
+        &self,
+        id: &str,
+        reauthentication: Reauthentication,
+        now: UnixTime,
+        signature: &str,
+    ) -> String {
         let (acs, destination) = (escape(self.acs()), escape(self.sso_url().as_str()));
-        let force = if fresh { r#" ForceAuthn="true""# } else { "" };
+        let force = match reauthentication {
+            Reauthentication::Required => r#" ForceAuthn="true""#,
+            Reauthentication::Optional => "",
+        };
         let (at, issuer) = (instant(now), escape(self.entity_id()));
         format!(
             r#"<samlp:AuthnRequest xmlns:samlp="{PROTOCOL}" AssertionConsumerServiceURL="{acs}" Destination="{destination}"{force} ID="{id}" IssueInstant="{at}" ProtocolBinding="{POST}" Version="2.0"><saml:Issuer xmlns:saml="{ASSERTION}">{issuer}</saml:Issuer>{signature}<samlp:NameIDPolicy AllowCreate="true"></samlp:NameIDPolicy></samlp:AuthnRequest>"#

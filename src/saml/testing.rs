@@ -22,7 +22,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::canonical::canonical;
 use super::certificate;
 use super::tree::{DSIG, EXC_C14N, XENC};
-use super::{Binding, DecryptionKey, Expected, HeaderAttribute, ServiceProvider, Settings};
+use super::{
+    Binding, DecryptionKey, Expected, HeaderAttribute, Reauthentication, ServiceProvider, Settings,
+};
 use crate::model::{Secret, UnixTime};
 
 /// 2027-01-15T08:00:00Z
@@ -35,7 +37,7 @@ pub(crate) const ALICE: &str = "alice@example.com";
 pub(crate) const EXPECTED: Expected<'static> = Expected {
     request_id: REQUEST,
     requested_at: UnixTime(NOW.0 - 30),
-    fresh: false,
+    reauthentication: Reauthentication::Optional,
     now: NOW,
     leeway: Duration::from_secs(60),
 };

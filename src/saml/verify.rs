@@ -4,7 +4,7 @@ use super::assertion::{self, Read};
 use super::certificate::fingerprint;
 use super::envelope::{Content, Envelope};
 use super::signature::{self, Signed};
-use super::{SamlError, SamlIdentity, ServiceProvider, decrypt, gate, tree};
+use super::{Reauthentication, SamlError, SamlIdentity, ServiceProvider, decrypt, gate, tree};
 use crate::model::UnixTime;
 
 /// The facts that a response must match to complete a login.
@@ -14,8 +14,8 @@ pub struct Expected<'a> {
     pub request_id: &'a str,
     /// The time of the request.
     pub requested_at: UnixTime,
-    /// `true` if the request asked for credentials; an older login is then rejected.
-    pub fresh: bool,
+    /// As in the request. An older login is rejected if it was required.
+    pub reauthentication: Reauthentication,
     /// The current time.
     pub now: UnixTime,
     /// The accepted clock difference in either direction, at most 300 s.
@@ -44,18 +44,24 @@ impl Verified {
 
     /// Returns the identity if this is the first use of the assertion.
     ///
-    /// `first`: [`Verified::replay_key`] was not recorded on any node before, and now is. The check
-    /// and the recording must be one atomic step.
-    ///
     /// # Errors
     /// [`SamlError::Replayed`] if this is not the first use.
-    pub fn identity(self, first: bool) -> Result<SamlIdentity, SamlError> {
-        if first {
-            Ok(self.identity)
-        } else {
-            Err(SamlError::Replayed)
+    pub fn identity(self, assertion_use: AssertionUse) -> Result<SamlIdentity, SamlError> {
+        match assertion_use {
+            AssertionUse::First => Ok(self.identity),
+            AssertionUse::Repeated => Err(SamlError::Replayed),
         }
     }
+}
+
+/// The result of recording [`Verified::replay_key`] for the whole team. The check and the recording
+/// must be one atomic step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssertionUse {
+    /// No node had recorded the key before, and now it is recorded.
+    First,
+    /// A node had recorded the key before.
+    Repeated,
 }
 
 /// Returns the error that a response reports ([`SamlError::Status`]), even if it answers no request

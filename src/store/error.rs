@@ -55,10 +55,10 @@ pub enum StoreError {
         source: Cause,
     },
     /// The store could not be read for so long that the latest revocations are unknown.
-    #[error("the store could not be asked for revocations for too long")]
+    #[error("revocations have not been read from the store for too long")]
     Stale,
     /// A row exists and cannot be read.
-    #[error("the store holds a malformed {what}")]
+    #[error("the store contains a malformed {what}")]
     Malformed {
         /// The kind of the row.
         what: &'static str,

@@ -36,7 +36,7 @@ pub enum KeyError {
     #[error("the document is not a JWKS")]
     Malformed(#[source] serde_json::Error),
     /// A JWKS in which no key is an RSA signature key of at least 2048 bits with a `kid`.
-    #[error("the JWKS holds no RS256 signature key of 2048 bits or more")]
+    #[error("the JWKS contains no RS256 signature key of 2048 bits or more")]
     NoUsableKey,
 }
 

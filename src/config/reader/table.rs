@@ -324,7 +324,7 @@ impl<'a> Table<'a> {
             )),
             Ok(content) if !content.text.expose().contains(marker) => {
                 item.error(&format!(
-                    "`{}` holds no {what} in PEM form, which has a line with `{marker}`",
+                    "`{}` contains no {what} in PEM form, which has a line with `{marker}`",
                     path.display()
                 ));
             }

@@ -11,11 +11,10 @@ use crate::config::{self, System};
 use crate::control::{Access, Clock, ManualClock, Resources, compile};
 use crate::engine::{Decision, NodeCache, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
-use crate::login::HostRole;
 use crate::model::{
     CleanPath, Email, Group, Groups, HostPort, IdpId, IdpRef, RequestId, RequestView, UnixTime,
 };
-use crate::route::Endpoint;
+use crate::route::{Endpoint, HostRole};
 use crate::store::{MemoryStore, SqliteStore, Store};
 
 const CONFIG: &str = r#"

@@ -176,7 +176,10 @@ fn describe(decision: &Decision) -> String {
         Decision::Refuse(reason) => format!("refuse {reason}"),
         Decision::Unavailable(refusal) => format!("unavailable {}", refusal.reason),
         Decision::Preflight(application) => format!("preflight {}", name(application)),
-        Decision::Handle { endpoint, on_team } => {
+        Decision::Handle {
+            endpoint,
+            host_role,
+        } => {
             let endpoint = match endpoint {
                 Endpoint::Login => "login",
                 Endpoint::Callback => "callback",
@@ -195,7 +198,10 @@ fn describe(decision: &Decision) -> String {
             };
             format!(
                 "handle {endpoint}{}",
-                if *on_team { " on team" } else { "" }
+                match host_role {
+                    HostRole::Team => " on team",
+                    HostRole::Application => "",
+                }
             )
         }
         Decision::Resolve(Need::Keys) => "resolve keys".to_owned(),

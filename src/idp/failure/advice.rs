@@ -88,7 +88,7 @@ impl LoginFailure {
             Self::Saml(error) => return error.advice(),
             Self::Email(EmailFailure::Missing) => {
                 "set the user's email address at the provider, have it send the claim, or set `email_claim_name` to \
-                 the claim that holds it"
+                 the claim that contains it"
             }
             Self::Email(EmailFailure::Unverified(_)) => {
                 "have the user's email address verified at the provider"
@@ -103,7 +103,7 @@ impl LoginFailure {
                  user's browser"
             }
             Self::Email(EmailFailure::Malformed(_) | EmailFailure::Unreadable) => {
-                "set `email_claim_name` to the claim that holds an email address; this one holds something else"
+                "set `email_claim_name` to the claim that contains an email address; this one contains something else"
             }
             Self::Groups(failure) => failure.advice(),
         })

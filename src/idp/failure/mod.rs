@@ -221,7 +221,7 @@ pub enum EmailFailure {
 #[derive(Clone, Debug, Error)]
 pub enum GroupsFailure {
     /// The claim is full (Okta's limit), and there is no API token to read all groups.
-    #[error("the groups claim holds as many groups as fit, so some may be missing")]
+    #[error("the groups claim contains as many groups as fit, so some may be missing")]
     TooMany,
     /// Okta sends no groups, because too many match the claim's filter.
     #[error(

@@ -121,7 +121,7 @@ impl Oidc {
             .iter()
             .filter(|(name, value)| !is_groups(name) && !is_comparable(value));
         for (claim, _) in incomparable {
-            warn!(idp = %idp, claim, "a claim holds a value that rules cannot compare; rules about it are unknown");
+            warn!(idp = %idp, claim, "a claim contains a value that rules cannot compare; rules about it are unknown");
         }
         for claim in &claimed.unproven {
             info!(idp = %idp, claim, "{ABSENCE_UNPROVEN}");

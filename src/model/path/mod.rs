@@ -42,10 +42,10 @@ pub enum PathError {
     Authority,
     /// A byte that no path may hold: a control character, a backslash, a fragment, a byte beyond
     /// ASCII.
-    #[error("the path holds a byte that it must not")]
+    #[error("the path contains a byte that is not allowed")]
     Byte,
     /// A `%` that is not followed by two hexadecimal digits, or overlong UTF-8.
-    #[error("the path holds a malformed escape")]
+    #[error("the path contains a malformed escape")]
     Escape,
     /// An escape of an escape that would become an unreserved character, a dot for instance.
     #[error("the path is encoded twice")]

@@ -40,7 +40,7 @@ pub enum Format {
 #[derive(Debug, Error)]
 pub enum LoggingError {
     /// The filter is malformed.
-    #[error("`{VARIABLE}` holds `{value}`, which is not a log filter")]
+    #[error("`{VARIABLE}` is `{value}`, which is not a log filter")]
     Filter {
         /// The value of the variable.
         value: String,

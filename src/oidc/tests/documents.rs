@@ -69,7 +69,7 @@ fn unusable_keys_are_named_in_the_log() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the JWKS holds no key that ID tokens may be signed with: key 1 (`b  `): `n` is missing or cannot be read; key 2: \
+        "the JWKS contains no key that ID tokens may be signed with: key 1 (`b  `): `n` is missing or cannot be read; key 2: \
          `kty` names another purpose or algorithm"
     );
 }

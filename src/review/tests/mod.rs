@@ -201,7 +201,7 @@ fn request_without_a_session_is_explained() {
     let (text, json) = shown(&world, &ask(&world, None, "Grafana"));
     assert_eq!(
         (&json["outcome"], &json["policies"][2]["applies"]),
-        (&json!("log_in"), &json!("not asked"))
+        (&json!("log_in"), &json!("not_evaluated"))
     );
     assert!(
         text.starts_with("LOG IN: the decision depends on the user who signs in\n"),

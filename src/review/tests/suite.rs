@@ -115,7 +115,7 @@ fn malformed_test_file_is_rejected_with_its_line() {
         ),
         (
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"allow\"\nmethod = \"get\"",
-            "tests.toml:5: `get` is no method",
+            "tests.toml:5: `get` is not a method",
         ),
         (
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = { outcome = \"allow\", policy = \"c\" }",

@@ -9,7 +9,9 @@ use roxmltree::Document;
 
 use crate::model::{Groups, UnixTime};
 use crate::saml::testing::{ACS, field, settings, sp_key};
-use crate::saml::{Expected, SamlIdentity, ServiceProvider, Settings};
+use crate::saml::{
+    AssertionUse, Expected, Reauthentication, SamlIdentity, ServiceProvider, Settings,
+};
 
 /// The expected result of each file: a login with this number of groups, or an error text.
 const ROWS: [(&str, Result<usize, &str>); 14] = [
@@ -89,7 +91,7 @@ fn read(name: &str) -> Result<SamlIdentity, crate::saml::SamlError> {
     let expected = Expected {
         request_id: root.attribute("InResponseTo").unwrap(),
         requested_at: now,
-        fresh: false,
+        reauthentication: Reauthentication::Optional,
         now,
         leeway: Duration::from_secs(5),
     };
@@ -108,7 +110,7 @@ fn read(name: &str) -> Result<SamlIdentity, crate::saml::SamlError> {
     ServiceProvider::new(settings)
         .unwrap()
         .verify(&field(&xml), &expected)?
-        .identity(true)
+        .identity(AssertionUse::First)
 }
 
 fn folder() -> &'static Path {

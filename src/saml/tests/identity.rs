@@ -6,7 +6,7 @@ use crate::model::{Group, Groups, UnixTime};
 use crate::saml::testing::{
     ACS, ALICE, EXPECTED, ISSUER, NOW, SIGNERS, Sign, field, response, settings, swap,
 };
-use crate::saml::{NoGroups, SamlError, SamlIdentity, ServiceProvider, Settings};
+use crate::saml::{AssertionUse, NoGroups, SamlError, SamlIdentity, ServiceProvider, Settings};
 
 const GROUPS: &str = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Everyone</saml2:AttributeValue><saml2:AttributeValue>R&amp;D &lt;x&gt;</saml2:AttributeValue><saml2:AttributeValue>Vertrieb, Köln</saml2:AttributeValue></saml2:Attribute>"#;
 const START: &str = "<saml2:AttributeStatement>";
@@ -16,7 +16,7 @@ fn read(settings: Settings, message: &str) -> Result<SamlIdentity, SamlError> {
     ServiceProvider::new(settings)
         .unwrap()
         .verify(&field(&signed), &EXPECTED)?
-        .identity(true)
+        .identity(AssertionUse::First)
 }
 
 fn names(groups: Groups) -> Option<Vec<String>> {
@@ -341,7 +341,7 @@ fn email_comes_from_one_source() {
             .unwrap_err()
             .to_string();
         assert_eq!(
-            error, "the attribute `email` does not hold exactly one email address",
+            error, "the attribute `email` does not contain exactly one email address",
             "{bad}"
         );
     }
@@ -376,7 +376,7 @@ fn only_name_id_in_email_format_is_an_email() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "the name id does not hold exactly one email address"
+        "the name id does not contain exactly one email address"
     );
 }
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::saml::canonical::canonical;
 use crate::saml::testing::{ACS, NOW, settings, sp_key};
-use crate::saml::{AuthnRequest, Binding, Message, ServiceProvider, Settings};
+use crate::saml::{AuthnRequest, Binding, Message, Reauthentication, ServiceProvider, Settings};
 use crate::token::SigningKey;
 
 fn key() -> SigningKey {
@@ -17,7 +17,7 @@ fn key() -> SigningKey {
 fn start(settings: Settings, key: Option<&SigningKey>) -> AuthnRequest {
     ServiceProvider::new(settings)
         .unwrap()
-        .start("relay+state/=&", key, false, NOW)
+        .start("relay+state/=&", key, Reauthentication::Optional, NOW)
         .unwrap()
 }
 
@@ -72,13 +72,14 @@ fn look(xml: &str, id: &str, destination: &str) {
 #[test]
 fn bindings_3_4_4_redirect_request() {
     let request = start(settings(), None);
-    assert!(!request.fresh);
-    assert!(
+    assert_eq!(request.reauthentication, Reauthentication::Optional);
+    assert_eq!(
         ServiceProvider::new(settings())
             .unwrap()
-            .start("", None, true, NOW)
+            .start("", None, Reauthentication::Required, NOW)
             .unwrap()
-            .fresh
+            .reauthentication,
+        Reauthentication::Required
     );
     let Message::Redirect(url) = &request.message else {
         panic!("{request:?}")
@@ -228,7 +229,7 @@ fn posted_request_can_be_unsigned_and_force_authn() {
         },
         None,
     );
-    assert!(request.fresh);
+    assert_eq!(request.reauthentication, Reauthentication::Required);
     let Message::Post { saml_request, .. } = request.message else {
         panic!()
     };

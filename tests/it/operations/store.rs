@@ -70,7 +70,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
         );
     }
     assert_eq!(world.browser().open(WIKI).await.response.status, 503);
-    assert_eq!(alice.get(WIKI).await.status, 200, "sessions go on");
+    assert_eq!(alice.get(WIKI).await.status, 200, "sessions continue");
     let (status, body) = world.proxy.readiness().await;
     assert_eq!(status, 200);
     assert!(
@@ -124,7 +124,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
         .logged_within(
             Duration::from_secs(30),
             0,
-            &["the store takes no writes: logins"],
+            &["cannot write to the store: logins"],
         )
         .await;
 
@@ -150,7 +150,7 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
         .logged_within(
             Duration::from_secs(30),
             0,
-            &["the store takes writes again"],
+            &["writing to the store works again"],
         )
         .await;
     assert!(
@@ -176,13 +176,13 @@ async fn store_that_is_deleted_while_in_use_is_reported() {
         .logged(
             0,
             &[
-                "the store takes no writes",
+                "cannot write to the store",
                 "deleted or replaced",
                 "portcullis.db",
             ],
         )
         .await;
-    assert_eq!(alice.get(WIKI).await.status, 200, "sessions go on");
+    assert_eq!(alice.get(WIKI).await.status, 200, "sessions continue");
     let answer = alice.request("GET", LOGOUT, NAVIGATION, b"").await;
     assert_eq!(
         answer.status, 503,

@@ -19,7 +19,10 @@ use crate::saml::testing::{
     assertion, encrypting, field, part, provider, response, swap, without,
 };
 use crate::saml::tree::{self, DSIG, EXC_C14N};
-use crate::saml::{Expected, SamlError, ServiceProvider, assertion as reading, gate, signature};
+use crate::saml::{
+    AssertionUse, Expected, Reauthentication, SamlError, ServiceProvider, assertion as reading,
+    gate, signature,
+};
 
 /// The expected result of a message.
 #[derive(Clone, Copy)]
@@ -161,9 +164,12 @@ fn profiles_4_1_4_5_replayed_assertion_is_rejected() {
     assert_eq!(first.replay_key().0.len(), 64);
     // The later of the two ends, plus the leeway.
     assert_eq!(first.replay_key().1.0, EXPECTED.now.0 + 300 + 60);
-    assert!(first.identity(true).is_ok());
+    assert!(first.identity(AssertionUse::First).is_ok());
     assert_eq!(
-        second.identity(false).unwrap_err().to_string(),
+        second
+            .identity(AssertionUse::Repeated)
+            .unwrap_err()
+            .to_string(),
         "the assertion was used before"
     );
 }
@@ -173,7 +179,7 @@ fn verify(provider: &ServiceProvider, message: &str) -> Result<String, String> {
         .verify(&field(message), &EXPECTED)
         .map_err(|error| error.to_string())?;
     verified
-        .identity(true)
+        .identity(AssertionUse::First)
         .map(|identity| identity.email.as_str().to_owned())
         .map_err(|error| error.to_string())
 }
@@ -333,17 +339,32 @@ fn wrapped_base64_is_read_and_junk_is_rejected() {
 #[test]
 fn fresh_login_must_follow_the_request() {
     let provider = provider();
-    let since = |at: &str, fresh| {
+    let since = |at: &str, reauthentication| {
         let message = saying("2027-01-15T07:59:58.000Z", at);
         provider
-            .verify(&field(&message), &Expected { fresh, ..EXPECTED })
+            .verify(
+                &field(&message),
+                &Expected {
+                    reauthentication,
+                    ..EXPECTED
+                },
+            )
             .map(drop)
             .map_err(|error| error.to_string())
     };
-    assert_eq!(since("2027-01-15T07:59:35Z", true), Ok(()));
-    assert_eq!(since("2027-01-15T07:00:00Z", false), Ok(()));
+    assert_eq!(
+        since("2027-01-15T07:59:35Z", Reauthentication::Required),
+        Ok(())
+    );
+    assert_eq!(
+        since("2027-01-15T07:00:00Z", Reauthentication::Optional),
+        Ok(())
+    );
     let refused = "the identity provider did not ask for credentials again";
-    assert_eq!(since("2027-01-15T07:00:00Z", true), Err(refused.to_owned()));
+    assert_eq!(
+        since("2027-01-15T07:00:00Z", Reauthentication::Required),
+        Err(refused.to_owned())
+    );
 }
 
 #[test]

@@ -23,46 +23,46 @@ pub(super) fn parsed() -> Vec<Row> {
         )
     };
     let in_value = |inner: &str| swap(&signed(), ">Everyone<", &format!(">{inner}<"));
-    let forbidden = "the SAML response holds a document type";
+    let forbidden = "the SAML response contains a document type";
     vec![
         (
             "a comment in the name id",
-            Refused("holds a comment"),
+            Refused("contains a comment"),
             split("<!-- -->"),
         ),
         (
             "an empty comment in the name id",
-            Refused("holds a comment"),
+            Refused("contains a comment"),
             split("<!---->"),
         ),
         (
             "a processing instruction in the name id",
-            Refused("holds a processing instruction"),
+            Refused("contains a processing instruction"),
             split("<?x?>"),
         ),
         (
             "CDATA in the name id",
-            Refused("holds a CDATA section"),
+            Refused("contains a CDATA section"),
             split("<![CDATA[]]>"),
         ),
         (
             "CDATA for the name id",
-            Refused("holds a CDATA section"),
+            Refused("contains a CDATA section"),
             swap(&signed(), ALICE, "<![CDATA[alice@example.com]]>"),
         ),
         (
             "a comment in the response",
-            Refused("holds a comment"),
+            Refused("contains a comment"),
             swap(&signed(), "<saml2p:Status ", "<!-- x --><saml2p:Status "),
         ),
         (
             "a style sheet",
-            Refused("holds a processing instruction"),
+            Refused("contains a processing instruction"),
             doctype(r#"<?xml-stylesheet href="http://evil.example/"?>"#),
         ),
         (
             "a second declaration",
-            Refused("holds a processing instruction"),
+            Refused("contains a processing instruction"),
             swap(
                 &signed(),
                 "<saml2p:Status ",
@@ -364,12 +364,12 @@ pub(super) fn shaped() -> Vec<Row> {
         ),
         (
             "a name id that is no address",
-            Refused("the name id does not hold exactly one email address"),
+            Refused("the name id does not contain exactly one email address"),
             saying(ALICE, "alice"),
         ),
         (
             "two addresses",
-            Refused("the attribute `email` does not hold exactly one email address"),
+            Refused("the attribute `email` does not contain exactly one email address"),
             saying(
                 "<saml2:AttributeStatement>",
                 &format!(
@@ -415,8 +415,8 @@ pub(super) fn encrypted() -> Vec<Row> {
         ("encrypted, an evil assertion around the original", Refused(MISPLACED), containing(&swap(&evil("evil"), "</saml2:Assertion>", &format!("{}</saml2:Assertion>", stolen.whole)))),
         ("encrypted, ending the response itself", Refused("not well-formed"), containing(&format!("{}</saml2p:Response><x>", stolen.whole))),
         ("encrypted, another encrypted one", Refused("the decrypted content is not an assertion"), containing(&Encrypt::default().encrypted(&stolen.whole).replace(r#"Id="key""#, r#"Id="inner""#))),
-        ("encrypted, a comment", Refused("holds a comment"), containing(&format!("<!-- -->{}", stolen.whole))),
-        ("encrypted, a document type", Refused("holds a document type"), containing(&format!("<!DOCTYPE x>{}", stolen.whole))),
+        ("encrypted, a comment", Refused("contains a comment"), containing(&format!("<!-- -->{}", stolen.whole))),
+        ("encrypted, a document type", Refused("contains a document type"), containing(&format!("<!DOCTYPE x>{}", stolen.whole))),
         ("encrypted, no XML", Refused("there is text between elements"), containing("hello")),
         ("encrypted, nothing", Refused("the decrypted content is not an assertion"), containing("")),
         ("encrypted with CBC", Refused("#aes256-cbc`"), Encrypt { cipher: "http://www.w3.org/2001/04/xmlenc#aes256-cbc", ..Encrypt::default() }.encrypt(&signed())),
