@@ -1,30 +1,23 @@
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-use thiserror::Error;
 
 use super::audit::Audit;
 use super::changes::Follower;
 use super::evaluations::Evaluator;
 use super::flows::Flows;
 use super::identities::Identities;
-use super::issuer::{Issuer, IssuerSettings};
+use super::issuer::Issuer;
 use super::logins::Logins;
 use super::records::Records;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::Sessions;
 use super::store_watch::WatchedStore;
-use super::{Clock, CountryFile, Evaluations, SigningKeysError};
-use crate::cookie::{SealError, SealingKey};
+use super::{Clock, Services, StartError};
+use crate::cookie::SealingKey;
 use crate::engine::{Need, Snapshot};
 use crate::http_client::HttpClient;
-use crate::idp::Provider;
-use crate::observe::audit::Sample;
 use crate::observe::metrics::metrics;
-use crate::store::{Store, StoreError};
-use crate::token::KeyError;
+use crate::store::Store;
 
 /// Shared state behind every front: the running configuration, and the parts that keep it up to
 /// date.
@@ -51,54 +44,6 @@ pub struct Resources {
     pub runtime: tokio::runtime::Handle,
     /// The clock.
     pub clock: Clock,
-}
-
-/// The part of a configuration that logins and background tasks use.
-pub struct Services {
-    /// The identity providers.
-    pub providers: Vec<Provider>,
-    /// The signer of the team's tokens.
-    pub issuer: IssuerSettings,
-    /// `https://<team domain>`.
-    pub team_url: String,
-    /// The duration of an organisation session.
-    pub team_session: Duration,
-    /// The time for which the identity record of a login is kept.
-    pub identity_lifetime: Duration,
-    /// The longest lifetime of a token.
-    pub token_lifetime: Duration,
-    /// The time for which sessions stay valid while the store does not answer; `None` if the store
-    /// holds no revocations of other processes.
-    pub revocations_max_stale: Option<Duration>,
-    /// The accepted difference between clocks.
-    pub leeway: Duration,
-    /// The share of allowed requests that are audited.
-    pub sample: Sample,
-    /// `true` if the audit events of logins include groups, authentication methods and claims.
-    pub audit_identity: bool,
-    /// The evaluation services that the applications' policies name.
-    pub evaluations: Evaluations,
-    /// The database of countries, if one is configured.
-    pub countries: Option<Arc<CountryFile>>,
-    /// Further files of the configuration: it is reloaded when one of them changes.
-    pub watched: Vec<PathBuf>,
-}
-
-/// An error at the start of the control path.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The store.
-    #[error("the store cannot be used")]
-    Store(#[from] StoreError),
-    /// Signing keys.
-    #[error("the signing keys cannot be used")]
-    SigningKeys(#[from] SigningKeysError),
-    /// The public halves of the signing keys.
-    #[error("the signing keys cannot be published")]
-    Publish(#[from] KeyError),
-    /// The key that seals cookies and URLs.
-    #[error("the sealing key cannot be used")]
-    Seal(#[from] SealError),
 }
 
 impl Access {
