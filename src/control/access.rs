@@ -137,11 +137,11 @@ impl Access {
     /// Returns `true` if requests can be decided: the team's keys and the revocations are known,
     /// and not too old.
     pub fn is_ready(&self) -> bool {
-        self.is_missing().is_none()
+        self.missing_fact().is_none()
     }
 
     /// Returns the fact that is unknown or too old, if that keeps requests from being decided.
-    pub(crate) fn is_missing(&self) -> Option<&'static str> {
+    pub(crate) fn missing_fact(&self) -> Option<&'static str> {
         let (snapshot, known, now) = (
             self.running.load(),
             self.running.cache(),
