@@ -31,6 +31,8 @@ pub struct Access {
     pub(crate) evaluator: Evaluator,
     pub(crate) audit: Audit,
     pub(super) follower: Follower,
+    pub(super) store: Arc<WatchedStore>,
+    pub(super) revoker: Arc<Revoker>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -99,9 +101,9 @@ impl Access {
             ),
             logins: Arc::new(Logins::new(
                 Arc::clone(&running),
-                store,
+                Arc::clone(&store),
                 records,
-                revoker,
+                Arc::clone(&revoker),
                 Arc::clone(&sessions),
                 Arc::clone(&flows),
             )),
@@ -110,6 +112,8 @@ impl Access {
             identities,
             sessions,
             flows,
+            store,
+            revoker,
             runtime,
         };
         access.follower.follow(now).await?;
@@ -157,7 +161,7 @@ impl Access {
     /// Returns the cause if the last write to the store failed. Logins and logouts fail then;
     /// sessions go on.
     pub fn store_write_failure(&self) -> Option<Arc<str>> {
-        self.logins.store.write_failure()
+        self.store.write_failure()
     }
 
     /// Resolves a fact that a decision needs. It runs on the control runtime, so a client that
