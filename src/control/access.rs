@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::audit::Audit;
 use super::changes::Follower;
-use super::evaluations::Evaluator;
+use super::evaluator::Evaluator;
 use super::flows::Flows;
 use super::identities::Identities;
 use super::issuer::Issuer;
@@ -88,7 +88,9 @@ impl Access {
         let access = Self {
             evaluator: Evaluator::new(
                 Arc::clone(&running),
+                Arc::clone(&store),
                 Arc::clone(&issuer),
+                Arc::clone(&records),
                 Arc::clone(&identities),
                 http,
             ),
