@@ -44,6 +44,7 @@ pub(crate) use flows::Flows;
 pub use geo::{CountryFile, CountryFileError};
 pub(crate) use issuer::Issuer;
 pub(crate) use logins::{LoginError, LoginMode, Logins};
+pub(crate) use running::Running;
 pub use services::{IssuerSettings, RemoteTeam, Services};
 pub(crate) use sessions::{BrowserSessions, Login, Organisation, Sessions};
 pub(crate) use signed_in::SignedIn;

@@ -11,7 +11,7 @@ use super::error_pages;
 use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest, Retry};
 use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
-use crate::control::{Access, Flows, Services};
+use crate::control::{Access, Flows, Running, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
@@ -182,7 +182,14 @@ impl ProviderResponse for SamlCallback {
         let SamlFlow {
             pending, previous, ..
         } = flow;
-        let verified = verify(step.access, &pending, self.response, step.request).await;
+        let verified = verify(
+            &step.access.running,
+            &step.access.flows,
+            &pending,
+            self.response,
+            step.request,
+        )
+        .await;
         match verified {
             Ok(Some(profile)) => {
                 LoginOutcome::Authenticated(Box::new(Authenticated { profile, previous }))
@@ -214,18 +221,19 @@ impl ProviderResponse for SamlCallback {
 /// # Errors
 /// If the response is not valid.
 async fn verify(
-    access: &Access,
+    running: &Running,
+    flows: &Flows,
     pending: &SamlPending,
     response: String,
     request: &PortalRequest,
 ) -> Result<Option<ProviderIdentity>, LoginFailure> {
     let (services, pending, now, client) = (
-        access.running.services(),
+        running.services(),
         pending.clone(),
         request.now,
         request.client,
     );
-    let verified = access.flows.verify(move || {
+    let verified = flows.verify(move || {
         let provider = services
             .providers
             .iter()
@@ -239,7 +247,7 @@ async fn verify(
         return Ok(None);
     };
     let (name, until) = verified.replay_key();
-    let Ok(first) = access.flows.use_up(name, until).await else {
+    let Ok(first) = flows.use_up(name, until).await else {
         return Ok(None);
     };
     verified.identity(first).map(Some)
