@@ -26,7 +26,7 @@ impl ServeHttp for Health {
                 TEXT,
                 "shutting down\n".to_owned(),
             ),
-            "/readyz" => match self.access.is_missing() {
+            "/readyz" => match self.access.missing_fact() {
                 None => (
                     StatusCode::OK,
                     TEXT,

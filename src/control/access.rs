@@ -1,30 +1,23 @@
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-use thiserror::Error;
 
 use super::audit::Audit;
 use super::changes::Follower;
-use super::evaluations::Evaluator;
+use super::evaluator::Evaluator;
 use super::flows::Flows;
 use super::identities::Identities;
-use super::issuer::{Issuer, IssuerSettings};
+use super::issuer::Issuer;
 use super::logins::Logins;
 use super::records::Records;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::Sessions;
 use super::store_watch::WatchedStore;
-use super::{Clock, CountryFile, Evaluations, SigningKeysError};
-use crate::cookie::{SealError, SealingKey};
+use super::{Clock, Services, StartError};
+use crate::cookie::SealingKey;
 use crate::engine::{Need, Snapshot};
 use crate::http_client::HttpClient;
-use crate::idp::Provider;
-use crate::observe::audit::Sample;
 use crate::observe::metrics::metrics;
-use crate::store::{Store, StoreError};
-use crate::token::KeyError;
+use crate::store::Store;
 
 /// Shared state behind every front: the running configuration, and the parts that keep it up to
 /// date.
@@ -38,6 +31,8 @@ pub struct Access {
     pub(crate) evaluator: Evaluator,
     pub(crate) audit: Audit,
     pub(super) follower: Follower,
+    pub(super) store: Arc<WatchedStore>,
+    pub(super) revoker: Arc<Revoker>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -51,54 +46,6 @@ pub struct Resources {
     pub runtime: tokio::runtime::Handle,
     /// The clock.
     pub clock: Clock,
-}
-
-/// The part of a configuration that logins and background tasks use.
-pub struct Services {
-    /// The identity providers.
-    pub providers: Vec<Provider>,
-    /// The signer of the team's tokens.
-    pub issuer: IssuerSettings,
-    /// `https://<team domain>`.
-    pub team_url: String,
-    /// The duration of an organisation session.
-    pub team_session: Duration,
-    /// The time for which the identity record of a login is kept.
-    pub identity_lifetime: Duration,
-    /// The longest lifetime of a token.
-    pub token_lifetime: Duration,
-    /// The time for which sessions stay valid while the store does not answer; `None` if the store
-    /// holds no revocations of other processes.
-    pub revocations_max_stale: Option<Duration>,
-    /// The accepted difference between clocks.
-    pub leeway: Duration,
-    /// The share of allowed requests that are audited.
-    pub sample: Sample,
-    /// `true` if the audit events of logins include groups, authentication methods and claims.
-    pub audit_identity: bool,
-    /// The evaluation services that the applications' policies name.
-    pub evaluations: Evaluations,
-    /// The database of countries, if one is configured.
-    pub countries: Option<Arc<CountryFile>>,
-    /// Further files of the configuration: it is reloaded when one of them changes.
-    pub watched: Vec<PathBuf>,
-}
-
-/// An error at the start of the control path.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The store.
-    #[error("the store cannot be used")]
-    Store(#[from] StoreError),
-    /// Signing keys.
-    #[error("the signing keys cannot be used")]
-    SigningKeys(#[from] SigningKeysError),
-    /// The public halves of the signing keys.
-    #[error("the signing keys cannot be published")]
-    Publish(#[from] KeyError),
-    /// The key that seals cookies and URLs.
-    #[error("the sealing key cannot be used")]
-    Seal(#[from] SealError),
 }
 
 impl Access {
@@ -141,7 +88,9 @@ impl Access {
         let access = Self {
             evaluator: Evaluator::new(
                 Arc::clone(&running),
+                Arc::clone(&store),
                 Arc::clone(&issuer),
+                Arc::clone(&records),
                 Arc::clone(&identities),
                 http,
             ),
@@ -154,9 +103,9 @@ impl Access {
             ),
             logins: Arc::new(Logins::new(
                 Arc::clone(&running),
-                store,
+                Arc::clone(&store),
                 records,
-                revoker,
+                Arc::clone(&revoker),
                 Arc::clone(&sessions),
                 Arc::clone(&flows),
             )),
@@ -165,6 +114,8 @@ impl Access {
             identities,
             sessions,
             flows,
+            store,
+            revoker,
             runtime,
         };
         // Before the first request: a session that was revoked while this process was down must not
@@ -195,11 +146,11 @@ impl Access {
     /// Returns `true` if requests can be decided: the team's keys and the revocations are known,
     /// and not too old.
     pub fn is_ready(&self) -> bool {
-        self.is_missing().is_none()
+        self.missing_fact().is_none()
     }
 
     /// Returns the fact that is unknown or too old, if that keeps requests from being decided.
-    pub(crate) fn is_missing(&self) -> Option<&'static str> {
+    pub(crate) fn missing_fact(&self) -> Option<&'static str> {
         let (snapshot, known, now) = (
             self.running.load(),
             self.running.cache(),
@@ -215,7 +166,7 @@ impl Access {
     /// Returns the cause if the last write to the store failed. Logins and logouts fail then;
     /// sessions go on.
     pub fn store_write_failure(&self) -> Option<Arc<str>> {
-        self.logins.store.write_failure()
+        self.store.write_failure()
     }
 
     /// Resolves a fact that a decision needs. It runs on the control runtime, so a client that

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::IssuerSettings;
 use super::running::Running;
-use super::sessions::SignedIn;
+use super::signed_in::SignedIn;
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure, Provider, ProviderIdentity};
 use crate::login::PortalRequest;

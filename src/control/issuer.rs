@@ -10,27 +10,16 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
 use serde::Serialize;
-use url::Url;
 
 use super::remote::RemoteIssuer;
 use super::running::Running;
 use super::store_watch::WatchedStore;
-use super::{RemoteTeam, Services, SigningKeys, SigningKeysError, StartError};
+use super::{IssuerSettings, Services, SigningKeys, SigningKeysError, StartError};
 use crate::engine::{IssuerKeys, Snapshot};
 use crate::http_client::HttpClient;
 use crate::model::{Aud, UnixTime};
 use crate::store::StoreError;
 use crate::token::{KeyError, KeySet, Kind, ServiceClaims};
-
-/// The configured signer of the team's tokens. It does not change while the process runs.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a process holds one or two")]
-pub enum IssuerSettings {
-    /// This process.
-    Local,
-    /// Another team. Its tokens are valid here, and users log in there.
-    Remote(RemoteTeam),
-}
 
 /// The signer of the team's tokens: this process, or a team that runs elsewhere.
 pub(crate) enum Issuer {
@@ -48,16 +37,6 @@ pub(crate) struct LocalIssuer {
     asserting: tokio::sync::Mutex<()>,
     /// Counts reloads. Keys that were read before one of them are not published after it.
     reloads: Mutex<u64>,
-}
-
-impl IssuerSettings {
-    /// Returns the address of a remote team's keys.
-    pub(super) const fn certs_url(&self) -> Option<&Url> {
-        match self {
-            Self::Local => None,
-            Self::Remote(team) => Some(&team.certs_url),
-        }
-    }
 }
 
 impl Issuer {

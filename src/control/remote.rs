@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::RemoteTeam;
 use super::running::Running;
 use crate::cookie;
 use crate::engine::IssuerKeys;
@@ -22,19 +23,6 @@ use crate::model::{
 };
 use crate::observe::metrics::{Fetch, metrics};
 use crate::token::KeySet;
-
-/// The endpoints of a remote team, and the time for which its keys are trusted.
-#[derive(Clone, Debug)]
-pub struct RemoteTeam {
-    /// The JWKS.
-    pub certs_url: Url,
-    /// The endpoint of identities: `https://<team domain>/cdn-cgi/access/get-identity`.
-    pub identity_url: Url,
-    /// The endpoint that redeems hand-overs: `https://<team domain>/cdn-cgi/access/authorized`.
-    pub authorized_url: Url,
-    /// The age up to which keys are used while they cannot be fetched.
-    pub max_stale: Duration,
-}
 
 /// A team that signs its tokens elsewhere.
 pub(crate) struct RemoteIssuer {

@@ -6,6 +6,7 @@ use notify::Watcher as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::running::Running;
 use super::{Access, Vital, signing_keys};
 
 /// The background tasks of the control path. Dropping this ends them.
@@ -21,21 +22,21 @@ impl Tasks {
                 // Logs its own errors.
                 // Only after a successful read: persisting begins with reads, so each attempt would
                 // fail and log a second error.
-                Ok(()) => drop(access.logins.revoker.persist_revocations().await),
-                Err(error) => access.logins.store.failed(&error),
+                Ok(()) => drop(access.revoker.persist_revocations().await),
+                Err(error) => access.store.failed(&error),
             }
         }));
         tasks.spawn(every(KEYS_EVERY, access, |access| async move {
             access.issuer.keep_keys_fresh().await
         }));
         tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move {
-            check_countries(&access).await
+            check_countries(&access.running).await
         }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move {
-            access.logins.revoker.prune(access.running.now()).await
+            access.revoker.prune(access.running.now()).await
         }));
         tasks.spawn(every(WATCH_EVERY, access, |access| async move {
-            access.logins.store.check_health().await
+            access.store.check_health().await
         }));
         tasks.spawn(Arc::clone(&access.identities).keep_groups_fresh());
         tasks.spawn(Arc::clone(&access.identities).expire_groups_at_bound());
@@ -65,8 +66,8 @@ fn every<F: Future<Output = ()> + Send>(
 }
 
 /// Reads the database of countries again if its file changed.
-async fn check_countries(access: &Access) {
-    let Some(countries) = access.running.services().countries.clone() else {
+async fn check_countries(running: &Running) {
+    let Some(countries) = running.services().countries.clone() else {
         return;
     };
     let looked = tokio::task::spawn_blocking(move || countries.reload_if_changed());

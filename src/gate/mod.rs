@@ -261,7 +261,7 @@ impl Gate {
 
     /// Returns the most bytes that the body of a request to one of our endpoints may have.
     pub(crate) fn max_body(&self, request: &PortalRequest) -> usize {
-        portal::max_body(&self.access, request)
+        portal::max_body(&self.access.running, request)
     }
 
     /// Answers a request to one of our endpoints on the control runtime, and counts it. A refusal

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::error_pages;
 use super::provider_logout::ProviderLogout;
-use crate::control::{Access, Audit, BrowserSessions, Issuer, SignedIn};
+use crate::control::{Access, Audit, BrowserSessions, Issuer, Running, SignedIn};
 use crate::cookie::{self, SameSite, SealingKey, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{AppSession, Conflict, Landing, PortalRequest, ReturnTo};
@@ -43,7 +43,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         // sessions.
         return match request.host_role {
             HostRole::Team => signed_out(&access.running.snapshot(), request, return_to),
-            HostRole::Application => to_team(access, request, return_to),
+            HostRole::Application => to_team(&access.running, request, return_to),
         };
     };
     match intent(access.flows.seal(), request, &logins) {
@@ -183,7 +183,7 @@ fn intent(seal: &SealingKey, request: &PortalRequest, logins: &[SignedIn]) -> In
 /// Expires the cookies of this host and redirects to the logout of the team domain, which has the
 /// session. From there the browser gets to the page on which a logout here would end.
 fn to_team(
-    access: &Access,
+    running: &Running,
     request: &PortalRequest,
     return_to: Option<Landing>,
 ) -> Response<Bytes> {
@@ -199,12 +199,8 @@ fn to_team(
     if !is_document || !navigates && site != Some("same-origin") {
         return answer::empty(StatusCode::FORBIDDEN);
     }
-    let snapshot = access.running.snapshot();
-    let logout = format!(
-        "{}{}/logout",
-        access.running.services().team_url,
-        Endpoint::PREFIX
-    );
+    let snapshot = running.snapshot();
+    let logout = format!("{}{}/logout", running.services().team_url, Endpoint::PREFIX);
     let landing = return_to.or_else(|| Landing::front_page(&request.host, &snapshot));
     let url = landing.map_or_else(|| logout.clone(), |to| with_return_to(&logout, &to));
     let mut response = answer::redirect(StatusCode::FOUND, &url);

@@ -35,7 +35,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 pub(crate) use self::challenge::LoginRequired;
-use crate::control::{Access, Issuer};
+use crate::control::{Access, Issuer, Running};
 use crate::engine::Snapshot;
 use crate::login::PortalRequest;
 use crate::pages::answer;
@@ -45,9 +45,9 @@ use crate::route::{Endpoint, HostRole};
 const MAX_BODY: usize = 24 * 1024;
 
 /// Returns the longest body that the request may have, in bytes.
-pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
+pub(crate) fn max_body(running: &Running, request: &PortalRequest) -> usize {
     let is_callback = request.endpoint == Endpoint::Callback && request.host_role == HostRole::Team;
-    if is_callback && saml::is_configured(&access.running.services()) {
+    if is_callback && saml::is_configured(&running.services()) {
         saml::MAX_RESPONSE
     } else {
         MAX_BODY

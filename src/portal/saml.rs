@@ -11,7 +11,7 @@ use super::error_pages;
 use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest, Retry};
 use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
-use crate::control::{Access, Flows, Services};
+use crate::control::{Access, Flows, Running, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
@@ -185,7 +185,14 @@ impl ProviderResponse for SamlCallback {
         let SamlFlow {
             pending, previous, ..
         } = flow;
-        let verified = verify(step.access, &pending, self.response, step.request).await;
+        let verified = verify(
+            &step.access.running,
+            &step.access.flows,
+            &pending,
+            self.response,
+            step.request,
+        )
+        .await;
         match verified {
             Ok(Some(profile)) => LoginOutcome::Authenticated(Box::new(Authenticated {
                 profile,
@@ -219,18 +226,19 @@ impl ProviderResponse for SamlCallback {
 /// # Errors
 /// If the response is not valid.
 async fn verify(
-    access: &Access,
+    running: &Running,
+    flows: &Flows,
     pending: &SamlPending,
     response: String,
     request: &PortalRequest,
 ) -> Result<Option<ProviderIdentity>, LoginFailure> {
     let (services, pending, now, client) = (
-        access.running.services(),
+        running.services(),
         pending.clone(),
         request.now,
         request.client,
     );
-    let verified = access.flows.verify(move || {
+    let verified = flows.verify(move || {
         let provider = services
             .providers
             .iter()
@@ -245,7 +253,7 @@ async fn verify(
     };
     let (name, until) = verified.replay_key();
     // After the verification: only genuine assertions take room in the store.
-    let assertion_use = match access.flows.use_up(name, until).await {
+    let assertion_use = match flows.use_up(name, until).await {
         Ok(Some(_)) => AssertionUse::First,
         Ok(None) => AssertionUse::Repeated,
         Err(_) => return Ok(None),

@@ -42,9 +42,9 @@ pub(crate) enum LoginMode {
 /// Starts logins, links them, and revokes them.
 pub(crate) struct Logins {
     running: Arc<Running>,
-    pub(super) store: Arc<WatchedStore>,
+    store: Arc<WatchedStore>,
     records: Arc<Records>,
-    pub(super) revoker: Arc<Revoker>,
+    revoker: Arc<Revoker>,
     sessions: Arc<Sessions>,
     flows: Arc<Flows>,
 }

@@ -4,6 +4,8 @@
 //! Never uses one of two logins if both are valid: another host of the domain may have set a
 //! cookie.
 
+mod tokens;
+
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -11,6 +13,7 @@ use http::HeaderMap;
 use super::identities::Identities;
 use super::issuer::Issuer;
 use super::running::Running;
+use super::signed_in::SignedIn;
 use crate::cookie;
 use crate::engine::Snapshot;
 use crate::login::{PortalRequest, organisation_aud};
@@ -22,9 +25,9 @@ use crate::token::{Candidate, Candidates, Claims, Kind};
 
 /// Verifies the sessions of a browser, and issues them.
 pub(crate) struct Sessions {
-    pub(super) running: Arc<Running>,
-    pub(super) issuer: Arc<Issuer>,
-    pub(super) identities: Arc<Identities>,
+    running: Arc<Running>,
+    issuer: Arc<Issuer>,
+    identities: Arc<Identities>,
 }
 
 /// A valid login: an organisation session and its identity.
@@ -60,16 +63,6 @@ pub(crate) struct BrowserSessions {
     pub(crate) found: Vec<SignedIn>,
     /// `true` if more tokens came than are verified, so that there may be other logins.
     pub(crate) are_incomplete: bool,
-}
-
-/// A session in a browser's cookie.
-pub(crate) struct SignedIn {
-    pub(crate) nonce: IdentityNonce,
-    pub(crate) email: Option<Email>,
-    pub(crate) user: UserId,
-    pub(crate) issued: UnixTime,
-    pub(crate) expires: UnixTime,
-    pub(crate) token: Secret,
 }
 
 impl Sessions {

@@ -3,15 +3,17 @@
 //! Decides when an identity is read again. Trusts the store's records and a remote team's answers.
 //! Never replaces a known identity because a look-up failed.
 
+mod refresh;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::Entry;
 use moka::policy::EvictionPolicy;
 
+use self::refresh::is_behind;
 use super::issuer::Issuer;
 use super::records::Records;
-use super::refresh::is_behind;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::store_watch::WatchedStore;
@@ -30,13 +32,13 @@ pub(super) enum Reread {
 
 /// Finds the identities behind logins, and keeps their groups up to date.
 pub(crate) struct Identities {
-    pub(super) running: Arc<Running>,
-    pub(super) store: Arc<WatchedStore>,
-    pub(super) issuer: Arc<Issuer>,
-    pub(super) records: Arc<Records>,
-    pub(super) revoker: Arc<Revoker>,
+    running: Arc<Running>,
+    store: Arc<WatchedStore>,
+    issuer: Arc<Issuer>,
+    records: Arc<Records>,
+    revoker: Arc<Revoker>,
     /// Logins that an edge node may have queried, with the end of the session there.
-    pub(super) queried: moka::sync::Cache<IdentityNonce, UnixTime>,
+    queried: moka::sync::Cache<IdentityNonce, UnixTime>,
 }
 
 impl Identities {
@@ -176,6 +178,12 @@ impl Identities {
     /// Counts a change of a record by another node.
     pub(super) fn note_change(&self, nonce: IdentityNonce) {
         self.records.note_change(nonce);
+    }
+
+    /// Returns the number of changes that were noted for a record.
+    #[cfg(test)]
+    pub(super) fn seen(&self, nonce: &IdentityNonce) -> super::records::Seen {
+        self.records.seen(nonce)
     }
 
     /// Forgets a record, which is read again when it is needed.

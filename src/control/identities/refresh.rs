@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::Services;
-use super::audit;
-use super::identities::Identities;
+use super::Identities;
+use crate::control::{Services, audit};
 use crate::engine::IdentityState;
 use crate::idp::{AccountStatus, GroupsFailure, Provider, RefreshTerms};
 use crate::model::{Groups, GroupsSeen, GroupsSource, Identity, IdentityNonce, IdpId, UnixTime};
@@ -26,7 +25,7 @@ type LoginsByUser = HashMap<(IdpId, String), Vec<(IdentityNonce, Arc<Identity>)>
 
 impl Identities {
     /// Reads groups again when they are due. Never returns.
-    pub(super) async fn keep_groups_fresh(self: Arc<Self>) {
+    pub(in crate::control) async fn keep_groups_fresh(self: Arc<Self>) {
         loop {
             Arc::clone(&self).refresh_groups(self.running.now()).await;
             tokio::time::sleep(self.pause()).await;
@@ -35,7 +34,7 @@ impl Identities {
 
     /// Marks groups as unknown when they are too old. Never returns. It is a task of its own,
     /// because calls of the directory may take long.
-    pub(super) async fn expire_groups_at_bound(self: Arc<Self>) {
+    pub(in crate::control) async fn expire_groups_at_bound(self: Arc<Self>) {
         loop {
             self.expire_groups(self.running.now()).await;
             tokio::time::sleep(self.pause()).await;

@@ -2,8 +2,8 @@
 
 use http::HeaderValue;
 
-use super::documents::{account_id, country, document};
-use super::sessions::{Login, Sessions};
+use super::{Login, Sessions};
+use crate::control::documents::{account_id, country, document};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::login::organisation_aud;
