@@ -6,6 +6,7 @@ mod clients;
 mod health;
 mod listeners;
 mod origins;
+mod panics;
 mod pid_file;
 mod provider_trial;
 mod server;
@@ -27,6 +28,7 @@ pub use check_store::{StoreProblem, check_store};
 use listeners::{Descriptors, Sockets};
 pub use listeners::{ListenError, TakeOverError};
 use origins::Pools;
+use panics::PanicGuard;
 pub use provider_trial::{TrialLinkError, trial_links};
 use server::{Prepared, Resources, serve, upgrade_socket};
 pub use service_token::NewServiceToken;
@@ -105,9 +107,12 @@ pub enum Start {
 
 /// Runs the proxy with a configuration file until a signal stops it.
 ///
+/// Installs a panic hook: until the proxy serves, a panic in any thread ends the process.
+///
 /// # Errors
 /// See [`RunError`]; once it serves, only [`RunError::Lost`].
 pub fn run(options: &Options) -> Result<(), RunError> {
+    let panics = PanicGuard::install();
     let loaded = certificates::load_and_log(&options.config, &System)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -145,14 +150,18 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             descriptors,
         },
         Vec::new(),
+        panics,
     )
 }
 
 /// Runs the demo until a signal stops it, on loopback addresses only and without stored data.
 ///
+/// Installs the same panic hook as [`run`].
+///
 /// # Errors
 /// If the port or one of the next two is in use; see [`RunError`] for other errors.
 pub fn demo(port: u16) -> Result<(), RunError> {
+    let panics = PanicGuard::install();
     let ports = Ports::starting_at(port).ok_or(RunError::DemoPort(port))?;
     ports.check()?;
     let demo = Demo::new(ports)?;
@@ -172,6 +181,7 @@ pub fn demo(port: u16) -> Result<(), RunError> {
             descriptors,
         },
         demo.services(),
+        panics,
     )
 }
 

@@ -13,12 +13,15 @@ use pingora::proxy::http_proxy;
 use pingora::server::Server;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::services::ServiceWithDependents;
+use pingora::time::ToTimeout as _;
+use pingora::time::fast_timeout::FastTimeout;
 use rustls::ServerConfig;
 
 use super::health::Health;
 use super::listeners::{
     Descriptors, ListenerGroup, Redirect, SocketTable, Sockets, Terms, Timeouts, Watched,
 };
+use super::panics::PanicGuard;
 use super::pid_file::PidFile;
 use super::shutdown::{self, End, Lifecycle, Signals};
 use super::{RunError, clients, tls};
@@ -64,15 +67,17 @@ pub(super) struct Resources {
     pub(super) descriptors: Descriptors,
 }
 
-/// Serves until the process has to end, with `more` services beside the proxy.
+/// Serves until the process has to end, with `more` services beside the proxy. `panics` is dropped
+/// once the process serves.
 pub(super) fn serve(
     mut control: Control,
     config: &Config,
     prepared: Prepared,
     resources: Resources,
     more: Vec<Box<dyn ServiceWithDependents>>,
+    panics: PanicGuard,
 ) -> Result<(), RunError> {
-    let served = serve_until_the_end(&mut control, config, prepared, resources, more);
+    let served = serve_until_the_end(&mut control, config, prepared, resources, more, panics);
     control.stop(Duration::from_secs(1));
     if served.is_ok() {
         tracing::info!(target: LOG_TARGET, "stopped");
@@ -92,10 +97,12 @@ fn serve_until_the_end(
         descriptors,
     }: Resources,
     more: Vec<Box<dyn ServiceWithDependents>>,
+    panics: PanicGuard,
 ) -> Result<(), RunError> {
     let successor = sockets.successor();
     let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(config));
     server.bootstrap();
+    start_timers();
     let listeners = Listeners {
         config,
         control,
@@ -135,14 +142,21 @@ fn serve_until_the_end(
         server,
         signals,
         config.server.grace_period,
-        control.vital(),
+        control,
         ended,
-        control.runtime(),
+        panics,
     ) {
         Ok(End::Stopped) => Ok(()),
         Ok(End::Lost(name)) => Err(RunError::Lost(name)),
         Err(error) => Err(RunError::Thread(error)),
     }
+}
+
+/// Starts the thread of Pingora's timers.
+// By default the first connection starts it. If that fails, Pingora's timers panic from then on, in
+// the task of every connection, and the process runs without serving. Here it fails the start.
+fn start_timers() {
+    drop(FastTimeout::create(Duration::from_millis(1)).timeout());
 }
 
 /// The listeners of the configuration, and the state that they share.

@@ -15,13 +15,13 @@ use async_trait::async_trait;
 use pingora::server::{
     ExecutionPhase, Fds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
 };
-use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::listeners::{SocketTable, Successor, is_serving};
-use crate::control::{Ended, Vital};
+use super::panics::PanicGuard;
+use crate::control::{Control, Ended};
 use crate::observe::metrics::metrics;
 
 /// The phase of the shutdown.
@@ -186,19 +186,23 @@ pub(super) enum End {
 /// always sleeps for the whole grace period. So the server runs on a thread of its own, and the end
 /// of the process ends that thread early.
 ///
+/// Drops `panics` once all services have started.
+///
 /// # Errors
 /// If the thread cannot be created.
 pub(super) fn run(
     server: Server,
     mut signals: Signals,
     grace: Duration,
-    vital: &Vital,
+    control: &Control,
     mut ended: Ended,
-    runtime: &Handle,
+    panics: PanicGuard,
 ) -> io::Result<End> {
     let mut phases = server.watch_execution_phase();
     let lifecycle = Arc::clone(&signals.lifecycle);
     let mut successor = signals.successor.take();
+    let mut panics = Some(panics);
+    let (vital, runtime) = (control.vital(), control.runtime());
     let watched = vital.watch("server");
     Builder::new().name("server".to_owned()).spawn(move || {
         let _watched = watched;
@@ -232,6 +236,9 @@ pub(super) fn run(
             Err(name) if !is_stopping() => return Ok(End::Lost(name)),
             // All services have started.
             Ok(Ok(ExecutionPhase::Running)) => {
+                // All threads exist. From here on, a panic in the task of one connection must not
+                // end the others.
+                drop(panics.take());
                 if let Some(successor) = successor.take() {
                     runtime.spawn(successor.serves());
                 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -102,20 +102,25 @@ fn listener_that_cannot_be_bound_ends_the_start() {
     );
 }
 
-/// Runs a shell line that ends in the proxy, and returns its status once it ends, or `None` if it
-/// is ready before.
-async fn run_with_little_memory(kilobytes: u32) -> Option<std::process::ExitStatus> {
+/// The end of a start with limited resources.
+enum Started {
+    Serves,
+    Ended { status: ExitStatus, errors: String },
+}
+
+/// Starts the proxy under a limit of its address space, until it has ended or answers a request.
+async fn start_limited(kilobytes: u64, environment: &[(&str, String)]) -> Started {
     let folder = tempfile::tempdir().unwrap();
     let (listen, metrics) = (free_address(), free_address());
     let config = at(
         Config::new("http://127.0.0.1:9", APPLICATIONS),
         "http://127.0.0.1:8",
     );
-    fs::write(
-        folder.path().join("portcullis.toml"),
-        config.text(listen, metrics),
-    )
-    .unwrap();
+    // The number of threads must not depend on the machine.
+    let text = config.text(listen, metrics) + "[server]\nthreads = 2\n";
+    fs::write(folder.path().join("portcullis.toml"), text).unwrap();
+    // An unread pipe could block the process.
+    let errors = fs::File::create(folder.path().join("errors")).unwrap();
     let child = Command::new("sh")
         .args([
             "-c",
@@ -123,44 +128,83 @@ async fn run_with_little_memory(kilobytes: u32) -> Option<std::process::ExitStat
         ])
         .arg(env!("CARGO_BIN_EXE_portcullis"))
         .current_dir(folder.path())
-        // A panic that runs out of memory while it writes a backtrace never ends.
-        .env("RUST_BACKTRACE", "0")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(errors)
         .spawn()
         .unwrap();
     let mut process = Process(child);
+    let read = || String::from_utf8(fs::read(folder.path().join("errors")).unwrap()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(status) = process.0.try_wait().unwrap() {
-            return Some(status);
+            let errors = read();
+            return Started::Ended { status, errors };
         }
         let readyz = raw::request("GET", "localhost", "/readyz", &[]);
         let open = raw::request("GET", "open.localhost", "/", &[]);
         // It may run out of memory at any moment, also after it was ready.
-        if raw::try_exchange(metrics, readyz).await.is_some()
-            && raw::try_exchange(listen, open).await.is_some()
-        {
-            return None;
+        let answers = async {
+            raw::try_exchange(metrics, readyz).await.is_some()
+                && raw::try_exchange(listen, open).await.is_some()
+        };
+        if tokio::time::timeout(Duration::from_secs(20), answers).await == Ok(true) {
+            return Started::Serves;
         }
         assert!(
             Instant::now() < deadline,
-            "with {kilobytes} KiB it neither serves nor ends"
+            "with {kilobytes} KiB it neither serves nor ends: {}",
+            read()
         );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
 async fn start_without_enough_memory_ends_or_serves() {
     let mut ended = 0;
-    for kilobytes in [60_000, 120_000, 200_000, 300_000, 400_000] {
-        if let Some(status) = run_with_little_memory(kilobytes).await {
-            assert!(!status.success(), "{kilobytes} KiB: {status}");
+    for kilobytes in [60_000, 80_000, 120_000, 200_000, 300_000, 400_000] {
+        // Once it serves, a panic that runs out of memory while it writes a backtrace never ends.
+        let environment = [("RUST_BACKTRACE", "0".to_owned())];
+        if let Started::Ended { status, errors } = start_limited(kilobytes, &environment).await {
+            assert!(!status.success(), "{kilobytes} KiB: {status}: {errors}");
             ended += 1;
         }
     }
     assert!(ended > 0, "no limit was low enough for the test");
+}
+
+#[tokio::test]
+async fn thread_that_cannot_be_created_ends_the_start() {
+    // Each thread takes a known part of the address space, so the limit is a number of threads.
+    const STACK: u64 = 2 << 30;
+    let environment = [
+        ("RUST_BACKTRACE", "1".to_owned()),
+        ("RUST_MIN_STACK", STACK.to_string()),
+        // The allocators reserve little for a thread.
+        ("MALLOC_ARENA_MAX", "1".to_owned()),
+    ];
+    let mut panics = 0;
+    for threads in 0..40 {
+        // Everything else together needs less than one stack.
+        let kilobytes = (threads * STACK + STACK * 3 / 4) >> 10;
+        match start_limited(kilobytes, &environment).await {
+            Started::Serves => {
+                assert!(panics > 1, "{panics} panics with up to {threads} threads");
+                return;
+            }
+            Started::Ended { status, errors } => {
+                let of = format!("{threads} threads: {status}: {errors}");
+                assert_eq!(status.code(), Some(2), "{of}");
+                // A second thread may report its own error before the process ends.
+                let is_plain = |line: &str| line.starts_with("error: ");
+                assert!(errors.lines().next().is_some_and(is_plain), "{of}");
+                assert!(errors.lines().all(is_plain), "{of}");
+                panics += usize::from(errors.contains("` panicked: "));
+            }
+        }
+    }
+    panic!("it never serves");
 }
 
 #[tokio::test]
