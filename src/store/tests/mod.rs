@@ -408,11 +408,11 @@ async fn one_use_of_a_name_is_the_first() {
         assert_eq!(first, 1);
         assert!(store.first_use("another", NOW).await.unwrap().is_some());
         assert!(
-            !store
+            store
                 .first_use("assertion", UnixTime(NOW.0 + 900))
                 .await
                 .unwrap()
-                .is_some()
+                .is_none()
         );
     }
 }
@@ -468,7 +468,7 @@ async fn expired_rows_alone_are_pruned() {
             "forgotten"
         );
         assert!(
-            !store.first_use("new", NOW).await.unwrap().is_some(),
+            store.first_use("new", NOW).await.unwrap().is_none(),
             "remembered"
         );
         assert_eq!(
