@@ -165,7 +165,7 @@ pub struct TimeWindowText {
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 impl TimeWindow {
-    /// Returns [`Truth::True`] if a time is within the window.
+    /// Returns `true` if a time is within the window; `None` beyond the calendar's range.
     pub fn holds(&self, now: UnixTime) -> Option<bool> {
         let now = jiff::Timestamp::from_second(i64::try_from(now.0).ok()?).ok()?;
         let now = self.zone.to_datetime(now);
