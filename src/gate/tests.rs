@@ -128,6 +128,6 @@ fn arrival(sent: &HeaderMap, forwarded: &Forwarded, host: &str, client: IpAddr) 
     format!(
         "200 of {} as {}",
         permit.application().settings().name,
-        user.as_deref().unwrap_or("nobody")
+        user.as_deref().unwrap_or("anonymous")
     )
 }

@@ -130,7 +130,7 @@ pub struct Policies {
     /// contains.
     pub(super) groups: Box<[usize]>,
     /// The partial verdict of `first` for an unknown user.
-    pub(super) nobody: PartialVerdict,
+    pub(super) unknown_user: PartialVerdict,
     names: Box<[(Box<str>, Option<Duration>)]>,
 }
 
@@ -176,9 +176,9 @@ impl PolicySet {
             group_ids,
             questions: compiler.questions,
         };
-        let nobody = set.user_facts(Requester::Unknown);
+        let unknown_user = set.user_facts(Requester::Unknown);
         for policies in &mut applications {
-            policies.nobody = set.early_partial_verdict(policies, &nobody);
+            policies.unknown_user = set.early_partial_verdict(policies, &unknown_user);
         }
         Ok((set, applications))
     }
@@ -263,7 +263,7 @@ impl Compiler<'_> {
             first: first.into(),
             rest: rest.into(),
             groups,
-            nobody: PartialVerdict::default(),
+            unknown_user: PartialVerdict::default(),
             names,
         })
     }

@@ -253,8 +253,13 @@ impl PolicySet {
                 shadow: None,
             };
         }
-        self.decide(&policies.first, &policies.nobody, facts, &mut Untraced)
-            .into()
+        self.decide(
+            &policies.first,
+            &policies.unknown_user,
+            facts,
+            &mut Untraced,
+        )
+        .into()
     }
 
     /// Returns the verdict of the first allow or deny policy that applies; deny if none does
@@ -275,14 +280,14 @@ impl PolicySet {
     /// no login.
     pub fn walk(&self, policies: &Policies, person: Option<&UserFacts>, facts: &Facts<'_>) -> Walk {
         let mut first = Record::default();
-        let nobody = self.stand(
+        let unknown_user = self.stand(
             &policies.first,
             &policies.groups,
             &self.user_facts(Requester::Unknown),
             &mut first,
         );
         let early = self
-            .decide(&policies.first, &nobody, facts, &mut first)
+            .decide(&policies.first, &unknown_user, facts, &mut first)
             .into();
         let mut rest = Record::default();
         let later = person.map(|person| {

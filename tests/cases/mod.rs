@@ -210,7 +210,7 @@ impl World {
         self.people
             .iter()
             .find(|person| person.name == name)
-            .unwrap_or_else(|| panic!("nobody is called `{name}`"))
+            .unwrap_or_else(|| panic!("no user is called `{name}`"))
     }
 
     /// The headers of a case, credentials included.

@@ -30,9 +30,9 @@ pub(super) enum ProxyProtocolError {
 /// Reads the header that a trusted proxy sends first, version 1 or 2, and takes the address of the
 /// client from it.
 ///
-/// `LOCAL` connections are the proxy's own, such as health checks, and keep its address. A client
-/// whose address the proxy does not know (`UNKNOWN`, Unix sockets) gets the unspecified one, which
-/// no proxy and no rule can match by mistake.
+/// `LOCAL` connections are the proxy's own, such as health checks, and keep its address. If the
+/// proxy does not know the client's address (`UNKNOWN`, Unix sockets), the client gets the
+/// unspecified one, which no proxy and no rule can match by mistake.
 pub(super) async fn accept(
     stream: &mut Stream,
     trusted: &[IpNet],

@@ -450,7 +450,7 @@ async fn agree(one: &Process, two: &Process, nonce: IdentityNonce, wanted: &Iden
     assert_eq!(
         one.store.newest_position(0).await.unwrap(),
         position,
-        "nobody writes any more"
+        "no process writes any longer"
     );
 }
 

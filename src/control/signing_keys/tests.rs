@@ -199,7 +199,7 @@ fn late_key_signs_only_once_verifiers_can_know_it() {
     assert_eq!(
         &*world.check(day(43)),
         "old",
-        "its time is over, but nobody knows the new one"
+        "it has expired, but no verifier knows the new one"
     );
     assert_eq!(world.kids(), ["old", "000"]);
     assert_eq!(&*world.check(UnixTime(day(43).0 + 3599)), "old");

@@ -162,7 +162,7 @@ fn describe(decision: &Decision) -> String {
                 Some(ServiceClient::LinkedApp { .. }) | None => permit
                     .session()
                     .and_then(|s| s.email())
-                    .map_or("nobody", |email| email.as_str()),
+                    .map_or("anonymous", |email| email.as_str()),
             };
             let policy = permit
                 .policy()

@@ -296,22 +296,23 @@ impl Truths {
                 application,
                 session,
             }) => (application.settings(), Some(session)),
-            Some(other) => return Err(format!("nobody showed {other:?}")),
+            Some(other) => return Err(format!("no client showed {other:?}")),
             None => (app, permit.session()),
         };
         let Some(session) = session else {
             let preflight = app.options_preflight_bypass && request.method == Method::OPTIONS;
-            let asks_nobody = |rule: &Rule| matches!(rule, Rule::Everyone {} | Rule::Ip { .. });
+            let ignores_the_user =
+                |rule: &Rule| matches!(rule, Rule::Everyone {} | Rule::Ip { .. });
             let open = app.policies.iter().any(|policy| {
                 let first = matches!(
                     policy.decision,
                     PolicyDecision::Bypass | PolicyDecision::NonIdentity
                 );
-                first && policy.include.iter().any(asks_nobody)
+                first && policy.include.iter().any(ignores_the_user)
             });
             return (preflight || open)
                 .then_some(())
-                .ok_or_else(|| "nobody, and no bypass".to_owned());
+                .ok_or_else(|| "no user, and no bypass".to_owned());
         };
         let token = session.assertion().to_str().map_err(|e| e.to_string())?;
         let sent = request.headers.iter().any(|(name, value)| {
@@ -341,7 +342,7 @@ impl Truths {
             .people
             .iter()
             .position(|p| claims["sub"] == p.user().0.as_ref())
-            .ok_or("nobody we know")?;
+            .ok_or("an unknown user")?;
         let nonce = claims["identity_nonce"]
             .as_str()
             .and_then(|n| IdentityNonce::parse(n).ok());

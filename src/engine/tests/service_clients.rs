@@ -166,15 +166,21 @@ fn rejected_service_token_is_logged_with_its_owner() {
         }) => {
             format!("{} {reason}", token.id)
         }
-        Decision::Deny(refusal) => format!("nobody {}", refusal.reason),
+        Decision::Deny(refusal) => format!("anonymous {}", refusal.reason),
         other => describe(&other),
     };
     assert_eq!(told("service ci wrong"), "ci service_token_invalid");
     assert_eq!(told("service ci id alone"), "ci service_token_invalid");
     assert_eq!(told("service late"), "late service_token_expired");
     assert_eq!(told("service old"), "old no_policy_applied");
-    assert_eq!(told("service ci stranger"), "nobody service_token_invalid");
-    assert_eq!(told("service ci two ids"), "nobody service_token_invalid");
+    assert_eq!(
+        told("service ci stranger"),
+        "anonymous service_token_invalid"
+    );
+    assert_eq!(
+        told("service ci two ids"),
+        "anonymous service_token_invalid"
+    );
 }
 
 #[test]
@@ -239,7 +245,7 @@ fn linked_token_is_removed_from_the_forwarded_request() {
         );
         assert_eq!(
             get("behind", &["bearer erin partners"]).ask(&changed, NOW),
-            "forward behind as nobody by `the wiki`"
+            "forward behind as anonymous by `the wiki`"
         );
     }
 }

@@ -63,7 +63,7 @@ fn each_configuration_mistake_has_its_advice() {
             "what is wrong, and what to do, are told apart: {failure}"
         );
     }
-    assert_eq!(refused("of_their_own").advice(), None, "nobody knows");
+    assert_eq!(refused("of_their_own").advice(), None, "an unknown code");
 }
 
 #[test]

@@ -358,7 +358,7 @@ async fn core_3_1_3_7_13_old_authentication_is_rejected() {
             }
             (other, _) => panic!("{auth_time}: {other:?}"),
         }
-        assert!(op.login(&op.provider()).await.is_ok(), "nobody asked");
+        assert!(op.login(&op.provider()).await.is_ok(), "no request");
     }
 }
 
@@ -420,7 +420,7 @@ async fn id_token_is_kept_only_for_provider_logout() {
             .end_session(&token, &back, "s")
             .await,
         None,
-        "nobody asked for it"
+        "it was not requested"
     );
 }
 

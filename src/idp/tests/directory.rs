@@ -137,7 +137,7 @@ async fn inactive_users_are_recognised_by_status() {
     assert_eq!(
         op.calls(API),
         before,
-        "nobody asks for the groups of somebody who is gone"
+        "no groups are fetched for a deleted user"
     );
     assert!(!okta.is_quiet(NOW));
 }

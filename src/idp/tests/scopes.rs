@@ -235,6 +235,6 @@ async fn email_is_not_verified_without_its_scope() {
     let without = with(&op, |settings| settings.scopes = vec!["openid".to_owned()]);
     assert!(
         op.login(&without).await.is_ok(),
-        "nobody requested the scope"
+        "the scope was not requested"
     );
 }

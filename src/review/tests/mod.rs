@@ -128,7 +128,7 @@ fn decision_is_explained_rule_by_rule() {
     );
     assert_eq!(
         json["policies"][0]["applies"], "unknown",
-        "nobody said where from"
+        "the IP address is unknown"
     );
     assert_eq!(json["policies"][1]["include"][0]["compared"], "R&D <x>");
     assert_eq!(
@@ -360,7 +360,7 @@ fn audit_log_is_replayed() {
         json!({"target": "portcullis", "event": "login"}).to_string(),
         page("dave"),
         login("alice", r#"["R&D <x>"]"#),
-        // Who they are was not written down.
+        // An event without claims does not identify its user.
         login("erin", "[]").replace("claims", "nothing"),
         login("bob", r#"["R&D <x>", "Contractors"]"#)
             .replace(r#""claims":"{}""#, r#""claims":{}"#)

@@ -33,7 +33,7 @@ url = "grafana"
 expect = "log_in"
 
 [[tests]]
-name = "nobody logs in first"
+name = "no login first"
 url = "grafana"
 expect = "log_in"
 "#;

@@ -2,8 +2,8 @@ use super::*;
 
 const NEVER: UnixTime = UnixTime(u64::MAX);
 
-fn nobody() -> UserId {
-    UserId("nobody".into())
+fn stranger() -> UserId {
+    UserId("stranger".into())
 }
 
 /// Returns `true` if the token of a login without a revision is covered.
@@ -82,17 +82,20 @@ fn hundred_thousand_logouts_copy_little() {
             published = Arc::new(next);
             for seen in [0, i / 2, i] {
                 assert!(
-                    covers(&published, Some(all[seen]), &nobody(), &[], UnixTime(0)),
+                    covers(&published, Some(all[seen]), &stranger(), &[], UnixTime(0)),
                     "{seen} of {i}"
                 );
             }
         }
     });
     assert_eq!(len(&published), all.len());
-    assert!(
-        all.iter()
-            .all(|nonce| covers(&published, Some(*nonce), &nobody(), &[], UnixTime(0)))
-    );
+    assert!(all.iter().all(|nonce| covers(
+        &published,
+        Some(*nonce),
+        &stranger(),
+        &[],
+        UnixTime(0)
+    )));
     // Copies of everything each time would be a hundred times as much.
     assert!(
         counted.bytes_total < 4 << 30,
@@ -126,7 +129,7 @@ fn only_past_revocations_are_forgotten() {
     for (i, nonce) in (0..).zip(&nonces) {
         let stays = i > 400;
         assert_eq!(
-            covers(&all, Some(*nonce), &nobody(), &[], UnixTime(7)),
+            covers(&all, Some(*nonce), &stranger(), &[], UnixTime(7)),
             stays,
             "{i}"
         );
@@ -135,14 +138,14 @@ fn only_past_revocations_are_forgotten() {
     assert!(covers(
         &all,
         None,
-        &nobody(),
+        &stranger(),
         &[Aud::derive(&["b"])],
         UnixTime(7)
     ));
     assert!(!covers(
         &all,
         None,
-        &nobody(),
+        &stranger(),
         &[Aud::derive(&["a"])],
         UnixTime(7)
     ));
@@ -200,7 +203,7 @@ fn revision_of_the_login_decides_and_no_clock() {
         }
         assert_eq!(all.cover(token(&user, issued, None)), Truth::Unknown);
         assert_eq!(
-            all.cover(token(&nobody(), issued, None)),
+            all.cover(token(&stranger(), issued, None)),
             Truth::False,
             "another user's"
         );
@@ -239,7 +242,7 @@ fn pending_revocation_covers_every_login_until_it_has_an_order() {
     all.set_pending([user.clone()]);
     assert_eq!(all.cover(token(&user, 1, Some((u64::MAX, 1)))), Truth::True);
     assert_eq!(all.cover(token(&user, 1, None)), Truth::True);
-    assert_eq!(all.cover(token(&nobody(), 1, Some((0, 1)))), Truth::False);
+    assert_eq!(all.cover(token(&stranger(), 1, Some((0, 1)))), Truth::False);
     all.set_pending([]);
     assert_eq!(all.cover(token(&user, 1, Some((0, 1)))), Truth::False);
 }

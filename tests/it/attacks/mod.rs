@@ -59,7 +59,7 @@ async fn over_http2(world: &World, target: &[u8], cookie: Option<&str>) -> Optio
 }
 
 /// Sends each target to `app.localhost` over HTTP/1.1 and HTTP/2, without a session and as a member
-/// who may not see `/admin`: nothing may arrive.
+/// without access to `/admin`. None may arrive.
 async fn refused_everywhere(targets: &[&str]) {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);

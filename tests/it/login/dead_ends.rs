@@ -304,7 +304,7 @@ async fn every_error_page_names_the_support() {
     for (url, status) in [
         ("http://wiki.localhost/", 403),
         ("http://app.localhost/admin/x", 403),
-        ("http://nobody.localhost/", 404),
+        ("http://unknown.localhost/", 404),
         ("http://dead.localhost/", 502),
         ("http://access.localhost/nothing", 404),
         (

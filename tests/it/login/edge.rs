@@ -355,7 +355,7 @@ async fn reload_does_not_accept_keys_of_another_team() {
     ] {
         let after = edge.node.log().len();
         edge.node.config.certs_url = changed;
-        edge.node.config.rest = edge.node.config.rest.replace("Engineering", "Nobody");
+        edge.node.config.rest = edge.node.config.rest.replace("Engineering", "Empty");
         edge.node.write_config();
         edge.node.signal("HUP");
         edge.node

@@ -105,7 +105,7 @@ async fn login_works_with_a_plain_oidc_provider() {
             r#"
 [[identity_providers]]
 id = "generic"
-name = "Anybody"
+name = "Generic"
 type = "oidc"
 config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer = "{issuer}", scopes = ["openid", "email", "groups"], claims = ["groups"] }}
 "#

@@ -321,7 +321,7 @@ async fn malformed_callbacks_are_refused() {
         "authorized",
         "login",
         "login/",
-        "login/nobody.localhost",
+        "login/unknown.localhost",
         "login/wiki.localhost/../x",
         "logout",
         "certs",

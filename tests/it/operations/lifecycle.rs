@@ -461,7 +461,7 @@ async fn open_files_are_raised_and_some_kept_for_the_metrics() {
     for _ in 0..hard + 40 {
         let mut connection = Connection::plain(world.proxy.address).await;
         connection
-            .send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n")
+            .send("GET / HTTP/1.1\r\nHost: unknown.localhost\r\n\r\n")
             .await;
         if connection.response("GET").await.is_some() {
             served += 1;
@@ -515,7 +515,7 @@ async fn request_without_a_free_descriptor_gets_503() {
         loop {
             let mut connection = Connection::plain(world.proxy.address).await;
             connection
-                .send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n")
+                .send("GET / HTTP/1.1\r\nHost: unknown.localhost\r\n\r\n")
                 .await;
             let is_served = connection.response("GET").await.is_some();
             idle.push(connection);

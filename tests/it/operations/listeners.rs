@@ -356,7 +356,7 @@ async fn hsts_is_sent_over_tls_alone_and_only_if_configured() {
         ("open.test", "/"),
         ("wiki.test", "/"),
         ("access.test", "/"),
-        ("nobody.test", "/"),
+        ("unknown.test", "/"),
     ] {
         assert_eq!(
             header(&world, host, target).await,
@@ -566,7 +566,7 @@ async fn without_window(
 async fn client_with_a_closed_window_does_not_delay_the_end() {
     let (proxy, _origin, _idp, redirect) = with_redirect(SHORT).await;
     for (address, target) in [
-        (redirect, "http://nobody.test/"),
+        (redirect, "http://unknown.test/"),
         (proxy.metrics, "http://localhost/metrics"),
         (proxy.metrics, "http://localhost/readyz"),
         (proxy.metrics, "http://localhost/"),

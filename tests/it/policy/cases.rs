@@ -207,7 +207,7 @@ impl Front {
                 format!(
                     "{} of {app} as {}",
                     answer.status,
-                    person.or(program).as_deref().unwrap_or("nobody")
+                    person.or(program).as_deref().unwrap_or("anonymous")
                 )
             }
             _ => format!("{} while the origins received {arrived:?}", answer.status),

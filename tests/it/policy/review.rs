@@ -132,7 +132,7 @@ async fn logged_requests_are_evaluated_again() {
     let log = log.to_str().unwrap();
     let old = written(folder.path(), "old.toml", |text| text);
     let new = written(folder.path(), "new.toml", |text| {
-        text.replacen("\"Engineering\"", "\"Somebody else\"", 1)
+        text.replacen("\"Engineering\"", "\"Another group\"", 1)
     });
     let (code, said, complaints) = portcullis(&["diff", &old, &new, "--audit", log]);
     assert_eq!((code, complaints.as_str()), (Some(1), ""), "{said}");

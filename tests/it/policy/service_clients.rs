@@ -251,7 +251,7 @@ async fn service_token_is_allowed_and_named_to_the_origin() {
     }
     assert!(world.origin.seen().is_empty());
 
-    // Who may not: known, and refused without a way to log in.
+    // A valid token that no policy admits is denied without a way to log in.
     let [id, secret] = &old.lines();
     assert_eq!(
         refused(&ask(&world, "robots.localhost", &[id, secret]).await),

@@ -378,7 +378,7 @@ async fn refused_grpc_call_ends_with_its_head() {
         ("dead.test", "/t.T/Unary", 10, "14"),
         ("open.test", "/t.T/Unary", 5000, "8"),
         ("open.test", "/%zz", 10, "3"),
-        ("nobody.test", "/t.T/Unary", 10, "12"),
+        ("unknown.test", "/t.T/Unary", 10, "12"),
     ] {
         let request = http::Request::post(format!("https://{host}{path}"));
         let request = request
@@ -466,7 +466,7 @@ async fn early_answer_to_an_upload_is_not_lost() {
         ("denied.test", 403),
         ("dead.test", 502),
         ("open.test", 413),
-        ("nobody.test", 404),
+        ("unknown.test", 404),
     ] {
         let (answered, body) = answered_midway(&mut connection, host).await;
         assert_eq!(answered, status, "{host}");

@@ -370,7 +370,7 @@ async fn http10_client_gets_our_pages() {
     let (proxy, _idp) = open_at(&origin.url("http")).await;
     let mut connection = proxy.connect("open.test").await;
     connection
-        .send("GET / HTTP/1.0\r\nHost: nobody.test\r\n\r\n")
+        .send("GET / HTTP/1.0\r\nHost: unknown.test\r\n\r\n")
         .await;
     let received = tokio::time::timeout(Duration::from_secs(5), connection.response("GET"))
         .await

@@ -256,7 +256,7 @@ async fn answer_that_refuses_the_upgrade_is_forwarded() {
         assert_eq!(received.headers.one("keep-alive"), None, "{answer}");
         // The connection goes on with ordinary requests.
         connection
-            .send("GET /cdn-cgi/nothing HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n")
+            .send("GET /cdn-cgi/unknown HTTP/1.1\r\nHost: unknown.localhost\r\n\r\n")
             .await;
         assert_eq!(
             connection.response("GET").await.unwrap().status,

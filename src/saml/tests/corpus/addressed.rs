@@ -58,7 +58,7 @@ pub(super) fn addressed() -> Vec<Row> {
             ),
         ),
         (
-            "a condition that nobody knows",
+            "an unknown condition",
             Refused("a condition that is not understood"),
             saying(
                 "</saml2:Conditions>",

@@ -97,7 +97,7 @@ pub(super) fn parsed() -> Vec<Row> {
             doctype("<!DOCTYPE x [<!ATTLIST saml2:Assertion Name ID #IMPLIED>]>"),
         ),
         (
-            "an entity that nobody declared",
+            "an undeclared entity",
             Refused("not well-formed at line 1"),
             in_value("&x;"),
         ),
@@ -166,7 +166,7 @@ pub(super) fn parsed() -> Vec<Row> {
             ),
         ),
         (
-            "a prefix that nobody declared",
+            "an undeclared prefix",
             Refused("not well-formed"),
             in_value("<x:y/>"),
         ),
@@ -340,7 +340,7 @@ pub(super) fn shaped() -> Vec<Row> {
             ),
         ),
         (
-            "a statement that nobody knows",
+            "an unknown statement",
             Refused(no_part),
             saying(
                 "</saml2:Assertion>",
