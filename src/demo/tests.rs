@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -306,15 +307,17 @@ fn port_in_use_is_reported() {
     assert_eq!(ports.check().unwrap_err().port, port);
 }
 
-/// Returns ports that are free at the moment.
+/// Returns ports without a listener. They are below the range for outgoing connections, so that no
+/// concurrent test takes one before the demo does.
 fn free() -> Ports {
-    let listeners: [TcpListener; 3] =
-        std::array::from_fn(|_| TcpListener::bind(loopback(0)).unwrap());
-    let [proxy, provider, origin] = listeners.map(|listener| listener.local_addr().unwrap().port());
-    Ports {
-        proxy,
-        provider,
-        origin,
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let process = u16::try_from(std::process::id() % 1000).unwrap();
+    loop {
+        let offset = process * 20 + NEXT.fetch_add(3, Ordering::Relaxed);
+        let ports = Ports::starting_at(10_000 + offset % 20_000).unwrap();
+        if ports.check().is_ok() {
+            return ports;
+        }
     }
 }
 

@@ -22,11 +22,22 @@ export function launch() {
   });
 }
 
-export function freePort() {
+/**
+ * Returns the first of `count` consecutive ports without a listener. They are below the range for outgoing
+ * connections, so that no connection takes one before its listener does.
+ */
+export async function freePorts(count) {
+  for (;;) {
+    const first = 10_000 + Math.floor(Math.random() * 20_000);
+    const ports = Array.from({ length: count }, (_, offset) => first + offset);
+    if ((await Promise.all(ports.map(isFree))).every(Boolean)) return first;
+  }
+}
+
+function isFree(port) {
   return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port: free } = server.address();
-      server.close(() => resolve(free));
-    });
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
 }

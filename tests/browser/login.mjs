@@ -2,19 +2,19 @@
 //
 //   node login.mjs <portcullis> <folder for screenshots>
 //
-// Starts `portcullis demo` on a free port, and compares each result with the table that it prints.
+// Starts `portcullis demo` on free ports, and compares each result with the table that it prints.
 
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import assert from 'node:assert/strict';
-import { freePort, launch } from './chromium.mjs';
+import { freePorts, launch } from './chromium.mjs';
 
 const [binary, screenshots] = process.argv.slice(2);
 assert(binary && screenshots, 'usage: node login.mjs <portcullis> <folder for screenshots>');
 mkdirSync(screenshots, { recursive: true });
 
-const port = await freePort();
+const port = await freePorts(3);
 const demo = spawn(binary, ['demo', '--port', String(port)], { stdio: ['ignore', 'pipe', 'pipe'] });
 let output = '';
 for (const stream of [demo.stdout, demo.stderr]) stream.on('data', (bytes) => (output += bytes));

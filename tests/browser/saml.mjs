@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import assert from 'node:assert/strict';
-import { freePort, launch } from './chromium.mjs';
+import { freePorts, launch } from './chromium.mjs';
 
 const [binary] = process.argv.slice(2);
 assert(binary, 'usage: node saml.mjs <portcullis>');
@@ -42,7 +42,8 @@ try {
 }
 
 async function logIn(provider, origin, signed) {
-  const [port, metrics] = [await freePort(), await freePort()];
+  const port = await freePorts(2);
+  const metrics = port + 1;
   const certificate = readFileSync(path.join(saml, 'keys/idp.crt'), 'utf8').replace(/-----.*-----|\n/g, '');
   writeFileSync(path.join(folder, 'portcullis.toml'), `
 [team]
