@@ -104,7 +104,7 @@ impl Control {
             .map_err(ControlError::Runtime)?;
         let http = http_client(config)?;
         if let Some(proxy) = &config.outgoing.proxy {
-            tracing::info!(%proxy, credentials = proxy.has_credentials(), "https calls of other services go through a proxy");
+            tracing::info!(%proxy, credentials = proxy.has_credentials(), "HTTPS calls to other services go through a proxy");
         }
         let known = Arc::new(NodeCache::new(
             usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX),
@@ -281,7 +281,10 @@ async fn reload(
             );
             let waiting = needs_restart(started, &loaded.config);
             if !waiting.is_empty() {
-                tracing::warn!("changes of {} take effect at a restart", waiting.join(", "));
+                tracing::warn!(
+                    "changes to {} take effect after a restart",
+                    waiting.join(", ")
+                );
             }
         }
         Err(error) => {

@@ -65,14 +65,14 @@ fn every<F: Future<Output = ()> + Send>(
     }
 }
 
-/// Reads the database of countries again if its file changed.
+/// Reads the country database again if its file changed.
 async fn check_countries(running: &Running) {
     let Some(countries) = running.services().countries.clone() else {
         return;
     };
     let looked = tokio::task::spawn_blocking(move || countries.reload_if_changed());
     if let Err(error) = looked.await {
-        tracing::error!(%error, "keeping the running database of countries");
+        tracing::error!(%error, "keeping the previous country database");
     }
 }
 
@@ -154,7 +154,7 @@ fn watch(
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// The period of both the rotation of our own keys and the fetch of a remote team's.
 const KEYS_EVERY: Duration = signing_keys::CHECK_EVERY;
-/// The time until a new database of countries is used.
+/// The time until a new country database is used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
 /// The time until it is noticed that the store accepts writes again. A failure is noticed within
 /// half a minute.
