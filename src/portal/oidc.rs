@@ -13,7 +13,8 @@ use super::provider_error::{self, Reported};
 use crate::control::{Access, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{
-    Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
+    Callback, CallbackContext, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity,
+    StartedLogin,
 };
 use crate::login::{Flow, PortalRequest, State};
 use crate::model::{Secret, chain};
@@ -164,11 +165,13 @@ async fn authenticate(
         .and_then(Provider::as_oidc)
         .ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
-    let (state, client) = (Secret::new(sealed), Some(request.client));
-    let (now, leeway) = (request.now, services.leeway);
-    provider
-        .finish(&state, pending, &callback, now, leeway, client)
-        .await
+    let context = CallbackContext {
+        now: request.now,
+        leeway: services.leeway,
+        client_ip: Some(request.client),
+    };
+    let state = Secret::new(sealed);
+    provider.finish(&state, pending, &callback, context).await
 }
 
 /// Begins a failed login once more, if another attempt may succeed and was not made before.
