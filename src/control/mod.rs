@@ -19,6 +19,8 @@ mod issuer;
 mod logins;
 mod records;
 mod remote;
+mod repositories;
+mod resolver;
 mod revocations;
 mod revoker;
 mod running;
@@ -29,8 +31,10 @@ pub mod signing_keys;
 mod start;
 mod store_watch;
 mod tasks;
+mod upkeep;
 mod vital;
 
+pub(crate) use access::EndpointParts;
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
 pub use access::{Access, Resources};
@@ -42,7 +46,7 @@ pub use error::StartError;
 pub use evaluations::Evaluations;
 pub(crate) use flows::Flows;
 pub use geo::{CountryFile, CountryFileError};
-pub(crate) use issuer::Issuer;
+pub(crate) use issuer::TokenIssuer;
 pub(crate) use logins::{LoginError, LoginMode, Logins};
 pub(crate) use running::Running;
 pub use services::{IssuerSettings, RemoteTeam, Services};

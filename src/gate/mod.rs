@@ -277,7 +277,7 @@ impl Gate {
             .runtime()
             // On the control runtime: a client that disconnects must not cancel a login half-way,
             // because its code and flow are used up.
-            .spawn(async move { portal::handle(&access, &request).await })
+            .spawn(async move { portal::handle(&access.endpoints, &request).await })
             .await;
         let answered = answered
             .map_err(|error| tracing::error!(%error, "an endpoint failed"))

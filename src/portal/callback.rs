@@ -12,22 +12,22 @@ use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
 use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
 use super::saml::SamlCallback;
-use crate::control::{Access, Flows};
+use crate::control::{EndpointParts, Flows};
 use crate::login::{Flow, FlowCookies, LoginPurpose, PortalRequest, State};
 use crate::model::UnixTime;
 use crate::observe::audit::Via;
 use crate::store::StoreError;
 
 /// Answers a callback, over OpenID Connect by GET and over SAML by POST.
-pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(super) async fn callback(parts: &EndpointParts, request: &PortalRequest) -> Response<Bytes> {
     if request.method == Method::POST {
-        match SamlCallback::read(access, request).await {
-            Ok(response) => finish(access, request, response).await,
+        match SamlCallback::read(parts, request).await {
+            Ok(response) => finish(parts, request, response).await,
             Err(refusal) => *refusal,
         }
     } else {
-        match OidcResponse::read(access, request) {
-            Ok(response) => finish(access, request, response).await,
+        match OidcResponse::read(parts, request) {
+            Ok(response) => finish(parts, request, response).await,
             Err(refusal) => *refusal,
         }
     }
@@ -35,26 +35,26 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
 
 /// Finishes the flow that a provider's response belongs to.
 async fn finish<R: ProviderResponse>(
-    access: &Access,
+    parts: &EndpointParts,
     request: &PortalRequest,
     mut returned: R,
 ) -> Response<Bytes> {
-    let snapshot = access.running.snapshot();
+    let snapshot = parts.running.snapshot();
     let Some(purpose) = LoginPurpose::from_state(returned.state(), &snapshot) else {
         return error_pages::not_found(request);
     };
     let step = LoginStep {
-        access,
+        parts,
         snapshot: &snapshot,
         request,
         purpose: &purpose,
     };
-    let flow = returned.take_flow(access.flows.seal(), request);
+    let flow = returned.take_flow(parts.flows.seal(), request);
     let (flow, began) =
-        match UsedFlow::take(&access.flows, flow, returned.state(), request.now).await {
+        match UsedFlow::take(&parts.flows, flow, returned.state(), request.now).await {
             Ok(UsedFlow::First(flow, began)) => (flow, began),
             Ok(UsedFlow::Unusable(cause)) => {
-                let reported = returned.reported(&access.flows, request).await;
+                let reported = returned.reported(&parts.flows, request).await;
                 let outcome = unusable(&step, returned.state(), cause, reported.as_ref()).await;
                 return step.conclude(outcome).await;
             }
@@ -128,7 +128,7 @@ async fn unusable(
     cause: Cause,
     reported: Option<&Reported>,
 ) -> LoginOutcome {
-    let (access, request) = (step.access, step.request);
+    let (parts, request) = (step.parts, step.request);
     // The flow that a reported error ends may have ended here before. The operator still needs the
     // provider's reason.
     if let Some(reported) = reported {
@@ -139,7 +139,7 @@ async fn unusable(
         reported.log(reason, request);
     }
     if let LoginPurpose::Application(destination) = step.purpose {
-        match access
+        match parts
             .sessions
             .organisation_session(&request.headers, request.now)
             .await
@@ -162,7 +162,7 @@ async fn unusable(
         // With many tabs the oldest flows lose their cookies to newer ones, and begin once more by
         // themselves. With a form from the provider the browser sends no session, so the new login
         // is the first to see it.
-        let may_be_displaced = FlowCookies::from_headers(&request.headers, access.flows.seal())
+        let may_be_displaced = FlowCookies::from_headers(&request.headers, parts.flows.seal())
             .are_many()
             || request.method == Method::POST;
         if cause == Cause::CookieLost && !state.is_restart && may_be_displaced {

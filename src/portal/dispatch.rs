@@ -8,7 +8,7 @@ use http::{Response, StatusCode, header};
 
 use super::outcome::{Authenticated, Denial, LoginOutcome, LoginStep, Retry};
 use super::{arrival, error_pages, session, trial_report};
-use crate::control::{Access, Login, LoginMode};
+use crate::control::{EndpointParts, Login, LoginMode};
 use crate::idp::{LoginFailure, ProviderIdentity};
 use crate::login::{Destination, LoginPurpose, refresh_path};
 use crate::model::{IdpId, Reason};
@@ -19,13 +19,13 @@ impl LoginStep<'_> {
     /// Performs the steps that follow an outcome, until one of them ends with a response. This is
     /// the one place that chooses the next step of a login.
     pub(super) async fn conclude(&self, outcome: LoginOutcome) -> Response<Bytes> {
-        let (access, request, purpose) = (self.access, self.request, self.purpose);
+        let (parts, request, purpose) = (self.parts, self.request, self.purpose);
         let mut next = outcome;
         let mut session_cookie = None;
         let mut response = loop {
             next = match (next, purpose) {
                 (LoginOutcome::ToProvider(message), _) => {
-                    break message.respond(access.flows.seal(), request);
+                    break message.respond(parts.flows.seal(), request);
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::ProviderTrial) => {
                     break self.trial_succeeded(&user.profile);
@@ -80,62 +80,62 @@ impl LoginStep<'_> {
     }
 
     async fn open_session(&self, user: Authenticated, mode: LoginMode) -> LoginOutcome {
-        let Access {
+        let EndpointParts {
             logins, sessions, ..
-        } = self.access;
+        } = self.parts;
         session::open(logins, sessions, user, mode, self.request).await
     }
 
     fn trial_succeeded(&self, profile: &ProviderIdentity) -> Response<Bytes> {
-        self.access.audit.provider_tested(profile, self.request);
-        let services = self.access.running.services();
+        self.parts.audit.provider_tested(profile, self.request);
+        let services = self.parts.running.services();
         trial_report::works(&services, self.snapshot, profile, self.request)
     }
 
     fn restart_url(&self) -> Option<String> {
         self.purpose
-            .restart_url(&self.access.running.services().team_url)
+            .restart_url(&self.parts.running.services().team_url)
     }
 
     fn identity_refreshed(&self, login: &Login) -> Response<Bytes> {
-        self.access
+        self.parts
             .audit
             .identity_refreshed(&login.identity, self.request);
-        let team_url = &self.access.running.services().team_url;
+        let team_url = &self.parts.running.services().team_url;
         let url = format!("{team_url}{}?success=true", refresh_path());
         answer::redirect(StatusCode::FOUND, &url)
     }
 
     fn denied(&self, destination: &Destination, denial: &Denial) -> Response<Bytes> {
-        let (access, request) = (self.access, self.request);
+        let (parts, request) = (self.parts, self.request);
         let Denial {
             identity,
             verdict,
             via,
         } = denial;
         let application = &destination.application;
-        access
+        parts
             .audit
             .denied_at_login(verdict, application, identity, *via, request);
-        let login = destination.login_url(&access.running.services().team_url);
+        let login = destination.login_url(&parts.running.services().team_url);
         let reason = Reason::of_denial(verdict);
         error_pages::denied(request, application, identity, &login, reason)
     }
 
     fn restarted(&self, destination: &Destination) -> Response<Bytes> {
-        let login = destination.login_url(&self.access.running.services().team_url);
+        let login = destination.login_url(&self.parts.running.services().team_url);
         // The new login is marked, so that this happens once.
         answer::redirect(StatusCode::FOUND, &format!("{login}&second=1"))
     }
 
     fn failed(&self, idp: &IdpId, failure: &LoginFailure) -> Response<Bytes> {
-        let (access, request) = (self.access, self.request);
+        let (parts, request) = (self.parts, self.request);
         if matches!(self.purpose, LoginPurpose::ProviderTrial) {
-            access.audit.provider_test_failed(failure, idp, request);
-            return trial_report::failed(&access.running.services(), failure, idp, request);
+            parts.audit.provider_test_failed(failure, idp, request);
+            return trial_report::failed(&parts.running.services(), failure, idp, request);
         }
         let application = self.purpose.application();
-        access
+        parts
             .audit
             .login_failed(failure, Some(idp), application, request);
         let restart = self.restart_url();
@@ -151,7 +151,7 @@ impl LoginStep<'_> {
 
     fn expired(&self) -> Response<Bytes> {
         let (request, application) = (self.request, self.purpose.application());
-        self.access
+        self.parts
             .audit
             .login_refused("login_expired", Counted::Invalid, application, request);
         error_pages::login_expired(request, self.restart_url().as_deref())
@@ -159,7 +159,7 @@ impl LoginStep<'_> {
 
     fn cookie_lost(&self, flow: &str) -> Response<Bytes> {
         let (request, application) = (self.request, self.purpose.application());
-        self.access.audit.login_refused(
+        self.parts.audit.login_refused(
             "flow_cookie_missing",
             Counted::Invalid,
             application,
@@ -169,7 +169,7 @@ impl LoginStep<'_> {
     }
 
     fn session_ended(&self) -> Response<Bytes> {
-        self.access
+        self.parts
             .audit
             .login_refused("no_session", Counted::Invalid, None, self.request);
         error_pages::not_signed_in(self.request)
@@ -178,7 +178,7 @@ impl LoginStep<'_> {
     fn unavailable(&self, idp: Option<&IdpId>, retry: Retry) -> Response<Bytes> {
         let (request, application) = (self.request, self.purpose.application());
         if !matches!(self.purpose, LoginPurpose::ProviderTrial) {
-            self.access
+            self.parts
                 .audit
                 .login_unavailable(idp, application, request);
         }

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Response};
 use super::conflict_page::conflict_page;
 use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
 use super::{error_pages, provider_request};
-use crate::control::{Access, Organisation, Services};
+use crate::control::{EndpointParts, Organisation, Services};
 use crate::cookie;
 use crate::engine::Snapshot;
 use crate::idp::{Hints, Prompt, Provider};
@@ -22,20 +22,20 @@ use crate::route::Endpoint;
 
 /// Answers `login/<host>`: hands over a browser that has a session, and sends others to an identity
 /// provider.
-pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.running.snapshot();
+pub(super) async fn login(parts: &EndpointParts, request: &PortalRequest) -> Response<Bytes> {
+    let snapshot = parts.running.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else {
         return error_pages::not_found(request);
     };
     // The browser would end on the front page, and the user would not know why.
     let page = request.parameter("redirect_url");
     if page.is_some_and(|page| ReturnTo::read(&page) == Err(ReturnToError::TooLong)) {
-        return target_too_long(&access.running.services(), &destination, request);
+        return target_too_long(&parts.running.services(), &destination, request);
     }
     let authentication = Authentication::required(request);
     let session = match authentication {
         Authentication::Session => {
-            access
+            parts
                 .sessions
                 .organisation(&request.headers, request.now)
                 .await
@@ -46,7 +46,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
         // Only the browser for which a hand-over was made learns the page that it leads to.
         let page = request.parameter("handover").and_then(|handover| {
             Handover::page(
-                access.flows.seal(),
+                parts.flows.seal(),
                 &handover,
                 &destination.host,
                 login.nonce,
@@ -61,7 +61,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     let host = destination.host.clone();
     let purpose = LoginPurpose::Application(destination.clone());
     let step = LoginStep {
-        access,
+        parts,
         snapshot: &snapshot,
         request,
         purpose: &purpose,
@@ -129,7 +129,7 @@ fn target_too_long(
 
 /// Expires both organisation sessions of a browser that shows two, and begins a login.
 async fn conflict(step: &LoginStep<'_>, destination: &Destination) -> Response<Bytes> {
-    let (access, request) = (step.access, step.request);
+    let (parts, request) = (step.parts, step.request);
     let conflict = Conflict {
         cookie: cookie::AUTHORIZATION,
         host: &request.host,
@@ -139,13 +139,13 @@ async fn conflict(step: &LoginStep<'_>, destination: &Destination) -> Response<B
     // Another host sets its cookie again after each expiry, so a further login would not end the
     // conflict.
     if conflict.came_back(&request.headers) {
-        access.audit.login_refused(
+        parts.audit.login_refused(
             Reason::SessionConflict.id(),
             metrics::Login::Invalid,
             Some(&destination.application),
             request,
         );
-        let login = destination.login_url(&access.running.services().team_url);
+        let login = destination.login_url(&parts.running.services().team_url);
         return conflict_page(&conflict, &login, request.support.as_deref(), request.id);
     }
     let mut response = choose_provider(step, destination, Authentication::Provider).await;
@@ -160,8 +160,8 @@ async fn choose_provider(
     destination: &Destination,
     authentication: Authentication,
 ) -> Response<Bytes> {
-    let (access, request) = (step.access, step.request);
-    let services = access.running.services();
+    let (parts, request) = (step.parts, step.request);
+    let services = parts.running.services();
     let settings = destination.application.settings();
     let allowed: Vec<&Provider> = services
         .providers
@@ -188,7 +188,7 @@ async fn choose_provider(
         prompt: (authentication == Authentication::Credentials).then_some(Prompt::Login),
         ..Hints::default()
     };
-    let outcome = provider_request::begin(access, provider, state, hints, request).await;
+    let outcome = provider_request::begin(parts, provider, state, hints, request).await;
     step.conclude(outcome).await
 }
 

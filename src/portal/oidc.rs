@@ -10,7 +10,7 @@ use http::Response;
 use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest};
 use super::protocol::ProviderResponse;
 use super::provider_error::{self, Reported};
-use crate::control::{Access, Flows, Services};
+use crate::control::{EndpointParts, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{
     Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
@@ -92,19 +92,19 @@ impl OidcResponse {
     /// # Errors
     /// The response to a callback with a `state` that is absent or not of this team.
     pub(super) fn read(
-        access: &Access,
+        parts: &EndpointParts,
         request: &PortalRequest,
     ) -> Result<Self, Box<Response<Bytes>>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
-        let Ok(state) = State::open(access.flows.seal(), &sealed) else {
-            access
+        let Ok(state) = State::open(parts.flows.seal(), &sealed) else {
+            parts
                 .audit
                 .login_refused("login_state", Counted::Invalid, None, request);
             let page = provider_error::without_state("login_state", request);
             return Err(Box::new(page));
         };
         // This process may remember the long URL that the sealed `state` has no room for.
-        let state = access.flows.begun(&state.flow).unwrap_or(state);
+        let state = parts.flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })
     }
 }
@@ -127,7 +127,7 @@ impl ProviderResponse for OidcResponse {
 
     async fn finish(self, step: &LoginStep<'_>, pending: Pending, began: u64) -> LoginOutcome {
         match authenticate(
-            &step.access.running.services(),
+            &step.parts.running.services(),
             &self.sealed,
             &pending,
             step.request,
@@ -178,8 +178,8 @@ async fn try_again(
     pending: &Pending,
     failure: &LoginFailure,
 ) -> Option<LoginOutcome> {
-    let (access, request) = (step.access, step.request);
-    let services = access.running.services();
+    let (parts, request) = (step.parts, step.request);
+    let services = parts.running.services();
     let provider = services
         .providers
         .iter()
@@ -188,14 +188,14 @@ async fn try_again(
     let attempt = provider.next_attempt(failure, pending)?;
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
     tracing::info!(request_id = %request.id, idp, error, hint, "starting the login again");
-    let state = without_long_url(&access.flows, failed_state.begun_again(request.now));
-    let Ok(sealed) = state.seal(access.flows.seal()) else {
+    let state = without_long_url(&parts.flows, failed_state.begun_again(request.now));
+    let Ok(sealed) = state.seal(parts.flows.seal()) else {
         return Some(LoginOutcome::Internal);
     };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
     Some(match begun {
         Ok(begun) => to_provider(
-            &access.flows,
+            &parts.flows,
             provider,
             &Sealed { state, sealed },
             begun,

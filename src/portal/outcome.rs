@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::control::{Access, Login};
+use crate::control::{EndpointParts, Login};
 use crate::engine::Snapshot;
 use crate::idp::{LoginFailure, ProviderIdentity};
 use crate::login::{LoginPurpose, PortalRequest};
@@ -86,7 +86,7 @@ pub(super) enum Retry {
 /// A login, at one request of its browser.
 #[derive(Clone, Copy)]
 pub(super) struct LoginStep<'a> {
-    pub(super) access: &'a Access,
+    pub(super) parts: &'a EndpointParts,
     pub(super) snapshot: &'a Snapshot,
     pub(super) request: &'a PortalRequest,
     pub(super) purpose: &'a LoginPurpose,
