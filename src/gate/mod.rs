@@ -124,20 +124,12 @@ impl Gate {
             Decision::Handle {
                 endpoint,
                 host_role,
-            } => Reply::Portal(Box::new(PortalRequest {
-                endpoint,
-                host_role,
-                method: request.method.clone(),
-                host: request.authority.host.to_string(),
-                path: request.path.normalized().into_owned(),
-                query: request.query.map(str::to_owned),
-                headers: request.headers.clone(),
-                client: request.client,
-                body: Bytes::new(),
-                id: RequestId::random(),
-                support: snapshot.team().support.clone(),
-                now,
-            })),
+            } => {
+                let team = snapshot.team();
+                Reply::Portal(Box::new(PortalRequest::new(
+                    request, endpoint, host_role, team, now,
+                )))
+            }
             Decision::Preflight(application) => {
                 metrics().request(metrics::Decision::Endpoint, None);
                 let mut response = answer::empty(StatusCode::NO_CONTENT);

@@ -15,9 +15,10 @@ use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::login::{
     AppSession, Claim, Conflict, Granted, Handover, LoginUrl, PortalRequest, Refused, ReturnTo,
+    with_handover,
 };
 use crate::model::{Aud, Reason};
-use crate::observe::metrics::Login as Outcome;
+use crate::observe::metrics::Login as Counted;
 use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
 
 /// Redeems the hand-over that a browser brings, and sets the application's session.
@@ -40,7 +41,7 @@ pub(super) async fn authorized(parts: &EndpointParts, request: &PortalRequest) -
     let Some(session) = session else {
         parts
             .audit
-            .login_refused("app_session_missing", Outcome::Invalid, None, request);
+            .login_refused("app_session_missing", Counted::Invalid, None, request);
         return arrival.cookie_missing();
     };
     match redeemed {
@@ -117,7 +118,7 @@ impl Arrival<'_> {
                     .map(AsRef::as_ref);
                 parts
                     .audit
-                    .login_refused("login_expired", Outcome::Invalid, application, request);
+                    .login_refused("login_expired", Counted::Invalid, application, request);
                 error_pages::login_expired(request, Some(&self.page_url(&to)))
             }
             Refused::Unavailable => {
@@ -132,7 +133,7 @@ impl Arrival<'_> {
         let (parts, request) = (self.parts, self.request);
         parts
             .audit
-            .login_refused("handover_invalid", Outcome::Invalid, None, request);
+            .login_refused("handover_invalid", Counted::Invalid, None, request);
         error_pages::bad_request(request, "handover_invalid")
     }
 
@@ -149,9 +150,7 @@ impl Arrival<'_> {
             app_session: Some(session),
         }
         .build(self.request.now);
-        let handover: String =
-            url::form_urlencoded::byte_serialize(self.state.as_bytes()).collect();
-        answer::redirect(StatusCode::FOUND, &format!("{login}&handover={handover}"))
+        answer::redirect(StatusCode::FOUND, &with_handover(&login, self.state))
     }
 
     /// Sets the application's session and leads to the page.
@@ -217,7 +216,7 @@ impl Arrival<'_> {
         let reason = Reason::SessionConflict.id();
         parts
             .audit
-            .login_refused(reason, Outcome::Invalid, None, request);
+            .login_refused(reason, Counted::Invalid, None, request);
         if conflict.came_back(&request.headers) {
             return conflict_page(&conflict, &page, request.support.as_deref(), request.id);
         }

@@ -1,22 +1,23 @@
 //! Logins over OpenID Connect: the request to the provider, and the callback that answers it.
 //!
-//! Decides which flow a callback belongs to, and whether a failed login is tried once more. Trusts
-//! a sealed `state` and the flow cookie that was made with it. Never calls a provider twice for one
+//! Decides which flow a callback belongs to, and whether another attempt may succeed. Trusts a sealed `state` and the flow cookie that was made with it. Never calls a provider twice for one
 //! flow.
 
 use bytes::Bytes;
 use http::Response;
 
-use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest};
+use super::outcome::{
+    Authenticated, FailedLogin, LoginOutcome, LoginStep, NextAttempt, ProviderRequest,
+};
 use super::protocol::ProviderResponse;
 use super::provider_error::{self, Reported};
 use crate::control::{EndpointParts, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{
-    Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
+    Attempt, Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
 };
 use crate::login::{Flow, PortalRequest, State};
-use crate::model::{Secret, chain};
+use crate::model::{IdpId, Secret};
 use crate::observe::metrics::Login as Counted;
 use crate::saml::Message;
 
@@ -34,7 +35,7 @@ pub(super) async fn begin(
     };
     match provider.begin(&sealed, hints, request.now).await {
         Ok(begun) => to_provider(flows, provider, &Sealed { state, sealed }, begun, request),
-        Err(failure) => failed(provider, failure),
+        Err(failure) => LoginOutcome::failed(provider.id(), failure),
     }
 }
 
@@ -69,13 +70,6 @@ fn to_provider(
             flow_cookie,
         })),
         None => LoginOutcome::Internal,
-    }
-}
-
-fn failed(provider: &Oidc, failure: LoginFailure) -> LoginOutcome {
-    LoginOutcome::Failed {
-        idp: provider.id().clone(),
-        failure,
     }
 }
 
@@ -139,13 +133,19 @@ impl ProviderResponse for OidcResponse {
                 previous: None,
                 began,
             })),
-            Err(failure) => match try_again(step, &self.state, &pending, &failure).await {
-                Some(outcome) => outcome,
-                None => LoginOutcome::Failed {
+            Err(failure) => {
+                let services = step.parts.running.services();
+                let attempt = oidc_provider(&services, &pending.idp)
+                    .and_then(|provider| provider.next_attempt(&failure, &pending));
+                LoginOutcome::Failed(Box::new(FailedLogin {
                     idp: pending.idp,
                     failure,
-                },
-            },
+                    next: attempt.map(|attempt| NextAttempt::AtProvider {
+                        state: self.state,
+                        attempt,
+                    }),
+                }))
+            }
         }
     }
 }
@@ -157,12 +157,7 @@ async fn authenticate(
     pending: &Pending,
     request: &PortalRequest,
 ) -> Result<ProviderIdentity, LoginFailure> {
-    let provider = services
-        .providers
-        .iter()
-        .find(|provider| *provider.id() == pending.idp)
-        .and_then(Provider::as_oidc)
-        .ok_or(LoginFailure::Flow)?;
+    let provider = oidc_provider(services, &pending.idp).ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
     let (state, client) = (Secret::new(sealed), Some(request.client));
     let (now, leeway) = (request.now, services.leeway);
@@ -171,36 +166,31 @@ async fn authenticate(
         .await
 }
 
-/// Begins a failed login once more, if another attempt may succeed and was not made before.
-async fn try_again(
-    step: &LoginStep<'_>,
-    failed_state: &State,
-    pending: &Pending,
-    failure: &LoginFailure,
+/// Begins a failed login once more, with another request to the provider; `None` if that is not
+/// configured any more.
+pub(super) async fn begin_again(
+    parts: &EndpointParts,
+    idp: &IdpId,
+    failed: &State,
+    attempt: Attempt,
+    request: &PortalRequest,
 ) -> Option<LoginOutcome> {
-    let (parts, request) = (step.parts, step.request);
-    let services = parts.running.services();
-    let provider = services
-        .providers
-        .iter()
-        .find(|provider| *provider.id() == pending.idp)?
-        .as_oidc()?;
-    let attempt = provider.next_attempt(failure, pending)?;
-    let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
-    tracing::info!(request_id = %request.id, idp, error, hint, "starting the login again");
-    let state = without_long_url(&parts.flows, failed_state.begun_again(request.now));
-    let Ok(sealed) = state.seal(parts.flows.seal()) else {
+    let (flows, services) = (&parts.flows, parts.running.services());
+    let provider = oidc_provider(&services, idp)?;
+    let state = without_long_url(flows, failed.begun_again(request.now));
+    let Ok(sealed) = state.seal(flows.seal()) else {
         return Some(LoginOutcome::Internal);
     };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
     Some(match begun {
-        Ok(begun) => to_provider(
-            &parts.flows,
-            provider,
-            &Sealed { state, sealed },
-            begun,
-            request,
-        ),
-        Err(failure) => failed(provider, failure),
+        Ok(begun) => to_provider(flows, provider, &Sealed { state, sealed }, begun, request),
+        Err(failure) => LoginOutcome::failed(idp, failure),
     })
+}
+
+fn oidc_provider<'a>(services: &'a Services, idp: &IdpId) -> Option<&'a Oidc> {
+    let mut providers = services.providers.iter();
+    providers
+        .find(|provider| provider.id() == idp)
+        .and_then(Provider::as_oidc)
 }

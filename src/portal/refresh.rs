@@ -44,7 +44,7 @@ pub(super) async fn refresh_identity(
         .iter()
         .find(|provider| *provider.id() == session.identity.idp.id);
     let Some(provider) = provider else {
-        return error_pages::bad_request(request, "unknown_identity_provider");
+        return step.conclude(LoginOutcome::UnknownProvider).await;
     };
     let state = State::to_team(&snapshot, &request.host, &refresh_path(), request.now);
     let hints = Hints {

@@ -8,14 +8,17 @@ use http::Response;
 use serde::{Deserialize, Serialize};
 
 use super::error_pages;
-use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest, Retry};
+use super::outcome::{
+    Authenticated, FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt,
+    ProviderRequest, Retry,
+};
 use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
 use crate::control::{EndpointParts, Flows, Running, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
-use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
-use crate::model::{IdentityNonce, chain};
+use crate::login::{Flow, PortalRequest, State, is_flow};
+use crate::model::IdentityNonce;
 use crate::observe::metrics::Login as Counted;
 use crate::saml::{AssertionUse, Reauthentication, SamlError};
 
@@ -67,10 +70,7 @@ pub(super) async fn begin(
     let (message, pending) = match saml.begin(&state.flow, key, reauthentication, request.now) {
         Ok(begun) => begun,
         Err(failure) => {
-            return LoginOutcome::Failed {
-                idp: saml.id().clone(),
-                failure,
-            };
+            return LoginOutcome::failed(saml.id(), failure);
         }
     };
     // A long URL does not fit into the cookie, so only this node knows it.
@@ -203,19 +203,14 @@ impl ProviderResponse for SamlCallback {
                 idp: Some(pending.idp),
                 retry: Retry::Login,
             },
-            Err(failure)
-                if failure.is_expired()
-                    && !self.state.is_restart
-                    && matches!(step.purpose, LoginPurpose::Application(_)) =>
-            {
-                let (idp, error) = (&*pending.idp.0, chain(&failure));
-                tracing::info!(request_id = %step.request.id, idp, error, "starting the login again");
-                LoginOutcome::Restart
+            Err(failure) => {
+                let is_first = LoginAttempt::of(&self.state) == LoginAttempt::First;
+                LoginOutcome::Failed(Box::new(FailedLogin {
+                    idp: pending.idp,
+                    next: (failure.is_expired() && is_first).then_some(NextAttempt::NewLogin),
+                    failure,
+                }))
             }
-            Err(failure) => LoginOutcome::Failed {
-                idp: pending.idp,
-                failure,
-            },
         }
     }
 }
