@@ -95,7 +95,8 @@ pub(super) fn not_signed_in(request: &PortalRequest) -> Response<Bytes> {
             "You are not signed in.",
             sentence,
             &id,
-        ),
+        )
+        .with_reason("no_session"),
         request,
     )
 }

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::outcome::{LoginOutcome, LoginStep, Retry};
-use super::{error_pages, provider_request};
+use super::provider_request;
 use crate::control::{EndpointParts, Login};
 use crate::idp::Hints;
 use crate::login::{LoginPurpose, PortalRequest, State, refresh_path};
@@ -27,7 +27,7 @@ pub(super) async fn refresh_identity(
         .await;
     let session = match session {
         Ok(Some(session)) => session,
-        Ok(None) => return error_pages::not_signed_in(request),
+        Ok(None) => return step.conclude(LoginOutcome::NoSession).await,
         Err(_) => {
             let (idp, retry) = (None, Retry::Request);
             return step
