@@ -6,6 +6,7 @@
 //! that must be fetched first.
 
 mod audit;
+mod failure;
 mod headers;
 mod responses;
 mod running;
@@ -18,16 +19,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
+pub(crate) use self::failure::Failure;
 pub(crate) use self::headers::{Downstream, HeaderEdits};
-pub(crate) use self::responses::retry;
-pub(crate) use self::running::Standing;
+#[cfg(test)]
+pub(crate) use self::running::tests::Scripted;
+pub(crate) use self::running::{EVALUATE_EVERY, Evaluate, Reevaluation, may_last, until_ended};
 use crate::control::Access;
-use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
+use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, Team, decide};
 use crate::login::{self, LoginUrl, PortalRequest};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::Outcome;
 use crate::observe::metrics::{self, metrics};
-use crate::pages::{ErrorPage, answer};
+use crate::pages::answer;
 use crate::portal::{self, LoginRequired};
 
 /// The Access check.
@@ -151,7 +154,7 @@ impl Gate {
         let is_sampled = permit.is_authenticated() && self.access.running.samples();
         let id = audit::forwarded(snapshot, request, &permit, is_sampled);
         let plain_http = snapshot.team().plain_http;
-        match rewritten(request, snapshot.team().port.is_none()) {
+        match rewritten(request, snapshot.team()) {
             Ok(rewritten) => Reply::Forward(Forwarded {
                 permit,
                 rewritten,
@@ -289,18 +292,14 @@ impl Gate {
     pub(crate) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
         responses::refused(reason, style, id, self.access.running.load().team())
     }
-
-    /// Returns the response for an error, with the team's support.
-    pub(crate) fn error(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        responses::error(page, style, self.access.running.load().team())
-    }
 }
 
 /// Returns the target and host of the decision, if they differ from those that were sent.
 fn rewritten(
     request: &RequestView<'_>,
-    default_port: bool,
+    team: &Team,
 ) -> Result<Option<Box<Rewritten>>, Reason> {
+    let default_port = team.port.is_none();
     let host = request.authority.rewritten(default_port);
     if host.is_none() && !request.path.is_rewritten() {
         return Ok(None);

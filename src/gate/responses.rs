@@ -42,7 +42,7 @@ pub(super) fn unavailable(
 /// Returns the path and query of a failed request for a "try again" button.
 ///
 /// `None` if a link cannot repeat the request, or if a second attempt would fail alike.
-pub(crate) fn retry(method: &Method, target: &Uri, status: StatusCode) -> Option<String> {
+pub(super) fn retry(method: &Method, target: &Uri, status: StatusCode) -> Option<String> {
     let is_temporary = matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
