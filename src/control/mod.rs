@@ -18,6 +18,7 @@ mod identities;
 mod issuer;
 mod logins;
 mod records;
+mod reload;
 mod remote;
 mod repositories;
 mod resolver;
