@@ -16,6 +16,7 @@ use crate::login::{AppSession, Conflict, Landing, PortalRequest, ReturnTo};
 use crate::model::{IdentityNonce, Reason};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::{Endpoint, HostRole};
+use crate::store::StoreError;
 
 /// Answers `logout`: ends the login of the browser's session, for every application. `returnTo`
 /// names the page after it, which can only be on the team domain or on an application's host.
@@ -58,22 +59,8 @@ pub(super) async fn logout(parts: &EndpointParts, request: &PortalRequest) -> Re
         .await
         .ok()
         .flatten();
-    // With several logins, another host of the domain planted all but one of them. The genuine one
-    // is unknown, so all are ended.
-    for login in &logins {
-        if parts
-            .logins
-            .end_sessions(login.nonce, &login.user, request.now)
-            .await
-            .is_err()
-        {
-            parts.audit.logout_unavailable(Some(login), request);
-            return error_pages::unavailable(request);
-        }
-        parts.flows.remember_sign_out(&login.user, request.now);
-        parts
-            .audit
-            .logged_out(login.email.as_ref(), &login.user, request);
+    if end(parts, &logins, request).await.is_err() {
+        return error_pages::unavailable(request);
     }
     if are_incomplete {
         return incomplete(&parts.audit, request);
@@ -95,6 +82,30 @@ pub(super) async fn logout(parts: &EndpointParts, request: &PortalRequest) -> Re
         }
     }
     signed_out(&parts.running.snapshot(), request, return_to)
+}
+
+/// Ends the logins of a browser. With several, another host of the domain planted all but one of
+/// them. The genuine one is unknown, so all are ended.
+///
+/// # Errors
+/// If the store does not answer. Some of them may have ended.
+async fn end(
+    parts: &EndpointParts,
+    logins: &[SignedIn],
+    request: &PortalRequest,
+) -> Result<(), StoreError> {
+    for login in logins {
+        parts
+            .logins
+            .end_sessions(login.nonce, &login.user, request.now)
+            .await
+            .inspect_err(|_| parts.audit.logout_unavailable(Some(login), request))?;
+        parts.flows.remember_sign_out(&login.user, request.now);
+        parts
+            .audit
+            .logged_out(login.email.as_ref(), &login.user, request);
+    }
+    Ok(())
 }
 
 /// Returns the page that requires a click to sign out.
