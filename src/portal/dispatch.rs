@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
-use super::outcome::{Authenticated, Denial, LoginOutcome, LoginStep, Retry};
+use super::outcome::{Authenticated, DeniedLogin, LoginOutcome, LoginStep, Retry};
 use super::{arrival, error_pages, session, trial_report};
 use crate::control::{Access, Login, LoginMode};
 use crate::idp::{LoginFailure, ProviderIdentity};
@@ -106,9 +106,9 @@ impl LoginStep<'_> {
         answer::redirect(StatusCode::FOUND, &url)
     }
 
-    fn denied(&self, destination: &Destination, denial: &Denial) -> Response<Bytes> {
+    fn denied(&self, destination: &Destination, denial: &DeniedLogin) -> Response<Bytes> {
         let (access, request) = (self.access, self.request);
-        let Denial {
+        let DeniedLogin {
             identity,
             verdict,
             via,

@@ -22,7 +22,7 @@ pub(super) enum LoginOutcome {
     /// The policies allow the user, and the login continues at this URL of the application.
     ToApplication(String),
     /// The policies deny the user.
-    Denied(Box<Denial>),
+    Denied(Box<DeniedLogin>),
     /// The login could not be finished, and begins once more.
     Restart,
     /// The identity provider, or its response, ended the login.
@@ -68,7 +68,7 @@ pub(super) struct SignedIn {
 }
 
 /// A user, denied by an application's policies at the end of a login.
-pub(super) struct Denial {
+pub(super) struct DeniedLogin {
     pub(super) identity: Arc<Identity>,
     pub(super) verdict: Verdict,
     pub(super) via: Via,

@@ -17,7 +17,7 @@ use crate::observe::metrics::{UpstreamError, metrics};
 use crate::pages::{ErrorPage, Link, TRY_AGAIN};
 
 /// The response to a failed request.
-enum Outcome<'a> {
+enum ErrorResponse<'a> {
     /// An error page with its reason id.
     Page(ErrorPage<'a>, &'static str),
     /// No response, because the client has disconnected.
@@ -41,9 +41,9 @@ pub(super) async fn respond(
     };
     let text = id.to_string();
     let (page, reason) = match outcome(error, ctx, &text) {
-        Outcome::Page(page, reason) => (page, reason),
-        Outcome::Disconnected => return DROP,
-        Outcome::Stalled => {
+        ErrorResponse::Page(page, reason) => (page, reason),
+        ErrorResponse::Disconnected => return DROP,
+        ErrorResponse::Stalled => {
             log(session, ctx, error, id);
             return DROP;
         }
@@ -62,7 +62,7 @@ pub(super) async fn respond(
         href,
         label: TRY_AGAIN,
     });
-    let response = filter.told(page.with_retry(retry).with_reason(reason), style(session));
+    let response = filter.error(page.with_retry(retry).with_reason(reason), style(session));
     // The rest of the request body may be unread, and would be taken for the next request.
     session.set_keepalive(None);
     // If a part of the response was sent already, only closing the connection shows that it is
@@ -78,7 +78,7 @@ pub(super) async fn respond(
     }
 }
 
-fn outcome<'a>(error: &Error, ctx: &ProxyCtx, id: &'a str) -> Outcome<'a> {
+fn outcome<'a>(error: &Error, ctx: &ProxyCtx, id: &'a str) -> ErrorResponse<'a> {
     let (page, reason) = match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(503), _) if ctx.no_origin => {
             (ErrorPage::upstream_unhealthy(id), "origin_unhealthy")
@@ -102,15 +102,15 @@ fn outcome<'a>(error: &Error, ctx: &ProxyCtx, id: &'a str) -> Outcome<'a> {
         (
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
             ErrorSource::Downstream,
-        ) => return Outcome::Disconnected,
-        (ErrorType::WriteTimedout, ErrorSource::Downstream) => return Outcome::Stalled,
+        ) => return ErrorResponse::Disconnected,
+        (ErrorType::WriteTimedout, ErrorSource::Downstream) => return ErrorResponse::Stalled,
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
             (ErrorPage::request_too_slow(id), "request_too_slow")
         }
         (_, ErrorSource::Downstream) => (ErrorPage::bad_request(id), "bad_request"),
         _ => (ErrorPage::internal(id), Reason::Internal.id()),
     };
-    Outcome::Page(page, reason)
+    ErrorResponse::Page(page, reason)
 }
 
 /// Logs a failed request. The error's own text is omitted: it may contain bytes of the origin, such as

@@ -286,7 +286,7 @@ impl AccessFilter {
     }
 
     /// Returns the response for an error, with the team's support contact.
-    pub(super) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
+    pub(super) fn error(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
         self.gate.error(page, style)
     }
 
