@@ -9,7 +9,7 @@ use super::issuer::TokenIssuer;
 use super::logins::Logins;
 use super::records::Records;
 use super::repositories::WatchedStore;
-use super::resolver::Resolver;
+use super::resolver::FactResolver;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::Sessions;
@@ -25,7 +25,7 @@ use crate::store::Store;
 pub struct Access {
     pub(crate) running: Arc<Running>,
     pub(crate) endpoints: EndpointParts,
-    resolver: Resolver,
+    resolver: FactResolver,
     /// No request uses it. It is here for the tasks.
     pub(super) upkeep: Arc<Upkeep>,
     runtime: tokio::runtime::Handle,
@@ -96,7 +96,7 @@ impl Access {
         let access = Self {
             running,
             endpoints,
-            resolver: Resolver::new(issuer, identities, runtime.clone()),
+            resolver: FactResolver::new(issuer, identities, runtime.clone()),
             upkeep,
             runtime,
         };

@@ -10,13 +10,13 @@ use super::issuer::TokenIssuer;
 use crate::engine::Need;
 
 /// Resolves the facts that decisions need.
-pub(super) struct Resolver {
+pub(super) struct FactResolver {
     issuer: Arc<TokenIssuer>,
     identities: Arc<Identities>,
     runtime: tokio::runtime::Handle,
 }
 
-impl Resolver {
+impl FactResolver {
     pub(super) const fn new(
         issuer: Arc<TokenIssuer>,
         identities: Arc<Identities>,

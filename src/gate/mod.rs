@@ -295,10 +295,7 @@ impl Gate {
 }
 
 /// Returns the target and host of the decision, if they differ from those that were sent.
-fn rewritten(
-    request: &RequestView<'_>,
-    team: &Team,
-) -> Result<Option<Box<Rewritten>>, Reason> {
+fn rewritten(request: &RequestView<'_>, team: &Team) -> Result<Option<Box<Rewritten>>, Reason> {
     let default_port = team.port.is_none();
     let host = request.authority.rewritten(default_port);
     if host.is_none() && !request.path.is_rewritten() {

@@ -6,12 +6,10 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::outcome::{
-    Authenticated, FailedLogin, LoginOutcome, LoginStep, NextAttempt, ProviderRequest,
-};
+use super::outcome::{FailedLogin, LoginOutcome, LoginStep, NextAttempt, ProviderRequest};
 use super::protocol::ProviderResponse;
 use super::provider_error::{self, Reported};
-use crate::control::{EndpointParts, Flows, Services};
+use crate::control::{Authenticated, EndpointParts, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{
     Attempt, Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,

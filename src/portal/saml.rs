@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error_pages;
 use super::outcome::{
-    Authenticated, FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt,
-    ProviderRequest, Retry,
+    FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt, ProviderRequest, Retry,
 };
 use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
-use crate::control::{EndpointParts, Flows, Running, Services};
+use crate::control::{Authenticated, EndpointParts, Flows, Running, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, PortalRequest, State, is_flow};
