@@ -19,14 +19,14 @@ use crate::cookie::SealingKey;
 use crate::engine::{Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::observe::metrics::metrics;
-use crate::store::Store;
+use crate::store::{KeyRepository, Store};
 
 /// Shared state behind every front: the running configuration, and the parts that requests use.
 pub struct Access {
     pub(crate) running: Arc<Running>,
     pub(crate) endpoints: EndpointParts,
     resolver: FactResolver,
-    /// No request uses it. It is here for the tasks.
+    /// The parts of the background tasks. No request uses them, except for the store's health.
     pub(super) upkeep: Arc<Upkeep>,
     runtime: tokio::runtime::Handle,
 }
@@ -209,7 +209,7 @@ impl EndpointParts {
 }
 
 /// Loads the key that seals the values that a browser or an administrator carries.
-pub(crate) async fn sealing_key(store: &dyn Store) -> Result<SealingKey, StartError> {
+pub(crate) async fn sealing_key(store: &dyn KeyRepository) -> Result<SealingKey, StartError> {
     Ok(SealingKey::new(&*store.secret("seal").await?)?)
 }
 
