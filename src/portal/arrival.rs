@@ -7,6 +7,7 @@
 use http::Method;
 
 use super::outcome::{DeniedLogin, LoginOutcome, LoginStep, Retry, SignedIn};
+use crate::control::DecidedLogin;
 use crate::engine::Application;
 use crate::login::{Destination, Handover, Terms};
 use crate::model::{Identity, UnixTime};
@@ -49,9 +50,13 @@ pub(super) async fn arrive(
     // Without the application host's cookie the browser returns here with one, and is signed in by
     // then. That visit records the login.
     if destination.app_session.is_some() || via == Via::Provider {
-        parts
-            .audit
-            .logged_in(&verdict, application, &identity, via, request);
+        let decided = DecidedLogin {
+            application,
+            identity: &identity,
+            verdict: &verdict,
+            via,
+        };
+        parts.audit.logged_in(decided, request);
     }
     // A hand-over that is bound to no cookie could be redeemed by any browser.
     let Some(app_session) = destination.app_session.clone() else {

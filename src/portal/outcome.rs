@@ -2,11 +2,11 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::control::{EndpointParts, Login};
+use crate::control::{Authenticated, EndpointParts, Login};
 use crate::engine::Snapshot;
-use crate::idp::{Attempt, LoginFailure, ProviderIdentity};
+use crate::idp::{Attempt, LoginFailure};
 use crate::login::{LoginPurpose, PortalRequest, State};
-use crate::model::{Identity, IdentityNonce, IdpId};
+use crate::model::{Identity, IdpId};
 use crate::observe::audit::Via;
 use crate::policy::Verdict;
 use crate::saml::Message;
@@ -138,15 +138,6 @@ pub(super) struct ProviderRequest {
     pub(super) message: Message,
     /// The browser's half of the flow.
     pub(super) flow_cookie: HeaderValue,
-}
-
-/// A user, authenticated by the identity provider.
-pub(super) struct Authenticated {
-    pub(super) profile: ProviderIdentity,
-    /// The login that the browser had when it left, if it cannot show it when it returns.
-    pub(super) previous: Option<IdentityNonce>,
-    /// The store's revision when the browser returned from the provider.
-    pub(super) began: u64,
 }
 
 /// A browser with an organisation session.
