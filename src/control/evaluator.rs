@@ -25,11 +25,10 @@ use tokio::task::JoinSet;
 use super::documents::document;
 use super::evaluations::{NoKeys, Service};
 use super::identities::Identities;
-use super::issuer::Issuer;
+use super::issuer::TokenIssuer;
 use super::records::Records;
 use super::running::Running;
 use super::sessions::Login;
-use super::store_watch::WatchedStore;
 use super::{Clock, SigningKeys};
 use crate::engine::Application;
 use crate::http_client::{HttpClient, HttpError};
@@ -80,8 +79,7 @@ impl Expiry<(IdentityNonce, UnixTime, String), Option<bool>> for AnswerExpiry {
 /// Calls the evaluation services before a token is issued.
 pub(crate) struct Evaluator {
     running: Arc<Running>,
-    store: Arc<WatchedStore>,
-    issuer: Arc<Issuer>,
+    issuer: Arc<TokenIssuer>,
     records: Arc<Records>,
     identities: Arc<Identities>,
     http: HttpClient,
@@ -91,15 +89,13 @@ pub(crate) struct Evaluator {
 impl Evaluator {
     pub(super) fn new(
         running: Arc<Running>,
-        store: Arc<WatchedStore>,
-        issuer: Arc<Issuer>,
+        issuer: Arc<TokenIssuer>,
         records: Arc<Records>,
         identities: Arc<Identities>,
         http: HttpClient,
     ) -> Self {
         Self {
             running,
-            store,
             issuer,
             records,
             identities,
@@ -220,7 +216,8 @@ impl Evaluator {
         });
         let expires = now.after(services.identity_lifetime);
         let kept = self.records.update(nonce, identity, expires).await;
-        kept.inspect_err(|error| self.store.failed(error)).map(drop)
+        kept.inspect_err(|error| self.records.failed(error))
+            .map(drop)
     }
 }
 
