@@ -97,8 +97,8 @@ pub(super) fn read_all(
         .filter_map(|item| entry(item, names, shared, &advisor))
         .collect();
     let policies: Vec<Policy> = entries.iter().map(|entry| entry.policy.clone()).collect();
-    for (index, advice) in advisor.order(&policies) {
-        if let Some(entry) = entries.get(index) {
+    for (index, advice) in advisor.unreached(&policies) {
+        if let Some(entry) = entries.get(index.0) {
             reader.warn(&entry.place, &advice);
         }
     }
@@ -201,10 +201,7 @@ fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
         .and_then(|item| item.parse(decision));
     let session_duration = session_duration(table);
     let clauses = Clauses::read(table, names);
-    if matches!(
-        decision,
-        Some(PolicyDecision::Bypass | PolicyDecision::NonIdentity)
-    ) {
+    if decision.is_some_and(PolicyDecision::is_early) {
         refuse_identity(table.reader(), &clauses, names);
     }
     let shadow = table.flag("shadow", false);
@@ -231,7 +228,7 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
         "deny" => Ok(PolicyDecision::Deny),
         "bypass" => Ok(PolicyDecision::Bypass),
         "block" => Err("`block` is called `deny`".to_owned()),
-        "non_identity" => Ok(PolicyDecision::NonIdentity),
+        "non_identity" => Ok(PolicyDecision::ServiceAuth),
         "service_auth" => Err("`service_auth` is called `non_identity`".to_owned()),
         _ => {
             let meant = did_you_mean(text, ["allow", "deny", "non_identity", "bypass"]);

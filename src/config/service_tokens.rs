@@ -179,7 +179,7 @@ pub(super) fn report_misplaced(
         .iter()
         .chain(&policy.require)
         .chain(&policy.exclude);
-    let is_service_auth = policy.decision == PolicyDecision::NonIdentity;
+    let is_service_auth = policy.decision == PolicyDecision::ServiceAuth;
     let needs_login = matches!(
         policy.decision,
         PolicyDecision::Allow | PolicyDecision::Deny

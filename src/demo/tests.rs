@@ -22,7 +22,7 @@ use crate::idp::{
     ProviderIdentity,
 };
 use crate::model::{Groups, UnixTime, UserId};
-use crate::policy::{Facts, Outcome, PolicySet, Requester};
+use crate::policy::{Facts, PolicyDecision, PolicySet, Requester};
 
 const PORTS: Ports = Ports {
     proxy: 8000,
@@ -184,10 +184,12 @@ async fn logins_and_policies_match_the_table() {
                             &set.partial_verdict(&compiled[place], &user),
                             &facts,
                         )
-                        .outcome
+                        .decision
                     {
-                        Outcome::Allow => Expected::Opens,
-                        Outcome::Bypass | Outcome::ServiceAuth | Outcome::Deny => Expected::Denied,
+                        PolicyDecision::Allow => Expected::Opens,
+                        PolicyDecision::Bypass
+                        | PolicyDecision::ServiceAuth
+                        | PolicyDecision::Deny => Expected::Denied,
                     }
                 }
             };

@@ -6,7 +6,7 @@ use super::Application;
 use super::credential::TOKEN_HEADER;
 use super::service_clients::{CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
-use crate::policy::{Outcome, ShadowVerdict};
+use crate::policy::{PolicyDecision, ShadowVerdict};
 
 /// The request may be tried again after a login.
 #[derive(Clone, Debug)]
@@ -22,12 +22,12 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// Returns the name of the shadow policy that would have decided, and its outcome.
-    pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let ShadowVerdict { policy, outcome } = self.shadow?;
+    /// Returns the name of the shadow policy that would have decided, and its decision.
+    pub fn shadow(&self) -> Option<(&str, PolicyDecision)> {
+        let ShadowVerdict { policy, decision } = self.shadow?;
         self.application
             .policy(policy)
-            .map(|(name, _)| (name, outcome))
+            .map(|(name, _)| (name, decision))
     }
 }
 

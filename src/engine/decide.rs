@@ -13,7 +13,7 @@ use super::{
     credential,
 };
 use crate::model::{CleanPath, Identity, PathError, Reason, RequestView, UnixTime};
-use crate::policy::{EarlyVerdict, Facts, Outcome, Verdict};
+use crate::policy::{EarlyVerdict, Facts, PolicyDecision, Verdict};
 use crate::route::{Endpoint, HostRole};
 use crate::session::Session;
 
@@ -39,7 +39,7 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         now,
     };
     match steps(application, &evidence) {
-        Step::Early(verdict) if verdict.outcome == Outcome::ServiceAuth => {
+        Step::Early(verdict) if verdict.decision == PolicyDecision::ServiceAuth => {
             service_auth(snapshot, application, &client, verdict, now)
         }
         Step::Early(verdict) => {

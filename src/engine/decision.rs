@@ -6,7 +6,7 @@ use super::node_cache::Assertion;
 use super::steps::Denial;
 use super::{Application, Challenge, ServiceClient};
 use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
-use crate::policy::{Outcome, PolicyIndex, ShadowVerdict, Verdict};
+use crate::policy::{PolicyDecision, PolicyIndex, ShadowVerdict, Verdict};
 use crate::route::{Endpoint, HostRole};
 use crate::session::Session;
 
@@ -121,7 +121,7 @@ impl Permit {
         self.session.is_some()
             || self
                 .verdict
-                .is_some_and(|verdict| verdict.outcome == Outcome::ServiceAuth)
+                .is_some_and(|verdict| verdict.decision == PolicyDecision::ServiceAuth)
     }
 
     /// Returns the signed token that names the user or service client to this application's origin.
@@ -157,11 +157,11 @@ impl Permit {
     }
 
     /// The shadow policy that would have decided.
-    pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let ShadowVerdict { policy, outcome } = self.verdict?.shadow?;
+    pub fn shadow(&self) -> Option<(&str, PolicyDecision)> {
+        let ShadowVerdict { policy, decision } = self.verdict?.shadow?;
         self.application
             .policy(policy)
-            .map(|(name, _)| (name, outcome))
+            .map(|(name, _)| (name, decision))
     }
 }
 
@@ -208,13 +208,13 @@ impl Refusal {
         }
     }
 
-    /// Returns the name of the shadow policy that would have decided, and its outcome.
-    pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let ShadowVerdict { policy, outcome } = self.shadow?;
+    /// Returns the name of the shadow policy that would have decided, and its decision.
+    pub fn shadow(&self) -> Option<(&str, PolicyDecision)> {
+        let ShadowVerdict { policy, decision } = self.shadow?;
         self.application
             .as_ref()?
             .policy(policy)
-            .map(|(name, _)| (name, outcome))
+            .map(|(name, _)| (name, decision))
     }
 
     /// Returns the user's session, at this application or at the linked one.

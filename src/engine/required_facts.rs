@@ -64,7 +64,7 @@ fn one(
     let mut linked = Vec::new();
     let (mut service_clients, mut people) = (false, false);
     for policy in &application.policies {
-        let is_service_auth = policy.decision == PolicyDecision::NonIdentity;
+        let is_service_auth = policy.decision == PolicyDecision::ServiceAuth;
         service_clients |= is_service_auth && !policy.shadow;
         people |= policy.decision == PolicyDecision::Allow && !policy.shadow;
         let mut seen = HashSet::new();

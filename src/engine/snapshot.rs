@@ -9,7 +9,7 @@ use super::service_clients::ServiceTokens;
 use super::{Application, ApplicationSettings, ClientCa, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{
-    AccessGroup, Countries, Country, Facts, List, PolicySet, Requester, UnknownName, Verdict,
+    AccessGroup, Countries, Country, Facts, List, PolicySet, UnknownName, Verdict,
 };
 use crate::route::Router;
 use crate::session::{ApplicationIndex, Context, Revocations, Session};
@@ -229,20 +229,6 @@ impl Snapshot {
     /// Returns the compiled Access groups and questions.
     pub fn policies(&self) -> &PolicySet {
         &self.compiled.policies
-    }
-
-    /// Evaluates an application's policies for a user: bypass and Service Auth, then the rest.
-    pub fn judge(
-        &self,
-        application: &Application,
-        user: Requester<'_>,
-        facts: &Facts<'_>,
-    ) -> Verdict {
-        let (set, policies) = (self.policies(), &application.policies);
-        set.early_verdict(policies, facts).or_else(|| {
-            let partial = set.partial_verdict(policies, &set.user_facts(user));
-            set.evaluate(policies, &partial, facts)
-        })
     }
 
     /// Evaluates an application's allow and deny policies for a session.

@@ -6,7 +6,7 @@
 use super::verification::NoSession;
 use super::{Application, Need};
 use crate::model::{Identity, Reason};
-use crate::policy::{EarlyVerdict, Outcome, PolicyIndex, ShadowVerdict, Truth, Verdict};
+use crate::policy::{EarlyVerdict, PolicyDecision, PolicyIndex, ShadowVerdict, Truth, Verdict};
 
 /// Everything about one request that its decision depends on.
 ///
@@ -110,7 +110,7 @@ pub(super) fn steps<E: Evidence>(application: &Application, evidence: &E) -> Ste
     let is_rejected = matches!(service_token, Presented::Rejected(_));
     match early.verdict {
         // A rejected service token fails the request even if the policy requires none.
-        Some(verdict) if verdict.outcome == Outcome::ServiceAuth && is_rejected => {}
+        Some(verdict) if verdict.decision == PolicyDecision::ServiceAuth && is_rejected => {}
         Some(verdict) => return Step::Early(verdict),
         None => {}
     }
@@ -212,7 +212,7 @@ pub(super) fn judge(
         Truth::Unknown => return SessionVerdict::UnknownProvider,
     }
     match verdict() {
-        verdict if verdict.outcome == Outcome::Allow => SessionVerdict::Allow(verdict),
+        verdict if verdict.decision == PolicyDecision::Allow => SessionVerdict::Allow(verdict),
         verdict if verdict.unknown && identity.is_none() => {
             SessionVerdict::UnknownIdentity(verdict)
         }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
+use super::order::{PolicyIndex, in_order};
 use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
 use crate::model::{Email, EmailDomain, IdpId};
 
@@ -45,21 +46,11 @@ impl<'a> Advisor<'a> {
 
     /// Returns the policies of an application that are never reached, by their indices, with the
     /// reason.
-    pub fn order(&self, policies: &[Policy]) -> Vec<(usize, String)> {
-        let early = |policy: &Policy| {
-            matches!(
-                policy.decision,
-                PolicyDecision::Bypass | PolicyDecision::NonIdentity
-            )
-        };
-        let mut order: Vec<(usize, &Policy)> = policies
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| !p.shadow)
-            .collect();
-        order.sort_by_key(|(_, policy)| !early(policy));
+    pub fn unreached(&self, policies: &[Policy]) -> Vec<(PolicyIndex, String)> {
+        let order: Vec<(PolicyIndex, &Policy)> =
+            in_order(policies).filter(|(_, p)| !p.shadow).collect();
         let mut found = Vec::new();
-        for (at, (place, later)) in order.iter().enumerate() {
+        for (at, (index, later)) in order.iter().enumerate() {
             if self.budget.get() == 0 {
                 break;
             }
@@ -68,7 +59,7 @@ impl<'a> Advisor<'a> {
                 .take(at)
                 .find(|(_, first)| self.is_part(later, first));
             if let Some((_, first)) = first {
-                found.push((*place, never_reached(first, later)));
+                found.push((*index, never_reached(first, later)));
             }
         }
         found
@@ -209,7 +200,7 @@ fn never_reached(first: &Policy, later: &Policy) -> String {
     let name = &first.name;
     match (first.decision, later.decision) {
         (
-            PolicyDecision::Allow | PolicyDecision::Bypass | PolicyDecision::NonIdentity,
+            PolicyDecision::Allow | PolicyDecision::Bypass | PolicyDecision::ServiceAuth,
             PolicyDecision::Deny,
         ) => {
             format!(
@@ -418,8 +409,8 @@ mod tests {
         }
     }
 
-    fn unreached(policies: &[Policy]) -> Vec<(usize, String)> {
-        Advisor::new(&lists()).order(policies)
+    fn unreached(policies: &[Policy]) -> Vec<(PolicyIndex, String)> {
+        Advisor::new(&lists()).unreached(policies)
     }
 
     #[test]
@@ -431,7 +422,7 @@ mod tests {
         let deny_eng = policy("deny", eng(), none(), none());
         let found = unreached(&[allow_all.clone(), deny_eng.clone()]);
         assert!(
-            matches!(found.as_slice(), [(1, advice)] if advice.starts_with("this never denies a request: `allow`")),
+            matches!(found.as_slice(), [(PolicyIndex(1), advice)] if advice.starts_with("this never denies a request: `allow`")),
             "{found:?}"
         );
         assert_eq!(unreached(&[deny_eng.clone(), allow_all.clone()]), []);
@@ -450,7 +441,7 @@ mod tests {
         );
         let found = unreached(&[deny_one, bypass_office]);
         assert!(
-            matches!(found.as_slice(), [(0, advice)] if advice.contains("always evaluated first")),
+            matches!(found.as_slice(), [(PolicyIndex(0), advice)] if advice.contains("always evaluated first")),
             "{found:?}"
         );
 
@@ -499,7 +490,7 @@ mod tests {
         // The advice is cut off early, whatever it is.
         let _ = (
             advisor.policy(&large),
-            advisor.order(&[large.clone(), large]),
+            advisor.unreached(&[large.clone(), large]),
         );
     }
 }

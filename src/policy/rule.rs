@@ -238,10 +238,23 @@ pub enum PolicyDecision {
     Allow,
     /// Deny the user.
     Deny,
-    /// Admit a service client without a login: Service Auth.
-    NonIdentity,
+    /// Admit a service client without a login.
+    #[serde(rename = "non_identity")]
+    ServiceAuth,
     /// No check at all, and no identity.
     Bypass,
+}
+
+impl PolicyDecision {
+    /// Returns the name in configurations, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::ServiceAuth => "non_identity",
+            Self::Bypass => "bypass",
+        }
+    }
 }
 
 /// A policy as it was written.

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::ask::{Answer, Asked, World};
 use super::people::Person;
 use super::replay::Log;
-use super::suite::in_words;
 use super::witness::{Witness, witnesses};
+use super::words::in_words;
 use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 

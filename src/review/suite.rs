@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::ask::{Answer, Asked, Moment, World};
 use super::people::Person;
+use super::words::in_words;
 use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 use crate::policy::{Country, Verb};
@@ -285,14 +286,6 @@ pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(Stri
         }
     }
     untested
-}
-
-/// An outcome and its policy, in words.
-pub(super) fn in_words(outcome: Outcome, policy: Option<&str>) -> String {
-    policy.map_or_else(
-        || outcome.to_string(),
-        |policy| format!("{outcome} by `{policy}`"),
-    )
 }
 
 fn line(text: &str, offset: usize) -> usize {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::ask::{Asked, Moment};
 use super::people::Person;
-use super::text::brief;
+use super::words::brief;
 use crate::config::Config;
 use crate::model::UnixTime;
 use crate::policy::{About, AccessGroup, Country, IpRange, List, ListItems, Policy, Rule, Verb};

@@ -419,7 +419,7 @@ fn certificate_facts_apply_in_every_clause() {
                 authority("devices", "wiki.example.com"),
                 authority("partners", "other.example.com"),
             ]);
-            let with: &[&str] = if decision == PolicyDecision::NonIdentity {
+            let with: &[&str] = if decision == PolicyDecision::ServiceAuth {
                 &[]
             } else {
                 &["cookie alice wiki"]
@@ -443,7 +443,7 @@ fn certificate_facts_apply_in_every_clause() {
             for rule in [&any, &one] {
                 let allow = ask(PolicyDecision::Allow, clause, rule);
                 assert_eq!(
-                    ask(PolicyDecision::NonIdentity, clause, rule),
+                    ask(PolicyDecision::ServiceAuth, clause, rule),
                     allow,
                     "{what} {clause} {rule}"
                 );

@@ -82,21 +82,19 @@ impl Case {
             .set
             .partial_verdict(&self.compiled, &self.set.user_facts(who));
         let verdict = early.or_else(|| self.set.evaluate(&self.compiled, &partial, &facts));
-        let walk = self
-            .set
-            .walk(&self.compiled, Some(&self.set.user_facts(who)), &facts);
+        let walk = self.set.walk(&self.compiled, Some(who), &facts);
         assert_eq!(
             walk.verdict(),
             Some(verdict),
             "explained otherwise than decided"
         );
         (
-            verdict.outcome,
+            verdict.decision,
             verdict.policy.map(|index| index.0),
             verdict.unknown,
             verdict
                 .shadow
-                .map(|shadow| (shadow.policy.0, shadow.outcome)),
+                .map(|shadow| (shadow.policy.0, shadow.decision)),
         )
     }
 
@@ -189,7 +187,7 @@ fn claims_that_cannot_be_compared_are_unknown() {
         let (outcome, _, unknown, _) = case.answer(&who(|identity| {
             drop(identity.claims.insert("role".into(), claim.clone()))
         }));
-        (outcome == Outcome::Allow, unknown)
+        (outcome == PolicyDecision::Allow, unknown)
     };
     for has in [
         json!("contractor"),
@@ -451,7 +449,7 @@ fn every_selector_follows_its_truth_table() {
                     // An allow does not apply, a deny does: both times the outcome is a refusal.
                     assert_eq!(
                         case.answer(unknown).0,
-                        Outcome::Deny,
+                        PolicyDecision::Deny,
                         "unknown: {clause} {decision} {rule}"
                     );
                 }
@@ -476,7 +474,11 @@ fn rule_about_a_foreign_service_is_unknown() {
                 json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}]});
             policy[clause] = json!([rule]);
             let answer = Case::new(json!([]), json!([]), json!([policy])).answer(&alice());
-            assert_eq!(answer, (Outcome::Deny, None, true, None), "{clause} {rule}");
+            assert_eq!(
+                answer,
+                (PolicyDecision::Deny, None, true, None),
+                "{clause} {rule}"
+            );
         }
     }
 }
@@ -497,15 +499,15 @@ fn early_policies_come_first_and_shadows_never_decide() {
     let ask = |policies: Value| Case::new(json!([]), json!([]), policies).answer(&alice());
     assert_eq!(
         ask(json!([allow, deny])),
-        (Outcome::Allow, Some(0), false, None)
+        (PolicyDecision::Allow, Some(0), false, None)
     );
     assert_eq!(
         ask(json!([deny, allow, bypass])),
-        (Outcome::Bypass, Some(2), false, None)
+        (PolicyDecision::Bypass, Some(2), false, None)
     );
     assert_eq!(
         ask(json!([auth, bypass])),
-        (Outcome::ServiceAuth, Some(0), false, None)
+        (PolicyDecision::ServiceAuth, Some(0), false, None)
     );
     let shadow = |mut policy: Value| {
         policy["shadow"] = json!(true);
@@ -514,19 +516,34 @@ fn early_policies_come_first_and_shadows_never_decide() {
     let would = |place, outcome| Some((place, outcome));
     assert_eq!(
         ask(json!([shadow(deny.clone()), allow])),
-        (Outcome::Allow, Some(1), false, would(0, Outcome::Deny))
+        (
+            PolicyDecision::Allow,
+            Some(1),
+            false,
+            would(0, PolicyDecision::Deny)
+        )
     );
     assert_eq!(
         ask(json!([shadow(allow.clone())])),
-        (Outcome::Deny, None, false, would(0, Outcome::Allow))
+        (
+            PolicyDecision::Deny,
+            None,
+            false,
+            would(0, PolicyDecision::Allow)
+        )
     );
     assert_eq!(
         ask(json!([allow, shadow(bypass)])),
-        (Outcome::Allow, Some(0), false, would(1, Outcome::Bypass))
+        (
+            PolicyDecision::Allow,
+            Some(0),
+            false,
+            would(1, PolicyDecision::Bypass)
+        )
     );
     assert_eq!(
         ask(json!([allow, shadow(deny)])),
-        (Outcome::Allow, Some(0), false, None),
+        (PolicyDecision::Allow, Some(0), false, None),
         "too late to matter"
     );
 }
@@ -538,7 +555,10 @@ fn policy_without_include_never_applies() {
         json!([]),
         json!([{"name": "p", "decision": "allow", "include": []}]),
     );
-    assert_eq!(case.answer(&alice()), (Outcome::Deny, None, false, None));
+    assert_eq!(
+        case.answer(&alice()),
+        (PolicyDecision::Deny, None, false, None)
+    );
 }
 
 #[test]
@@ -560,13 +580,13 @@ fn names_and_values_are_compared_byte_for_byte() {
         );
         assert_eq!(
             case.answer(&who(|i| i.groups = groups(&[name]))).0,
-            Outcome::Allow,
+            PolicyDecision::Allow,
             "{name}"
         );
         assert_eq!(
             case.answer(&who(|i| i.groups = groups(&[&format!("{name} ")])))
                 .0,
-            Outcome::Deny,
+            PolicyDecision::Deny,
             "{name}"
         );
     }
@@ -587,7 +607,7 @@ fn names_and_values_are_compared_byte_for_byte() {
             json!([{"name": "p", "decision": "allow", "include": [rule]}]),
         );
         assert_eq!(
-            case.answer(&alice()).0 == Outcome::Allow,
+            case.answer(&alice()).0 == PolicyDecision::Allow,
             holds,
             "{claim} {value}"
         );
@@ -602,7 +622,7 @@ fn mapped_address_equals_the_ipv4_address() {
         json!([]),
         json!([{"name": "p", "decision": "allow", "include": [rule]}]),
     );
-    assert_eq!(case.answer(&alice()).0, Outcome::Allow);
+    assert_eq!(case.answer(&alice()).0, PolicyDecision::Allow);
 }
 
 #[test]
@@ -699,13 +719,13 @@ fn deeply_nested_groups_compile_and_loops_are_rejected() {
     groups.push(json!({"id": "10000", "name": "g", "include": [{"ip": {"ip": "203.0.113.7"}}]}));
     let policy = json!([{"name": "p", "decision": "allow", "include": [{"group": {"id": "0"}}]}]);
     let case = Case::new(json!([]), json!(groups), policy);
-    assert_eq!(case.ask(&alice()).0, Outcome::Allow);
+    assert_eq!(case.ask(&alice()).0, PolicyDecision::Allow);
     assert_eq!(
         case.ask(&Asked {
             ip: "203.0.113.8".parse().ok(),
             ..alice()
         })
         .0,
-        Outcome::Deny
+        PolicyDecision::Deny
     );
 }

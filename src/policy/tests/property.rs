@@ -101,8 +101,8 @@ proptest! {
             serde_json::from_value(access_groups()).unwrap(),
             policies.into_iter().filter(|policy| !format!("{policy:?}").contains("random")).collect(),
         );
-        if case.ask(&hidden).0 != Outcome::Deny {
-            prop_assert_ne!(case.ask(&known).0, Outcome::Deny, "{:?}", case.policies);
+        if case.ask(&hidden).0 != PolicyDecision::Deny {
+            prop_assert_ne!(case.ask(&known).0, PolicyDecision::Deny, "{:?}", case.policies);
         }
     }
 }
