@@ -30,7 +30,7 @@ use portcullis::model::{
     Aud, CleanPath, Email, Group, Groups, Host, HostPort, Identity, IdentityNonce, IdpId, IdpRef,
     RequestView, UnixTime, UserId,
 };
-use portcullis::policy::{List, Policy, Requester};
+use portcullis::policy::{List, Policy, Requester, SharedRules};
 use portcullis::route::{Domain, PathCase};
 use portcullis::token::{KeySet, SigningKey};
 use serde_json::{Value, json};
@@ -372,9 +372,9 @@ impl World {
             policies,
             origins: Origins::new(0_usize),
         };
+        let rules = SharedRules { lists, groups: &[] };
         let snapshot =
-            Snapshot::compile(1, team, (lists, &[]), vec![application], Arc::clone(&known))
-                .unwrap();
+            Snapshot::compile(1, team, rules, vec![application], Arc::clone(&known)).unwrap();
         let set =
             KeySet::from_jwks(json!({"keys": [key.to_jwk()]}).to_string().as_bytes()).unwrap();
         let later = NOW.after(Duration::from_secs(3_600));
@@ -403,7 +403,7 @@ impl World {
             groups_seen: None,
             amr: None,
             evaluations: std::collections::BTreeMap::new(),
-            beside: Vec::new(),
+            linked_logins: Vec::new(),
             session_ends: None,
             claims: serde_json::Map::new(),
             headers: Vec::new(),

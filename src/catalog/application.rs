@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Cors, Domain, Origin, OriginSettings};
+use super::{CorsHeaders, Domain, Origin, OriginSettings};
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
 use crate::policy::Policy;
@@ -37,7 +37,7 @@ pub struct Application {
     /// Limits the cookie to the application's path; by default if the domain has a path.
     pub path_cookie_attribute: Option<bool>,
     /// Cross-origin access by browsers; none by default.
-    pub cors_headers: Option<Cors>,
+    pub cors_headers: Option<CorsHeaders>,
     /// Forwards preflights to the origin without a login. Never together with `cors_headers`.
     pub options_preflight_bypass: bool,
     /// Forwards the cookies that hold the session to the origin; `false` by default.

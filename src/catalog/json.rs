@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Allowed, Application, ApplicationPolicy, ClientAuthority, ClientConfig, ClientCredentials,
-    Cors, HealthCheck, IdentityProvider, IdpKind, Object, OidcConfig, OktaConfig, Origin,
-    OriginSettings, SamlConfig, Team,
+    CorsHeaders, HealthCheck, IdentityProvider, IdpKind, Object, OidcConfig, OktaConfig,
+    Organization, Origin, OriginSettings, SamlConfig,
 };
 use crate::cookie::SameSite;
 use crate::model::duration;
@@ -59,7 +59,7 @@ impl Members {
         }
     }
 
-    /// Adds a flag that is on.
+    /// Adds a flag that is on. It is off by default.
     fn put_on(self, key: &str, flag: bool) -> Self {
         if flag { self.put(key, true) } else { self }
     }
@@ -83,7 +83,7 @@ impl From<Members> for Value {
 
 /// Serialises the members that the organisation has in Access; the other keys of `[team]` are
 /// settings of the node.
-impl Serialize for Team {
+impl Serialize for Organization {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let members = Members::default()
             .put("name", self.name.as_str())
@@ -309,7 +309,7 @@ fn of_entry((entry, precedence): (&ApplicationPolicy, u32)) -> Result<Value, ser
     Ok(entry)
 }
 
-fn of_cors(cors: &Cors) -> Members {
+fn of_cors(cors: &CorsHeaders) -> Members {
     fn allowed<T>(
         members: Members,
         what: &str,
@@ -323,7 +323,7 @@ fn of_cors(cors: &Cors) -> Members {
             }
         }
     }
-    let Cors {
+    let CorsHeaders {
         origins,
         methods,
         headers,

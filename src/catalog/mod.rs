@@ -9,11 +9,11 @@ mod certificate;
 mod cors;
 mod domain;
 mod json;
+mod organization;
 mod origin;
 mod provider;
 mod references;
 mod saml;
-mod team;
 
 use std::fmt;
 
@@ -24,20 +24,21 @@ use crate::policy::{AccessGroup, List, Policy};
 
 pub use application::{Application, ApplicationPolicy};
 pub use certificate::ClientAuthority;
-pub use cors::{Allowed, Cors};
+pub use cors::{Allowed, CorsHeaders};
 pub use domain::Domain;
+pub use organization::Organization;
+pub use organization::Organization;
 pub use origin::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use provider::{
     ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig,
 };
 pub use saml::{EncryptionKey, SamlConfig};
-pub use team::Team;
 
 /// The configured objects of a team, from all sources together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     /// The team domain and its settings.
-    pub team: Team,
+    pub team: Organization,
     /// The identity providers; none for a remote team.
     pub identity_providers: Vec<IdentityProvider>,
     /// The applications, each with a domain of its own.

@@ -2,18 +2,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::certificates;
+use super::names::Names;
 use super::origins;
 use super::policies::{self, Entry, Reusable};
-use super::reader::{Item, Table};
-use super::rules::{self, Names};
+use super::reader::{Item, Table, Unique};
 use super::server::{Insecure, Listen};
 use super::service_tokens;
 use super::team::Issuer;
-use super::unique::Unique;
 use super::values;
 use crate::catalog::{
-    Application, ApplicationPolicy, ClientAuthority, Cors, Domain, IdentityProvider, Kind,
-    OriginSettings, Team,
+    Application, ApplicationPolicy, ClientAuthority, CorsHeaders, Domain, IdentityProvider, Kind,
+    Organization, OriginSettings,
 };
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
@@ -23,7 +22,7 @@ use crate::route::{CaseRivals, PathCase, case_rivals};
 /// The context that an application is checked in.
 pub(super) struct Context<'s, 'a> {
     /// `None` if `[team]` has mistakes.
-    pub(super) team: Option<&'s Team>,
+    pub(super) team: Option<&'s Organization>,
     pub(super) issuer: Issuer,
     pub(super) insecure: &'s Insecure,
     pub(super) listen: &'s [Listen],
@@ -219,10 +218,10 @@ fn same_site(table: &mut Table<'_>) -> SameSite {
 }
 
 /// Reads `cors_headers` and `options_preflight_bypass`, which exclude each other.
-fn preflights(table: &mut Table<'_>) -> (Option<Cors>, bool) {
+fn preflights(table: &mut Table<'_>) -> (Option<CorsHeaders>, bool) {
     let cors = table
         .item("cors_headers")
-        .and_then(|item| item.table(Cors::read));
+        .and_then(|item| item.table(CorsHeaders::read));
     let bypass = table.flag("options_preflight_bypass", false);
     let item = table.item("options_preflight_bypass");
     if let (true, Some(_), Some(item)) = (bypass, &cors, item) {
@@ -330,7 +329,7 @@ fn aud(
 }
 
 fn allowed_idps(table: &mut Table<'_>, context: &Context<'_, '_>) -> Vec<IdpId> {
-    let read = |text: &str| match rules::unknown_provider(text, context.names) {
+    let read = |text: &str| match context.names.unknown_provider(text) {
         Some(message) => Err(message),
         None => Ok(IdpId(text.into())),
     };

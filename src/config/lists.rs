@@ -1,6 +1,6 @@
-use super::reader::{Item, Table};
-use super::rules::{Names, email_mistake};
-use super::unique::Unique;
+use super::names::Names;
+use super::reader::{Item, Table, Unique};
+use super::rule_effects::email_mistake;
 use super::values;
 use crate::catalog::Kind;
 use crate::policy::{IpRange, List, ListItems};

@@ -2,10 +2,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::errors::{did_you_mean, instead};
+use super::names::Names;
 use super::node::Integer;
-use super::reader::{Item, Place, Reader, Table};
-use super::rules::{Clauses, Names, bare, depends_on_user};
-use super::unique::Unique;
+use super::reader::{Item, Place, Reader, Table, Unique};
+use super::rules::{Clauses, bare, depends_on_user};
 use super::values;
 use crate::catalog::{ApplicationPolicy, Kind};
 use crate::model::duration;

@@ -15,7 +15,7 @@ use super::remote::RemoteIssuer;
 use super::running::Running;
 use super::store_watch::WatchedStore;
 use super::{IssuerSettings, Services, SigningKeys, SigningKeysError, StartError};
-use crate::engine::{IssuerKeys, Snapshot};
+use crate::engine::{AssertionOf, IssuerKeys, Snapshot};
 use crate::http_client::HttpClient;
 use crate::model::{Aud, UnixTime};
 use crate::store::StoreError;
@@ -220,7 +220,7 @@ impl LocalIssuer {
         let (snapshot, now, of) = (
             self.running.snapshot(),
             self.running.now(),
-            (aud, common_name),
+            AssertionOf { aud, common_name },
         );
         let known = self.running.cache();
         if known.has_assertion(snapshot.issuer(), of, now) {

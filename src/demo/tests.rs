@@ -22,7 +22,7 @@ use crate::idp::{
     ProviderIdentity,
 };
 use crate::model::{Groups, UnixTime, UserId};
-use crate::policy::{Facts, PolicyDecision, PolicySet, Requester};
+use crate::policy::{Facts, PolicyDecision, PolicySet, Requester, SharedRules};
 
 const PORTS: Ports = Ports {
     proxy: 8000,
@@ -129,8 +129,10 @@ async fn logins_and_policies_match_the_table() {
         .map(|policies| policies.into_iter().cloned().collect())
         .collect();
     let (set, compiled) = PolicySet::compile(
-        &catalog.lists,
-        &catalog.groups,
+        SharedRules {
+            lists: &catalog.lists,
+            groups: &catalog.groups,
+        },
         policies.iter().map(Vec::as_slice),
     )
     .unwrap();

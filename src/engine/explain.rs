@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::route;
-use super::steps::{Evidence, Presented, Step, steps};
+use super::routing::route;
+use super::steps::{Conclusion, Evidence, Presented, steps};
 use super::verification::NoSession;
 use super::{Application, Decision, Snapshot};
 use crate::model::{Identity, Reason, RequestView};
@@ -141,10 +141,10 @@ pub fn explain(
         walk: &walk,
         facts,
     };
-    let step = steps(application, &described);
-    let verdict = walk.verdict().map(|verdict| match &step {
+    let conclusion = steps(application, &described);
+    let verdict = walk.verdict().map(|verdict| match &conclusion {
         // Decided without the policies about users: the credential or the provider suffices.
-        Step::Deny(denial) if denial.session.is_none() => Verdict {
+        Conclusion::Deny(denial) if denial.session.is_none() => Verdict {
             policy: denial.policy,
             unknown: false,
             shadow: denial.shadow,
@@ -152,13 +152,17 @@ pub fn explain(
         },
         _ => verdict,
     });
-    let (outcome, reason) = match step {
-        Step::Early(verdict) | Step::Allow(_, verdict) => (verdict.decision.into(), None),
-        Step::Deny(denial) => (Outcome::Deny, Some(denial.reason)),
-        Step::LogIn { reason, .. } => (Outcome::LogIn, Some(reason)),
-        Step::Unavailable(denial) => (Outcome::Unavailable, Some(denial.reason)),
+    let (outcome, reason) = match conclusion {
+        Conclusion::Early(verdict) | Conclusion::Allow(_, verdict) => {
+            (verdict.decision.into(), None)
+        }
+        Conclusion::Deny(denial) => (Outcome::Deny, Some(denial.reason)),
+        Conclusion::LogIn { reason, .. } => (Outcome::LogIn, Some(reason)),
+        Conclusion::Unavailable(denial) => (Outcome::Unavailable, Some(denial.reason)),
         // A description has neither the headers of a preflight nor a token to verify.
-        Step::Preflight | Step::Resolve(_) => (Outcome::Unavailable, Some(Reason::Internal)),
+        Conclusion::Preflight | Conclusion::Resolve(_) => {
+            (Outcome::Unavailable, Some(Reason::Internal))
+        }
     };
     Explanation {
         application: Some(Arc::clone(application)),

@@ -24,7 +24,7 @@ pub(crate) use self::running::Standing;
 use crate::control::Access;
 use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
 use crate::login::{self, LoginUrl, PortalRequest};
-use crate::model::{Reason, RequestId, RequestView, UnixTime};
+use crate::model::{Reason, RequestId, RequestView, ServedPort, UnixTime};
 use crate::observe::audit::Outcome;
 use crate::observe::metrics::{self, metrics};
 use crate::pages::{ErrorPage, answer};
@@ -159,7 +159,7 @@ impl Gate {
         let is_sampled = permit.is_authenticated() && self.access.running.samples();
         let id = audit::forwarded(snapshot, request, &permit, is_sampled);
         let plain_http = snapshot.team().plain_http;
-        match rewritten(request, snapshot.team().port.is_none()) {
+        match rewritten(request, snapshot.team().served_port()) {
             Ok(rewritten) => Reply::Forward(Forwarded {
                 permit,
                 rewritten,
@@ -307,9 +307,9 @@ impl Gate {
 /// Returns the target and host of the decision, if they differ from those that were sent.
 fn rewritten(
     request: &RequestView<'_>,
-    default_port: bool,
+    served: ServedPort,
 ) -> Result<Option<Box<Rewritten>>, Reason> {
-    let host = request.authority.rewritten(default_port);
+    let host = request.authority.rewritten(served);
     if host.is_none() && !request.path.is_rewritten() {
         return Ok(None);
     }
@@ -326,7 +326,7 @@ fn rewritten(
         rewritten
             .target
             .as_ref()
-            .map(|_| request.authority.text(default_port))
+            .map(|_| request.authority.text(served))
     });
     if let Some(host) = host {
         rewritten.host = Some(HeaderValue::try_from(host).map_err(|_| Reason::HostMalformed)?);

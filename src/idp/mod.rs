@@ -299,7 +299,7 @@ impl ProviderIdentity {
             id_token: _,
         } = self;
         let evaluations = BTreeMap::new();
-        let beside = Vec::new();
+        let linked_logins = Vec::new();
         Identity {
             user,
             subject,
@@ -312,7 +312,7 @@ impl ProviderIdentity {
             claims,
             evaluations,
             headers,
-            beside,
+            linked_logins,
             session_ends,
             at,
             ip,

@@ -9,7 +9,7 @@ use super::nets::Nets;
 use super::order::in_order;
 use super::partial::PartialVerdict;
 use super::questions::{Questions, Requester};
-use super::rule::{AccessGroup, List, ListItems, Policy, Rule};
+use super::rule::{AccessGroup, List, ListItems, Policy, Rule, SharedRules};
 use super::trace::Untraced;
 use super::values::IpRange;
 
@@ -22,8 +22,7 @@ impl PolicySet {
     /// # Errors
     /// A rule that names no group or no list, and groups that contain themselves.
     pub fn compile<'a>(
-        lists: &[List],
-        groups: &[AccessGroup],
+        SharedRules { lists, groups }: SharedRules<'_>,
         applications: impl IntoIterator<Item = &'a [Policy]>,
     ) -> Result<Compiled, UnknownName> {
         let ordered = innermost_first(groups)?;

@@ -82,7 +82,7 @@ impl PolicySet {
         let early = self
             .both_halves(&policies.first, policies, &unknown, facts, &mut record)
             .into();
-        // After the early policies: their groups are recorded again, with what is known of the user.
+        // After the early policies: their groups are recorded again, with the facts about the user.
         let later = user.map(|user| {
             let user = self.user_facts(user);
             self.both_halves(&policies.rest, policies, &user, facts, &mut record)

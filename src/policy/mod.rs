@@ -31,7 +31,9 @@ pub use order::{PolicyIndex, in_order};
 pub use partial::PartialVerdict;
 pub use questions::{Requester, UserFacts, is_comparable};
 pub use reach::{evaluation_key, evaluations};
-pub use rule::{About, AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
+pub use rule::{
+    About, AccessGroup, List, ListItems, Policy, PolicyDecision, Rule, SharedRules,
+};
 pub use trace::{Clause, Part, Walk};
 pub use truth::Truth;
 pub use values::{Country, IpRange, TimeWindow, Verb};

@@ -261,7 +261,8 @@ impl PolicyDecision {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Its own id; the name serves if it has none.
+    /// The id. A checked configuration has one for every policy; a policy of one application gets
+    /// an id that is derived from the application and the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The name in logs, metrics and reviews.
@@ -325,6 +326,15 @@ pub struct List {
     pub name: String,
     /// All of one kind, which determines the selector.
     pub items: ListItems,
+}
+
+/// The lists and Access groups that the rules of all applications refer to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharedRules<'a> {
+    /// The lists.
+    pub lists: &'a [List],
+    /// The Access groups.
+    pub groups: &'a [AccessGroup],
 }
 
 #[cfg(test)]

@@ -338,7 +338,7 @@ impl Person {
             groups_seen: None,
             amr: None,
             evaluations: BTreeMap::new(),
-            beside: Vec::new(),
+            linked_logins: Vec::new(),
             session_ends: None,
             claims: serde_json::Map::new(),
             headers: Vec::new(),

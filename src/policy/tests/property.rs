@@ -1,5 +1,6 @@
 //! Random policies and users, compared with the reference.
 
+use super::selectors::selectors;
 use super::*;
 
 /// The group called random may name the others, but not itself.
