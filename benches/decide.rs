@@ -184,6 +184,7 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
         let ips: Vec<_> = (0..nets)
             .map(|i| Ipv4Addr::from(0x0a00_0000 + 2 * i).to_string())
             .chain(["203.0.113.7".to_owned()])
+            .map(|ip| json!({"value": ip}))
             .collect();
         let lists: Vec<List> =
             serde_json::from_value(json!([{"id": "nets", "name": "nets", "items": {"ip": ips}}]))

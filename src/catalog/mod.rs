@@ -7,6 +7,7 @@
 mod application;
 mod certificate;
 mod cors;
+mod derived_id;
 mod domain;
 mod json;
 mod organization;
@@ -22,11 +23,11 @@ use thiserror::Error;
 use crate::model::ServiceToken;
 use crate::policy::{AccessGroup, List, Policy};
 
-pub use application::{Application, ApplicationPolicy};
+pub use application::{Application, ApplicationPolicy, LauncherEntry};
 pub use certificate::ClientAuthority;
 pub use cors::{Allowed, CorsHeaders};
+pub(crate) use derived_id::derived_id;
 pub use domain::Domain;
-pub use organization::Organization;
 pub use organization::Organization;
 pub use origin::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use provider::{

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use url::Url;
+
 use super::certificates;
 use super::names::Names;
 use super::origins;
@@ -12,7 +14,7 @@ use super::team::Issuer;
 use super::values;
 use crate::catalog::{
     Application, ApplicationPolicy, ClientAuthority, CorsHeaders, Domain, IdentityProvider, Kind,
-    Organization, OriginSettings,
+    LauncherEntry, Organization, OriginSettings,
 };
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
@@ -152,9 +154,10 @@ impl Application {
         let pass_cookies = table.flag("pass_cookies", false);
         let max_body = table.size("max_body", 0..=u64::MAX);
         let custom_deny_message = table.label("custom_deny_message");
+        let launcher = LauncherEntry::read(table);
         let policies = policies(table, context, &allowed_idps, claimed.as_ref());
+        let id = id?;
         Some(Self {
-            id: id?,
             aud: aud?,
             name: name?,
             domain: claimed?.domain,
@@ -172,9 +175,32 @@ impl Application {
             pass_cookies,
             max_body,
             custom_deny_message,
-            policies,
+            launcher,
+            policies: policies::with_ids(policies, &id),
+            id,
         })
     }
+}
+
+impl LauncherEntry {
+    fn read(table: &mut Table<'_>) -> Self {
+        let tags = table.list("tags");
+        Self {
+            visible: table.flag("app_launcher_visible", true),
+            logo_url: table.item("logo_url").and_then(|item| item.parse(logo_url)),
+            tags: tags
+                .iter()
+                .filter_map(|item| item.parse(values::label))
+                .collect(),
+        }
+    }
+}
+
+fn logo_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "https" | "http"));
+    url.ok_or_else(|| format!("`{text}` is not a URL like `https://example.com/logo.png`"))
 }
 
 /// Accepts `self_hosted` only, and rejects keys of Access that are not supported here.

@@ -7,7 +7,7 @@ use super::node::Integer;
 use super::reader::{Item, Place, Reader, Table, Unique};
 use super::rules::{Clauses, bare, depends_on_user};
 use super::values;
-use crate::catalog::{ApplicationPolicy, Kind};
+use crate::catalog::{ApplicationPolicy, Kind, derived_id};
 use crate::model::duration;
 use crate::policy::{Advisor, List, Policy, PolicyDecision, Rule};
 
@@ -101,6 +101,28 @@ pub(super) fn read_all(
         if let Some(entry) = entries.get(index.0) {
             reader.warn(&entry.place, &advice);
         }
+    }
+    entries
+}
+
+/// Gives an id to each policy of this application alone that has none. It is derived from the
+/// application and the name, so it stays the same in every process and after a reload.
+pub(super) fn with_ids(
+    mut entries: Vec<ApplicationPolicy>,
+    application: &str,
+) -> Vec<ApplicationPolicy> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for entry in &mut entries {
+        let ApplicationPolicy::Own(policy) = entry else {
+            continue;
+        };
+        // Names may repeat within an application; ids must not.
+        let before = seen.entry(policy.name.clone()).or_default();
+        let repeated = before.to_string();
+        *before += 1;
+        policy
+            .id
+            .get_or_insert_with(|| derived_id(&["policy", application, &policy.name, &repeated]));
     }
     entries
 }

@@ -325,6 +325,7 @@ fn application(
         pass_cookies,
         max_body: _,
         custom_deny_message,
+        launcher: _,
         policies: _,
     } = application;
     let policies = catalog.policies_of(application)?;

@@ -163,7 +163,7 @@ impl<'a> Advisor<'a> {
                     email.is_some()
                         && emails
                             .iter()
-                            .any(|listed| self.step() && Email::parse(listed).ok() == email)
+                            .any(|listed| self.step() && Email::parse(&listed.value).ok() == email)
                 }
                 _ => false,
             },
@@ -171,7 +171,7 @@ impl<'a> Advisor<'a> {
             (Rule::IpList { id }, Rule::Ip { ip }) => match self.items(id) {
                 Some(ListItems::Ip(ranges)) => ranges
                     .iter()
-                    .any(|range| self.step() && range.net().contains(&ip.net())),
+                    .any(|range| self.step() && range.value.net().contains(&ip.net())),
                 _ => false,
             },
             (Rule::AnyValidServiceToken {}, Rule::ServiceToken { .. })
@@ -275,8 +275,8 @@ mod tests {
 
     fn lists() -> Vec<List> {
         serde_json::from_value(json!([
-            {"id": "staff", "name": "staff", "items": {"email": ["Alice@example.com"]}},
-            {"id": "offices", "name": "offices", "items": {"ip": ["203.0.113.0/24"]}},
+            {"id": "staff", "name": "staff", "items": {"email": [{"value": "Alice@example.com"}]}},
+            {"id": "offices", "name": "offices", "items": {"ip": [{"value": "203.0.113.0/24"}]}},
         ]))
         .unwrap()
     }

@@ -11,7 +11,6 @@ use super::partial::PartialVerdict;
 use super::questions::{Questions, Requester};
 use super::rule::{AccessGroup, List, ListItems, Policy, Rule, SharedRules};
 use super::trace::Untraced;
-use super::values::IpRange;
 
 /// The result of [`PolicySet::compile`].
 pub type Compiled = (PolicySet, Vec<Policies>);
@@ -192,7 +191,7 @@ impl Compiler<'_> {
                     return Err(UnknownName::List(id.clone()));
                 };
                 let nets = self.nets.entry(id.clone());
-                Condition::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(IpRange::net))))))
+                Condition::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(|item| item.value.net()))))))
             }
             Rule::Geo { country_code } => Condition::Country(*country_code),
             Rule::Certificate {} => Condition::Certificate,

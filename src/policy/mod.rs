@@ -32,7 +32,7 @@ pub use partial::PartialVerdict;
 pub use questions::{Requester, UserFacts, is_comparable};
 pub use reach::{evaluation_key, evaluations};
 pub use rule::{
-    About, AccessGroup, List, ListItems, Policy, PolicyDecision, Rule, SharedRules,
+    About, AccessGroup, List, ListItem, ListItems, Policy, PolicyDecision, Rule, SharedRules,
 };
 pub use trace::{Clause, Part, Walk};
 pub use truth::Truth;

@@ -165,7 +165,7 @@ impl Questions {
         if let Some(ListItems::Email(emails)) = list.map(|list| &list.items)
             && is_new
         {
-            let emails = emails.iter().map(|email| Email::parse(email));
+            let emails = emails.iter().map(|item| Email::parse(&item.value));
             for email in emails.filter_map(Result::ok) {
                 let listed = self.listed.entry(email.as_str().into());
                 listed.or_default().push(question.number);

@@ -312,9 +312,20 @@ pub struct AccessGroup {
 #[serde(rename_all = "snake_case")]
 pub enum ListItems {
     /// Email addresses, for `email_list`.
-    Email(Vec<String>),
+    Email(Vec<ListItem<String>>),
     /// Addresses and networks, for `ip_list`.
-    Ip(Vec<IpRange>),
+    Ip(Vec<ListItem<IpRange>>),
+}
+
+/// An item of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListItem<T> {
+    /// The email address, or the IP address or network.
+    pub value: T,
+    /// A note for administrators. No decision depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Box<str>>,
 }
 
 /// A list, for rules that would otherwise be very many.

@@ -240,13 +240,13 @@ impl<'a> Names<'a> {
                         .iter()
                         .map(|item| {
                             holds(Rule::Email {
-                                email: email.clone(),
+                                email: item.value.clone(),
                             })
                         })
                         .collect(),
                     Some(ListItems::Ip(ranges)) => ranges
                         .iter()
-                        .flat_map(|range| ends(range.net()))
+                        .flat_map(|item| ends(item.value.net()))
                         .map(holds)
                         .collect(),
                     None => Vec::new(),

@@ -206,8 +206,10 @@ fn nobody() -> Asked {
 
 fn lists() -> Value {
     json!([
-        {"id": "people", "name": "People", "items": {"email": ["Alice@EXAMPLE.com", "carol@example.com"]}},
-        {"id": "offices", "name": "Offices", "items": {"ip": ["203.0.113.0/25", "203.0.113.128/25", "2001:db8::/32", "10.0.0.0/8"]}},
+        {"id": "people", "name": "People", "items": {"email": [{"value": "Alice@EXAMPLE.com"}, {"value": "carol@example.com"}]}},
+        {"id": "offices", "name": "Offices", "items": {"ip": [
+            {"value": "203.0.113.0/25"}, {"value": "203.0.113.128/25"}, {"value": "2001:db8::/32"}, {"value": "10.0.0.0/8"},
+        ]}},
     ])
 }
 

@@ -121,7 +121,7 @@ impl World<'_> {
                 Some(
                     emails
                         .iter()
-                        .any(|listed| Email::parse(listed).as_ref() == Ok(email)),
+                        .any(|listed| Email::parse(&listed.value).as_ref() == Ok(email)),
                 )
             }
             Rule::Ip { ip } => Some(ip.net().contains(&asked.ip?)),
@@ -131,7 +131,7 @@ impl World<'_> {
                     return None;
                 };
                 let ip = asked.ip?;
-                Some(ranges.iter().any(|range| range.net().contains(&ip)))
+                Some(ranges.iter().any(|range| range.value.net().contains(&ip)))
             }
             Rule::Geo { country_code } => Some(asked.country? == *country_code),
             Rule::Group { id } => {
