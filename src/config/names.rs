@@ -8,7 +8,7 @@ use super::evaluations::Evaluations;
 /// The names that rules can refer to.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    /// `true` if there is a database of countries.
+    /// `true` if there is a country database.
     pub(super) countries: bool,
     /// The evaluation services that rules name.
     pub(super) evaluations: Evaluations,

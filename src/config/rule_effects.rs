@@ -133,7 +133,8 @@ fn no_method(methods: &[Verb]) -> Option<String> {
 }
 
 fn no_countries(names: &Names<'_>) -> Option<String> {
-    let none = "there is no database of countries; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
+    let none =
+        "there is no country database; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
     (!names.countries).then(|| none.to_owned())
 }
 

@@ -84,7 +84,7 @@ impl Snapshot {
         })
     }
 
-    /// Sets the database of countries.
+    /// Sets the country database.
     #[must_use]
     pub fn with_countries(self, countries: Option<Arc<dyn Countries>>) -> Self {
         Self { countries, ..self }
@@ -124,7 +124,7 @@ impl Snapshot {
             .is_some()
     }
 
-    /// Returns the database of countries.
+    /// Returns the country database.
     pub fn countries(&self) -> Option<&dyn Countries> {
         self.countries.as_deref()
     }

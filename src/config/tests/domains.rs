@@ -72,5 +72,5 @@ fn domains_differing_in_case_need_case_sensitive_paths() {
         two(("h.example.com", false), ("h.example.com/Docs", false)),
         ""
     );
-    assert!(two(("h.example.com/docs", false), ("h.example.com/Docs", false)).contains("refused"));
+    assert!(two(("h.example.com/docs", false), ("h.example.com/Docs", false)).contains("rejected"));
 }

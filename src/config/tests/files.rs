@@ -55,7 +55,7 @@ fn paths_are_relative_to_the_configuration_file() {
         load(&file, &System)
             .unwrap_err()
             .to_string()
-            .ends_with("the file cannot be read: there is no such file")
+            .ends_with("the file cannot be read: the file does not exist")
     );
     assert!(load(folder.path(), &System).is_err());
     std::fs::write(&file, b"\xff").unwrap();
