@@ -30,7 +30,7 @@ use portcullis::model::{
     Aud, CleanPath, Email, Group, Groups, Host, HostPort, Identity, IdentityNonce, IdpId, IdpRef,
     RequestView, UnixTime, UserId,
 };
-use portcullis::policy::{List, Policy, Requester};
+use portcullis::policy::{List, Policy, Requester, SharedRules};
 use portcullis::route::{Domain, PathCase};
 use portcullis::token::{KeySet, SigningKey};
 use serde_json::{Value, json};
@@ -184,6 +184,7 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
         let ips: Vec<_> = (0..nets)
             .map(|i| Ipv4Addr::from(0x0a00_0000 + 2 * i).to_string())
             .chain(["203.0.113.7".to_owned()])
+            .map(|ip| json!({"value": ip}))
             .collect();
         let lists: Vec<List> =
             serde_json::from_value(json!([{"id": "nets", "name": "nets", "items": {"ip": ips}}]))
@@ -372,9 +373,9 @@ impl World {
             policies,
             origins: Origins::new(0_usize),
         };
+        let rules = SharedRules { lists, groups: &[] };
         let snapshot =
-            Snapshot::compile(1, team, (lists, &[]), vec![application], Arc::clone(&known))
-                .unwrap();
+            Snapshot::compile(1, team, rules, vec![application], Arc::clone(&known)).unwrap();
         let set =
             KeySet::from_jwks(json!({"keys": [key.to_jwk()]}).to_string().as_bytes()).unwrap();
         let later = NOW.after(Duration::from_secs(3_600));
@@ -403,7 +404,7 @@ impl World {
             groups_seen: None,
             amr: None,
             evaluations: std::collections::BTreeMap::new(),
-            beside: Vec::new(),
+            linked_logins: Vec::new(),
             session_ends: None,
             claims: serde_json::Map::new(),
             headers: Vec::new(),

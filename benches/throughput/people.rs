@@ -100,7 +100,7 @@ pub(crate) fn identity(number: usize) -> Result<Identity, Box<dyn Error>> {
         groups_seen: None,
         amr: Some(vec!["pwd".to_owned(), "mfa".to_owned()]),
         evaluations: std::collections::BTreeMap::new(),
-        beside: Vec::new(),
+        linked_logins: Vec::new(),
         session_ends: None,
         claims: serde_json::Map::new(),
         headers: Vec::new(),

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use super::{Cors, Domain, Origin, OriginSettings};
+use url::Url;
+
+use super::{CorsHeaders, Domain, Origin, OriginSettings};
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
 use crate::policy::Policy;
@@ -37,7 +39,7 @@ pub struct Application {
     /// Limits the cookie to the application's path; by default if the domain has a path.
     pub path_cookie_attribute: Option<bool>,
     /// Cross-origin access by browsers; none by default.
-    pub cors_headers: Option<Cors>,
+    pub cors_headers: Option<CorsHeaders>,
     /// Forwards preflights to the origin without a login. Never together with `cors_headers`.
     pub options_preflight_bypass: bool,
     /// Forwards the cookies that hold the session to the origin; `false` by default.
@@ -46,8 +48,32 @@ pub struct Application {
     pub max_body: Option<u64>,
     /// The text for users who are denied.
     pub custom_deny_message: Option<String>,
+    /// Its entry in the app launcher.
+    pub launcher: LauncherEntry,
     /// The policies in the order of evaluation. Without any, every request is denied.
     pub policies: Vec<ApplicationPolicy>,
+}
+
+/// The entry of an application in the app launcher. No decision depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LauncherEntry {
+    /// `true` if the launcher shows the application to users who may open it
+    /// (`app_launcher_visible`); the default.
+    pub visible: bool,
+    /// The URL of its logo.
+    pub logo_url: Option<Url>,
+    /// The tags, for a search.
+    pub tags: Vec<String>,
+}
+
+impl Default for LauncherEntry {
+    fn default() -> Self {
+        Self {
+            visible: true,
+            logo_url: None,
+            tags: Vec::new(),
+        }
+    }
 }
 
 /// An entry of an application's policies.

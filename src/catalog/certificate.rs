@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::model::Aud;
+use super::derived_id::derived_id;
 use crate::route;
 
 /// A certificate authority for client certificates (`[[certificates]]`).
@@ -24,9 +24,6 @@ pub struct ClientAuthority {
 impl ClientAuthority {
     /// Derives the id. Names are unique among authorities, so ids are too.
     pub fn derive_id(name: &str) -> String {
-        let mut id = Aud::derive(&["certificate", name]).as_str().to_owned();
-        // As long as the other ids of Cloudflare Access.
-        id.truncate(32);
-        id
+        derived_id(&["certificate", name])
     }
 }

@@ -2,7 +2,7 @@ use http::{HeaderName, Method};
 
 /// Cross-origin access of browsers to an application (`cors_headers`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cors {
+pub struct CorsHeaders {
     /// The allowed sites, each as browsers send it in `Origin`.
     pub origins: Allowed<String>,
     /// The allowed methods.

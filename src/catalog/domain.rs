@@ -101,61 +101,14 @@ fn host_pattern(text: &str) -> Result<String, String> {
 }
 
 fn path_pattern(text: &str) -> Result<String, String> {
-    let encoded = || {
-        let encoded: String = text
-            .chars()
-            .map(|c| match c {
-                c if c.is_ascii_graphic() => c.to_string(),
-                c => percent_encoding::utf8_percent_encode(
-                    c.encode_utf8(&mut [0; 4]),
-                    percent_encoding::NON_ALPHANUMERIC,
-                )
-                .to_string(),
-            })
-            .collect();
-        format!("`{text}` is not percent-encoded; write `{encoded}`")
-    };
     if text.chars().any(|c| !c.is_ascii_graphic()) {
-        return Err(encoded());
+        let encoded = percent_encoded(text);
+        return Err(format!(
+            "`{text}` is not percent-encoded; write `{encoded}`"
+        ));
     }
     if let Some(fault) = PathFault::find(text) {
-        return Err(match fault {
-            PathFault::Stars => format!("`{text}` has more than one `*` between two slashes"),
-            PathFault::Refused(error) => {
-                format!("`{text}` is a path that no request can have: {error}")
-            }
-            PathFault::Spelling(spelling) => {
-                format!(
-                    "paths are compared in one spelling, the shortest; write `{spelling}` for `{text}`"
-                )
-            }
-            PathFault::Trimmed(segment) => {
-                format!("`{segment}` begins or ends with a dot or a blank, which some origins drop")
-            }
-            PathFault::Ambiguous(written) => {
-                let written = match &*written.to_ascii_lowercase() {
-                    ";" | "%2f" => "`;` or `%2F`".to_owned(),
-                    _ => format!("`{written}`"),
-                };
-                format!("`{text}` contains {written}, which origins read in more than one way")
-            }
-            PathFault::Unnameable(written) => {
-                format!("`{text}` contains `{written}`, which no pattern can name")
-            }
-            PathFault::NeedlessEscape(character) => {
-                format!("`{text}` escapes a character that needs no escape; write `{character}`")
-            }
-            PathFault::NotUtf8(written) => {
-                format!(
-                    "`{text}` contains `{written}`, which is not UTF-8 and which some origins drop"
-                )
-            }
-            PathFault::Invisible(written) => {
-                format!(
-                    "`{text}` contains `{written}`, an invisible character that some origins drop"
-                )
-            }
-        });
+        return Err(path_message(text, fault));
     }
     if let Some(path) = text.strip_suffix('/') {
         return Err(format!(
@@ -168,4 +121,52 @@ fn path_pattern(text: &str) -> Result<String, String> {
         );
     }
     Ok(text.to_owned())
+}
+
+fn path_message(text: &str, fault: PathFault) -> String {
+    match fault {
+        PathFault::Stars => format!("`{text}` has more than one `*` between two slashes"),
+        PathFault::Refused(error) => {
+            format!("`{text}` is a path that no request can have: {error}")
+        }
+        PathFault::Spelling(spelling) => {
+            format!(
+                "paths are compared in one spelling, the shortest; write `{spelling}` for `{text}`"
+            )
+        }
+        PathFault::Trimmed(segment) => {
+            format!("`{segment}` begins or ends with a dot or a blank, which some origins drop")
+        }
+        PathFault::Ambiguous(written) => {
+            let written = match &*written.to_ascii_lowercase() {
+                ";" | "%2f" => "`;` or `%2F`".to_owned(),
+                _ => format!("`{written}`"),
+            };
+            format!("`{text}` contains {written}, which origins read in more than one way")
+        }
+        PathFault::Unnameable(written) => {
+            format!("`{text}` contains `{written}`, which no pattern can name")
+        }
+        PathFault::NeedlessEscape(character) => {
+            format!("`{text}` escapes a character that needs no escape; write `{character}`")
+        }
+        PathFault::NotUtf8(written) => {
+            format!("`{text}` contains `{written}`, which is not UTF-8 and which some origins drop")
+        }
+        PathFault::Invisible(written) => {
+            format!("`{text}` contains `{written}`, an invisible character that some origins drop")
+        }
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let encode = |c: char| match c {
+        c if c.is_ascii_graphic() => c.to_string(),
+        c => percent_encoding::utf8_percent_encode(
+            c.encode_utf8(&mut [0; 4]),
+            percent_encoding::NON_ALPHANUMERIC,
+        )
+        .to_string(),
+    };
+    text.chars().map(encode).collect()
 }

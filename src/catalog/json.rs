@@ -13,17 +13,18 @@ use rustls::pki_types::CertificateDer;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use url::Url;
 
 use super::{
     Allowed, Application, ApplicationPolicy, ClientAuthority, ClientConfig, ClientCredentials,
-    Cors, HealthCheck, IdentityProvider, IdpKind, Object, OidcConfig, OktaConfig, Origin,
-    OriginSettings, SamlConfig, Team,
+    CorsHeaders, HealthCheck, IdentityProvider, IdpKind, Object, OidcConfig, OktaConfig,
+    Organization, Origin, OriginSettings, SamlConfig,
 };
 use crate::cookie::SameSite;
 use crate::model::duration;
 use crate::model::{AbsentGroups, ServiceToken, UnixTime};
 use crate::oidc::{ClientAuth, EmailVerification};
-use crate::policy::{AccessGroup, List, ListItems, Policy};
+use crate::policy::{AccessGroup, List, ListItem, ListItems, Policy};
 use crate::route::PathCase;
 
 impl Serialize for Object<'_> {
@@ -59,7 +60,7 @@ impl Members {
         }
     }
 
-    /// Adds a flag that is on.
+    /// Adds a flag that is on. It is off by default.
     fn put_on(self, key: &str, flag: bool) -> Self {
         if flag { self.put(key, true) } else { self }
     }
@@ -83,7 +84,7 @@ impl From<Members> for Value {
 
 /// Serialises the members that the organisation has in Access; the other keys of `[team]` are
 /// settings of the node.
-impl Serialize for Team {
+impl Serialize for Organization {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let members = Members::default()
             .put("name", self.name.as_str())
@@ -263,6 +264,7 @@ impl Serialize for Application {
             pass_cookies,
             max_body,
             custom_deny_message,
+            launcher,
             policies,
         } = self;
         let same_site = match same_site_cookie_attribute {
@@ -270,8 +272,10 @@ impl Serialize for Application {
             SameSite::Lax => Some("lax"),
             SameSite::Strict => Some("strict"),
         };
-        let policies = policies.iter().zip(1_u32..).map(of_entry);
-        let policies: Result<Vec<_>, _> = policies.collect();
+        let policies = policies.iter().zip(1_u32..);
+        let policies: Result<Vec<_>, _> = policies
+            .map(|(entry, precedence)| of_entry(entry, precedence))
+            .collect();
         let members = Members::default()
             .put("id", id.as_str())
             .put("aud", aud.as_str())
@@ -279,6 +283,9 @@ impl Serialize for Application {
             .put("type", "self_hosted")
             .put("domain", domain.text.as_str())
             .put("session_duration", duration::format(*session_duration))
+            .put("app_launcher_visible", launcher.visible)
+            .put_some("logo_url", launcher.logo_url.as_ref().map(Url::as_str))
+            .put_list("tags", launcher.tags.iter().map(String::as_str))
             .put_list("allowed_idps", allowed_idps.iter().map(|id| &*id.0))
             .put_on("auto_redirect_to_identity", *auto_redirect_to_identity)
             .put_some("same_site_cookie_attribute", same_site)
@@ -298,7 +305,7 @@ impl Serialize for Application {
 }
 
 /// Returns a link to a shared policy, or an application's own policy.
-fn of_entry((entry, precedence): (&ApplicationPolicy, u32)) -> Result<Value, serde_json::Error> {
+fn of_entry(entry: &ApplicationPolicy, precedence: u32) -> Result<Value, serde_json::Error> {
     let mut entry = match entry {
         ApplicationPolicy::Own(policy) => serde_json::to_value(policy)?,
         ApplicationPolicy::Shared(id) => json!({ "id": id }),
@@ -309,7 +316,7 @@ fn of_entry((entry, precedence): (&ApplicationPolicy, u32)) -> Result<Value, ser
     Ok(entry)
 }
 
-fn of_cors(cors: &Cors) -> Members {
+fn of_cors(cors: &CorsHeaders) -> Members {
     fn allowed<T>(
         members: Members,
         what: &str,
@@ -323,7 +330,7 @@ fn of_cors(cors: &Cors) -> Members {
             }
         }
     }
-    let Cors {
+    let CorsHeaders {
         origins,
         methods,
         headers,
@@ -377,13 +384,17 @@ fn of_health_check(check: &HealthCheck) -> Members {
 }
 
 fn of_list(list: &List) -> Map<String, Value> {
-    let value = |value: String| json!({ "value": value });
-    let (kind, items): (_, Vec<_>) = match &list.items {
-        ListItems::Email(emails) => ("EMAIL", emails.iter().cloned().map(value).collect()),
-        ListItems::Ip(ranges) => (
-            "IP",
-            ranges.iter().map(|r| value(r.clone().into())).collect(),
-        ),
+    fn items<T: Clone + Into<String>>(items: &[ListItem<T>]) -> Vec<Members> {
+        let members = |ListItem { value, description }: &ListItem<T>| {
+            Members::default()
+                .put("value", Into::<String>::into(value.clone()))
+                .put_some("description", description.as_deref())
+        };
+        items.iter().map(members).collect()
+    }
+    let (kind, items) = match &list.items {
+        ListItems::Email(emails) => ("EMAIL", items(emails)),
+        ListItems::Ip(ranges) => ("IP", items(ranges)),
     };
     let members = Members::default()
         .put("id", list.id.as_str())

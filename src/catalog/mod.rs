@@ -7,13 +7,14 @@
 mod application;
 mod certificate;
 mod cors;
+mod derived_id;
 mod domain;
 mod json;
+mod organization;
 mod origin;
 mod provider;
 mod references;
 mod saml;
-mod team;
 
 use std::fmt;
 
@@ -22,22 +23,23 @@ use thiserror::Error;
 use crate::model::ServiceToken;
 use crate::policy::{AccessGroup, List, Policy};
 
-pub use application::{Application, ApplicationPolicy};
+pub use application::{Application, ApplicationPolicy, LauncherEntry};
 pub use certificate::ClientAuthority;
-pub use cors::{Allowed, Cors};
+pub use cors::{Allowed, CorsHeaders};
+pub(crate) use derived_id::derived_id;
 pub use domain::Domain;
+pub use organization::Organization;
 pub use origin::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use provider::{
     ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig,
 };
 pub use saml::{EncryptionKey, SamlConfig};
-pub use team::Team;
 
 /// The configured objects of a team, from all sources together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     /// The team domain and its settings.
-    pub team: Team,
+    pub team: Organization,
     /// The identity providers; none for a remote team.
     pub identity_providers: Vec<IdentityProvider>,
     /// The applications, each with a domain of its own.

@@ -1,19 +1,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use url::Url;
+
 use super::certificates;
+use super::names::Names;
 use super::origins;
 use super::policies::{self, Entry, Reusable};
-use super::reader::{Item, Table};
-use super::rules::{self, Names};
+use super::reader::{Item, Table, Unique};
 use super::server::{Insecure, Listen};
 use super::service_tokens;
 use super::team::TokenIssuer;
-use super::unique::Unique;
 use super::values;
 use crate::catalog::{
-    Application, ApplicationPolicy, ClientAuthority, Cors, Domain, IdentityProvider, Kind,
-    OriginSettings, Team,
+    Application, ApplicationPolicy, ClientAuthority, CorsHeaders, Domain, IdentityProvider, Kind,
+    LauncherEntry, Organization, OriginSettings,
 };
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
@@ -23,7 +24,7 @@ use crate::route::{CaseRivals, PathCase, case_rivals};
 /// The context that an application is checked in.
 pub(super) struct Context<'s, 'a> {
     /// `None` if `[team]` has mistakes.
-    pub(super) team: Option<&'s Team>,
+    pub(super) team: Option<&'s Organization>,
     pub(super) issuer: TokenIssuer,
     pub(super) insecure: &'s Insecure,
     pub(super) listen: &'s [Listen],
@@ -154,9 +155,10 @@ impl Application {
         let pass_cookies = table.flag("pass_cookies", false);
         let max_body = table.size("max_body", 0..=u64::MAX);
         let custom_deny_message = table.label("custom_deny_message");
+        let launcher = LauncherEntry::read(table);
         let policies = policies(table, context, &allowed_idps, claimed.as_ref());
+        let id = id?;
         Some(Self {
-            id: id?,
             aud: aud?,
             name: name?,
             domain: claimed?.domain,
@@ -174,9 +176,32 @@ impl Application {
             pass_cookies,
             max_body,
             custom_deny_message,
-            policies,
+            launcher,
+            policies: policies::with_ids(policies, &id),
+            id,
         })
     }
+}
+
+impl LauncherEntry {
+    fn read(table: &mut Table<'_>) -> Self {
+        let tags = table.list("tags");
+        Self {
+            visible: table.flag("app_launcher_visible", true),
+            logo_url: table.item("logo_url").and_then(|item| item.parse(logo_url)),
+            tags: tags
+                .iter()
+                .filter_map(|item| item.parse(values::label))
+                .collect(),
+        }
+    }
+}
+
+fn logo_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "https" | "http"));
+    url.ok_or_else(|| format!("`{text}` is not a URL like `https://example.com/logo.png`"))
 }
 
 /// Accepts `self_hosted` only, and rejects keys of Access that are not supported here.
@@ -217,10 +242,10 @@ fn same_site(table: &mut Table<'_>) -> SameSite {
 }
 
 /// Reads `cors_headers` and `options_preflight_bypass`, which exclude each other.
-fn preflights(table: &mut Table<'_>) -> (Option<Cors>, bool) {
+fn preflights(table: &mut Table<'_>) -> (Option<CorsHeaders>, bool) {
     let cors = table
         .item("cors_headers")
-        .and_then(|item| item.table(Cors::read));
+        .and_then(|item| item.table(CorsHeaders::read));
     let bypass = table.flag("options_preflight_bypass", false);
     let item = table.item("options_preflight_bypass");
     if let (true, Some(_), Some(item)) = (bypass, &cors, item) {
@@ -331,7 +356,7 @@ fn aud(
 }
 
 fn allowed_idps(table: &mut Table<'_>, context: &Context<'_, '_>) -> Vec<IdpId> {
-    let read = |text: &str| match rules::unknown_provider(text, context.names) {
+    let read = |text: &str| match context.names.unknown_provider(text) {
         Some(message) => Err(message),
         None => Ok(IdpId(text.into())),
     };

@@ -3,9 +3,8 @@ use std::path::PathBuf;
 use rustls::pki_types::CertificateDer;
 
 use super::origins;
-use super::reader::{Item, Place, Reader, Table};
+use super::reader::{Item, Place, Reader, Table, Unique};
 use super::server::Listen;
-use super::unique::Unique;
 use super::values;
 use crate::catalog::{ClientAuthority, Domain, Kind};
 use crate::policy::{Policy, Rule};

@@ -2,9 +2,9 @@ use http::{HeaderName, Method};
 use url::Url;
 
 use super::reader::{Item, Table};
-use crate::catalog::{Allowed, Cors};
+use crate::catalog::{Allowed, CorsHeaders};
 
-impl Cors {
+impl CorsHeaders {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
         let origins = allowed(table, "allow_all_origins", "allowed_origins", origin);
         let methods = allowed(table, "allow_all_methods", "allowed_methods", method);

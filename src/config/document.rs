@@ -1,11 +1,12 @@
 //! Documents: the configuration file, and single objects that other sources keep as JSON.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::error::Category;
 use toml::de::DeTable;
 
+use super::document_name::DocumentName;
 use super::errors::{Errors, MOST_PROBLEMS, Problem, one_line};
 use super::node::Node;
 use crate::catalog::Kind;
@@ -16,20 +17,6 @@ pub struct Document {
     content: Content,
     notation: Notation,
     root: Node,
-}
-
-/// The name of a document in messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DocumentName {
-    /// A file, as the command line or the caller named it.
-    File(PathBuf),
-    /// An object without a file: the body of a request, or a row of a store.
-    Object {
-        /// The kind of the object.
-        kind: Kind,
-        /// Its id; `None` for an object that is about to be created.
-        id: Option<String>,
-    },
 }
 
 /// The content of a document.
@@ -219,15 +206,5 @@ impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The content may hold secrets.
         f.debug_tuple("Document").field(&self.name).finish()
-    }
-}
-
-impl fmt::Display for DocumentName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(file) => write!(f, "{}", file.display()),
-            Self::Object { kind, id: Some(id) } => write!(f, "the {kind} `{id}`"),
-            Self::Object { kind, id: None } => write!(f, "a new {kind}"),
-        }
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::document::DocumentName;
+use super::document_name::DocumentName;
 
 /// A mistake or a warning, with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 use std::collections::{HashMap, HashSet};
 
-use super::reader::{Place, Reader, Table};
-use super::rules::{Clauses, Names, bare, depends_on_user};
-use super::unique::Unique;
+use super::names::Names;
+use super::reader::{Place, Reader, Table, Unique};
+use super::rules::{Clauses, bare, depends_on_user};
 use super::values;
 use crate::catalog::Kind;
 use crate::policy::{AccessGroup, Advisor, List, PolicySet, Rule, UnknownName};

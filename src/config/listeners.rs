@@ -1,9 +1,8 @@
 use std::net::SocketAddr;
 
-use super::reader::{Item, Place, Reader, Table};
+use super::reader::{Item, Place, Reader, Table, Unique};
 use super::server::{Insecure, Listen, Listener, RedirectListener};
-use super::unique::Unique;
-use crate::catalog::Team;
+use crate::catalog::Organization;
 
 /// The listeners of a configuration.
 pub(super) struct Listeners {
@@ -24,7 +23,7 @@ impl Listeners {
     }
 
     /// Reports listeners that do not fit the scheme of the team's URL.
-    pub(super) fn report_scheme(&self, reader: &Reader<'_>, team: &Team) {
+    pub(super) fn report_scheme(&self, reader: &Reader<'_>, team: &Organization) {
         if team.plain_http {
             for place in &self.redirecting {
                 reader.error(

@@ -1,9 +1,9 @@
-use super::reader::{Item, Table};
-use super::rules::{Names, email_mistake};
-use super::unique::Unique;
+use super::names::Names;
+use super::reader::{Item, Table, Unique};
+use super::rule_effects::email_mistake;
 use super::values;
 use crate::catalog::Kind;
-use crate::policy::{IpRange, List, ListItems};
+use crate::policy::{IpRange, List, ListItem, ListItems};
 
 /// Reads the lists, and adds their ids to the names.
 pub(super) fn read_all(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<List> {
@@ -69,18 +69,12 @@ fn access_list_items(table: &mut Table<'_>) -> Option<ListItems> {
     table.ignore(&["count"]);
     let kind = table.needed("type", "\"EMAIL\"")?;
     let items = table.list("items");
-    let values = items.iter().filter_map(|item| {
-        item.table(|table| {
-            table.ignore(&["created_at"]);
-            table.needed("value", "\"alice@example.com\"")
-        })?
-    });
     match kind.text()? {
         "EMAIL" => Some(ListItems::Email(
-            values.filter_map(|item| list_email(&item)).collect(),
+            items.iter().filter_map(described_email).collect(),
         )),
         "IP" => Some(ListItems::Ip(
-            values.filter_map(|item| list_range(&item)).collect(),
+            items.iter().filter_map(described_range).collect(),
         )),
         other => {
             kind.error(&format!("`{other}` is not one of `EMAIL`, `IP`"));
@@ -89,10 +83,58 @@ fn access_list_items(table: &mut Table<'_>) -> Option<ListItems> {
     }
 }
 
-fn list_email(item: &Item<'_>) -> Option<String> {
+/// Reads an item of the file: its value, or a table with a description.
+fn list_email(item: &Item<'_>) -> Option<ListItem<String>> {
+    if item.node().as_table().is_some() {
+        return described_email(item);
+    }
+    email(item).map(undescribed)
+}
+
+fn list_range(item: &Item<'_>) -> Option<ListItem<IpRange>> {
+    if item.node().as_table().is_some() {
+        return described_range(item);
+    }
+    range(item).map(undescribed)
+}
+
+const fn undescribed<T>(value: T) -> ListItem<T> {
+    ListItem {
+        value,
+        description: None,
+    }
+}
+
+fn described_email(item: &Item<'_>) -> Option<ListItem<String>> {
+    described(item, "\"alice@example.com\"", email)
+}
+
+fn described_range(item: &Item<'_>) -> Option<ListItem<IpRange>> {
+    described(item, "\"203.0.113.0/24\"", range)
+}
+
+fn described<T>(
+    item: &Item<'_>,
+    example: &str,
+    value: fn(&Item<'_>) -> Option<T>,
+) -> Option<ListItem<T>> {
+    item.table(|table| {
+        if table.is_access() {
+            table.ignore(&["created_at"]);
+        }
+        let found = table.needed("value", example).and_then(|item| value(&item));
+        let description = table.label("description").map(String::into_boxed_str);
+        Some(ListItem {
+            value: found?,
+            description,
+        })
+    })?
+}
+
+fn email(item: &Item<'_>) -> Option<String> {
     item.parse(|text| email_mistake(text).map_or_else(|| Ok(text.to_owned()), Err))
 }
 
-fn list_range(item: &Item<'_>) -> Option<IpRange> {
+fn range(item: &Item<'_>) -> Option<IpRange> {
     item.parse(|text| IpRange::try_from(text.to_owned()))
 }

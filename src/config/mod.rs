@@ -9,19 +9,23 @@ mod applications;
 mod certificates;
 mod cors;
 mod document;
+mod document_name;
 mod errors;
 mod evaluations;
 mod geo;
 mod groups;
 mod listeners;
 mod lists;
+mod names;
 mod node;
 mod origins;
 mod outgoing;
 mod policies;
+mod provenance;
 mod provider_urls;
 mod providers;
 mod reader;
+mod rule_effects;
 mod rules;
 mod saml;
 mod secrets;
@@ -29,28 +33,27 @@ mod server;
 mod service_tokens;
 mod source;
 mod team;
-mod unique;
 mod values;
 mod whole;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-
-use rustls::pki_types::CertificateDer;
+use std::path::Path;
 
 use crate::catalog::Kind;
 
 pub use crate::catalog::{
     Allowed, Application, ApplicationPolicy, Catalog, ClientAuthority, ClientConfig,
-    ClientCredentials, Cors, Domain, EncryptionKey, HealthCheck, IdentityProvider, IdpKind,
-    OidcConfig, OktaConfig, Origin, OriginScheme, OriginSettings, SamlConfig, Team,
+    ClientCredentials, CorsHeaders, Domain, EncryptionKey, HealthCheck, IdentityProvider, IdpKind,
+    OidcConfig, OktaConfig, Organization, Origin, OriginScheme, OriginSettings, SamlConfig,
 };
-pub use document::{Document, DocumentName};
+pub use document::Document;
+pub use document_name::DocumentName;
 pub use errors::{Errors, Problem};
 pub use geo::Geo;
 pub(crate) use origins::UNJUDGED_UPGRADES;
 pub use outgoing::Outgoing;
+pub use provenance::{AuthorityFile, Provenance};
 pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{
     Audit, Hsts, Insecure, Limits, Listen, RedirectListener, ServerSettings, StoreConfig, Tls,
@@ -101,28 +104,6 @@ pub struct Loaded {
     pub authorities: Vec<AuthorityFile>,
     /// The origin of each object.
     pub provenance: HashMap<(Kind, String), Provenance>,
-}
-
-/// The origin of an object: it can only be changed there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provenance {
-    /// The document.
-    pub document: DocumentName,
-    /// The line, from 1; `None` in JSON.
-    pub line: Option<usize>,
-}
-
-/// A file of certificate authorities, and the key that names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityFile {
-    /// The key.
-    pub key: String,
-    /// Line and column of the value.
-    pub position: Option<(usize, usize)>,
-    /// The file.
-    pub path: PathBuf,
-    /// Its certificates, in the order of the file.
-    pub certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Loads a configuration file of at most 4 MiB.

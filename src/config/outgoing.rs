@@ -76,7 +76,7 @@ impl Outgoing {
                 .iter()
                 .filter_map(|item| item.parse(Direct::parse))
                 .collect(),
-            None => direct_by_environment(table, proxy.is_some()),
+            None => direct_by_environment(table, proxy.as_ref()),
         };
         Self {
             proxy: proxy.map(|proxy| proxy.with_direct(direct)),
@@ -108,8 +108,8 @@ fn from_environment(table: &Table<'_>) -> Option<Proxy> {
 }
 
 /// Reads the entries that are hosts. Other software understands more forms, so other entries are a
-/// warning and not an error.
-fn direct_by_environment(table: &Table<'_>, proxied: bool) -> Vec<Direct> {
+/// warning and not an error. Without a proxy they do not matter.
+fn direct_by_environment(table: &Table<'_>, proxy: Option<&Proxy>) -> Vec<Direct> {
     let Some((name, value)) = variable(table, ["NO_PROXY", "no_proxy"]) else {
         return Vec::new();
     };
@@ -121,7 +121,7 @@ fn direct_by_environment(table: &Table<'_>, proxied: bool) -> Vec<Direct> {
         Direct::parse(entry).err().map(|_| format!("{}", index + 1))
     };
     let unread: Vec<_> = entries.iter().enumerate().filter_map(unread).collect();
-    if proxied && !unread.is_empty() {
+    if proxy.is_some() && !unread.is_empty() {
         let numbers = unread.join(", ");
         table.reader().warn(
             table.place(),

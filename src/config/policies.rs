@@ -2,12 +2,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::errors::{did_you_mean, instead};
+use super::names::Names;
 use super::node::Integer;
-use super::reader::{Item, Place, Reader, Table};
-use super::rules::{Clauses, Names, bare, depends_on_user};
-use super::unique::Unique;
+use super::reader::{Item, Place, Reader, Table, Unique};
+use super::rules::{Clauses, bare, depends_on_user};
 use super::values;
-use crate::catalog::{ApplicationPolicy, Kind};
+use crate::catalog::{ApplicationPolicy, Kind, derived_id};
 use crate::model::duration;
 use crate::policy::{Advisor, List, Policy, PolicyDecision, Rule};
 
@@ -97,10 +97,32 @@ pub(super) fn read_all(
         .filter_map(|item| entry(item, names, shared, &advisor))
         .collect();
     let policies: Vec<Policy> = entries.iter().map(|entry| entry.policy.clone()).collect();
-    for (index, advice) in advisor.order(&policies) {
-        if let Some(entry) = entries.get(index) {
+    for (index, advice) in advisor.unreached(&policies) {
+        if let Some(entry) = entries.get(index.0) {
             reader.warn(&entry.place, &advice);
         }
+    }
+    entries
+}
+
+/// Gives an id to each policy of this application alone that has none. It is derived from the
+/// application and the name, so it stays the same in every process and after a reload.
+pub(super) fn with_ids(
+    mut entries: Vec<ApplicationPolicy>,
+    application: &str,
+) -> Vec<ApplicationPolicy> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for entry in &mut entries {
+        let ApplicationPolicy::Own(policy) = entry else {
+            continue;
+        };
+        // Names may repeat within an application; ids must not.
+        let before = seen.entry(policy.name.clone()).or_default();
+        let repeated = before.to_string();
+        *before += 1;
+        policy
+            .id
+            .get_or_insert_with(|| derived_id(&["policy", application, &policy.name, &repeated]));
     }
     entries
 }
@@ -201,10 +223,7 @@ fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
         .and_then(|item| item.parse(decision));
     let session_duration = session_duration(table);
     let clauses = Clauses::read(table, names);
-    if matches!(
-        decision,
-        Some(PolicyDecision::Bypass | PolicyDecision::NonIdentity)
-    ) {
+    if decision.is_some_and(PolicyDecision::is_early) {
         refuse_identity(table.reader(), &clauses, names);
     }
     let shadow = table.flag("shadow", false);
@@ -231,7 +250,7 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
         "deny" => Ok(PolicyDecision::Deny),
         "bypass" => Ok(PolicyDecision::Bypass),
         "block" => Err("`block` is called `deny`".to_owned()),
-        "non_identity" => Ok(PolicyDecision::NonIdentity),
+        "non_identity" => Ok(PolicyDecision::ServiceAuth),
         "service_auth" => Err("`service_auth` is called `non_identity`".to_owned()),
         _ => {
             let meant = did_you_mean(text, ["allow", "deny", "non_identity", "bypass"]);

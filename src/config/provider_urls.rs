@@ -88,24 +88,8 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
             "an Okta address must not contain a user name or password; write `https://{host}{port}`"
         ));
     }
-    if let Some(server) = url
-        .path()
-        .strip_prefix("/oauth2/")
-        .and_then(|path| path.split('/').next())
-    {
-        let server = if server.is_empty() || server == "v1" {
-            String::new()
-        } else {
-            format!(" and `authorization_server_id = \"{server}\"`")
-        };
-        return Err(format!(
-            "`{text}` has a path after the host; write `https://{host}{port}`{server}"
-        ));
-    }
-    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!(
-            "`{text}` has a path after the host; write `https://{host}{port}`"
-        ));
+    if let Some(message) = path_mistake(&url, &format!("https://{host}{port}")) {
+        return Err(format!("`{text}` {message}"));
     }
     if url.scheme() == "http" && !insecure.insecure_identity_providers {
         return Err(format!(
@@ -114,6 +98,24 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
         ));
     }
     Ok(url)
+}
+
+/// Returns the rest of a message if the URL of an account has a path.
+fn path_mistake(url: &Url, account: &str) -> Option<String> {
+    let server = url
+        .path()
+        .strip_prefix("/oauth2/")
+        .and_then(|path| path.split('/').next());
+    let has_path =
+        !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some();
+    let server = match server {
+        None if !has_path => return None,
+        None | Some("" | "v1") => String::new(),
+        Some(server) => format!(" and `authorization_server_id = \"{server}\"`"),
+    };
+    Some(format!(
+        "has a path after the host; write `{account}`{server}"
+    ))
 }
 
 /// An example of a provider's URL, for messages.

@@ -1,10 +1,9 @@
 use std::time::Duration;
 
 use super::provider_urls::{LIKE, endpoint, issuer_address, okta_account};
-use super::reader::{Item, Table};
+use super::reader::{Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;
-use super::unique::Unique;
 use super::values;
 use crate::catalog::{
     ClientConfig, ClientCredentials, IdentityProvider, IdpKind, Kind, OidcConfig, OktaConfig,
@@ -194,50 +193,10 @@ impl OidcConfig {
             ),
         ]);
         let client = ClientConfig::read(table, insecure, "provider_logout");
-        if table.item("email_verified").is_none() {
-            // Okta assigns its email addresses itself and sends no such claim; other providers may
-            // let users enter them.
-            let other = table
-                .item("email_claim_name")
-                .is_some_and(|item| item.node().as_str() != Some("email"));
-            let message = if other {
-                "providers verify no other claim than `email`; if users cannot enter this one \
-                 there themselves, write \
-                 `email_verified = \"optional\"`"
-            } else {
-                "an email address is accepted also if the provider does not send `email_verified`; if users can enter \
-                 addresses there themselves, write `email_verified = \"required\"`, else `email_verified = \"optional\"`; unless `pushed_requests = true`, \
-                 users can have it left out"
-            };
-            table.reader().warn(table.place(), message);
-        }
+        warn_of_unverified_email(table);
         let issuer = table.needed("issuer", "\"https://login.example.com\"");
         let issuer = issuer.and_then(|item| item.parse(|text| issuer_address(text, insecure)));
-        let mut address = |name| {
-            table
-                .item(name)
-                .and_then(|item| item.parse(|text| endpoint(text, LIKE, insecure)))
-        };
-        let (auth, token, certs) = (
-            address("auth_url"),
-            address("token_url"),
-            address("certs_url"),
-        );
-        let userinfo = address("userinfo_url");
-        let endpoints = match (auth, token, certs) {
-            (Some(authorization), Some(token), Some(jwks)) => Some(Endpoints {
-                authorization,
-                token,
-                jwks,
-                userinfo,
-            }),
-            (None, None, None) if userinfo.is_none() => None,
-            _ => {
-                let message = "`auth_url`, `token_url` and `certs_url` belong together: write all three, or none to use the issuer's discovery document";
-                table.reader().error(table.place(), message);
-                return None;
-            }
-        };
+        let endpoints = endpoints(table, insecure)?;
         let mut scopes: Vec<String> = table
             .list("scopes")
             .iter()
@@ -266,6 +225,57 @@ impl OidcConfig {
             groups_claim_name,
             absent_groups,
         })
+    }
+}
+
+/// Warns if nothing decides on logins with an unverified email address.
+fn warn_of_unverified_email(table: &mut Table<'_>) {
+    if table.item("email_verified").is_none() {
+        // Okta assigns its email addresses itself and sends no such claim; other providers may
+        // let users enter them.
+        let other = table
+            .item("email_claim_name")
+            .is_some_and(|item| item.node().as_str() != Some("email"));
+        let message = if other {
+            "providers verify no other claim than `email`; if users cannot enter this one \
+             there themselves, write \
+             `email_verified = \"optional\"`"
+        } else {
+            "an email address is accepted also if the provider does not send `email_verified`; if users can enter \
+             addresses there themselves, write `email_verified = \"required\"`, else `email_verified = \"optional\"`; unless `pushed_requests = true`, \
+             users can have it left out"
+        };
+        table.reader().warn(table.place(), message);
+    }
+}
+
+/// Reads the endpoints of a provider without a discovery document: all, or none. `None` after a
+/// mistake.
+fn endpoints(table: &mut Table<'_>, insecure: &Insecure) -> Option<Option<Endpoints>> {
+    let mut address = |name| {
+        table
+            .item(name)
+            .and_then(|item| item.parse(|text| endpoint(text, LIKE, insecure)))
+    };
+    let (auth, token, certs) = (
+        address("auth_url"),
+        address("token_url"),
+        address("certs_url"),
+    );
+    let userinfo = address("userinfo_url");
+    match (auth, token, certs) {
+        (Some(authorization), Some(token), Some(jwks)) => Some(Some(Endpoints {
+            authorization,
+            token,
+            jwks,
+            userinfo,
+        })),
+        (None, None, None) if userinfo.is_none() => Some(None),
+        _ => {
+            let message = "`auth_url`, `token_url` and `certs_url` belong together: write all three, or none to use the issuer's discovery document";
+            table.reader().error(table.place(), message);
+            None
+        }
     }
 }
 

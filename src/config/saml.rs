@@ -3,10 +3,9 @@ use url::Url;
 
 use super::provider_urls::{OKTA_DOMAINS, account_of_console, endpoint};
 use super::providers::absent_groups;
-use super::reader::{Item, Table};
+use super::reader::{Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;
-use super::unique::Unique;
 use super::values;
 use crate::catalog::{EncryptionKey, SamlConfig};
 use crate::engine::{is_method_override, is_reserved};
@@ -28,74 +27,47 @@ impl SamlConfig {
                 "this is always `/cdn-cgi/access/callback` on the team domain; remove this",
             ),
         ]);
-        let issuer = table.needed("issuer_url", "\"http://www.okta.com/exk…\"");
+        let issuer_url = issuer_url(table);
         let sso = table.needed(
             "sso_target_url",
             "\"https://dev-1.okta.com/app/…/sso/saml\"",
         );
+        let sso_target_url = sso.and_then(|item| item.parse(|text| address(text, insecure)));
         let certificates = table.needed("idp_public_certs", "[\"MIID…\"]");
         let listed = certificates
             .as_ref()
             .and_then(Item::list)
             .unwrap_or_default();
         let name = |item: Item<'_>| item.parse(attribute);
-        let key = |item: &Item<'_>| {
-            item.table(|table| EncryptionKey::read(table, insecure))
-                .flatten()
-        };
         let groups = table.item("groups_attribute_name").and_then(name);
-        let sso_target_url = sso.and_then(|item| item.parse(|text| address(text, insecure)));
-        let issuer_url: Option<String> = issuer.as_ref().and_then(|item| item.parse(values::label));
-        let by_https = issuer_url
-            .as_ref()
-            .and_then(|text| text.strip_prefix("https://www.okta.com/"));
-        if let (Some(item), Some(key)) = (&issuer, by_https) {
-            item.warn(&format!(
-                "the `Issuer` of an Okta application begins with `http:`; is it `http://www.okta.com/{key}`?"
-            ));
-        }
-        let (sign_request, force_authn) = (
-            table.flag("sign_request", false),
-            table.flag("force_authn", false),
-        );
-        let email_attribute_name = table.item("email_attribute_name").and_then(name);
-        let attributes = table
-            .list("attributes")
-            .into_iter()
-            .filter_map(name)
-            .collect();
-        let mut sent = Unique::new("header");
-        let header = |item: &Item<'_>| item.table(|table| sent_header(table, &mut sent)).flatten();
-        let listed_headers = table.list("header_attributes");
-        if listed_headers.len() > MAX_SENT {
-            table.reader().error(
-                table.place(),
-                &format!("there are more than {MAX_SENT} `header_attributes`"),
-            );
-        }
-        let header_attributes = listed_headers.iter().filter_map(header).collect();
-        let encryption_keys = table
-            .list("encryption_keys")
-            .iter()
-            .filter_map(key)
-            .collect();
-        let certificates = certificates?;
         let read = Self {
-            issuer_url: issuer_url?,
-            sso_target_url: sso_target_url?,
+            sign_request: table.flag("sign_request", false),
+            force_authn: table.flag("force_authn", false),
+            email_attribute_name: table.item("email_attribute_name").and_then(name),
+            attributes: table
+                .list("attributes")
+                .into_iter()
+                .filter_map(name)
+                .collect(),
+            header_attributes: header_attributes(table),
+            encryption_keys: table
+                .list("encryption_keys")
+                .iter()
+                .filter_map(|item| {
+                    item.table(|table| EncryptionKey::read(table, insecure))
+                        .flatten()
+                })
+                .collect(),
+            absent_groups: absent_groups(table),
+            groups_attribute_name: groups.unwrap_or_else(|| GROUPS.to_owned()),
             idp_public_certs: listed
                 .iter()
                 .filter_map(|item| item.text().map(str::to_owned))
                 .collect(),
-            sign_request,
-            force_authn,
-            email_attribute_name,
-            absent_groups: absent_groups(table),
-            groups_attribute_name: groups.unwrap_or_else(|| GROUPS.to_owned()),
-            attributes,
-            header_attributes,
-            encryption_keys,
+            issuer_url: issuer_url?,
+            sso_target_url: sso_target_url?,
         };
+        let certificates = certificates?;
         // The check covers everything but the ACS, so any URL serves as one.
         match ServiceProvider::new(read.settings(read.sso_target_url.clone(), Vec::new())) {
             Ok(_) => Some(read),
@@ -127,6 +99,32 @@ impl EncryptionKey {
             _ => Some(read),
         }
     }
+}
+
+fn issuer_url(table: &mut Table<'_>) -> Option<String> {
+    let item = table.needed("issuer_url", "\"http://www.okta.com/exk…\"")?;
+    let issuer = item.parse(values::label)?;
+    if let Some(key) = issuer.strip_prefix("https://www.okta.com/") {
+        item.warn(&format!(
+            "the `Issuer` of an Okta application begins with `http:`; is it `http://www.okta.com/{key}`?"
+        ));
+    }
+    Some(issuer)
+}
+
+fn header_attributes(table: &mut Table<'_>) -> Vec<HeaderAttribute> {
+    let listed = table.list("header_attributes");
+    if listed.len() > MAX_SENT {
+        table.reader().error(
+            table.place(),
+            &format!("there are more than {MAX_SENT} `header_attributes`"),
+        );
+    }
+    let mut sent = Unique::new("header");
+    listed
+        .iter()
+        .filter_map(|item| item.table(|table| sent_header(table, &mut sent)).flatten())
+        .collect()
 }
 
 fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {

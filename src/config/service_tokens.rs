@@ -1,11 +1,8 @@
 use std::collections::BTreeSet;
 
-use super::errors::instead;
 use super::node::{Node, Value};
-use super::reader::{Item, Place, Reader, Table};
-use super::rules::Names;
+use super::reader::{Item, Place, Reader, Table, Unique};
 use super::team::TokenIssuer;
-use super::unique::Unique;
 use super::values;
 use crate::catalog::{Domain, Kind};
 use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
@@ -154,20 +151,6 @@ pub(super) fn application_ids(table: &Table<'_>) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns a message if no service token has the id.
-pub(super) fn unknown_token(id: &str, names: &Names<'_>) -> Option<String> {
-    let instead = || instead(id, names.service_tokens.iter().copied());
-    (!names.service_tokens.contains(id))
-        .then(|| format!("no service token has the id `{id}`{}", instead()))
-}
-
-/// Returns a message if no application has the id.
-pub(super) fn unknown_application(id: &str, names: &Names<'_>) -> Option<String> {
-    let instead = || instead(id, names.applications.iter().map(String::as_str));
-    (!names.applications.contains(id))
-        .then(|| format!("no application has the id `{id}`{}", instead()))
-}
-
 /// Reports rules about service clients that have no effect in this policy.
 pub(super) fn report_misplaced(
     reader: &Reader<'_>,
@@ -180,7 +163,7 @@ pub(super) fn report_misplaced(
         .iter()
         .chain(&policy.require)
         .chain(&policy.exclude);
-    let is_service_auth = policy.decision == PolicyDecision::NonIdentity;
+    let is_service_auth = policy.decision == PolicyDecision::ServiceAuth;
     let needs_login = matches!(
         policy.decision,
         PolicyDecision::Allow | PolicyDecision::Deny

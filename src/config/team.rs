@@ -4,7 +4,7 @@ use url::Url;
 
 use super::reader::{Item, Place, Reader, Table};
 use super::server::{Insecure, Listen};
-use crate::catalog::Team;
+use crate::catalog::Organization;
 use crate::model::{Host, HostPort, Support};
 
 /// The team that issues the tokens.
@@ -16,7 +16,7 @@ pub(super) enum TokenIssuer {
     Remote,
 }
 
-impl Team {
+impl Organization {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<(Self, Place)> {
         let item = table.needed("domain", "\"access.example.com\"");
         let domain = item.and_then(|item| Some((item.parse(domain)?, item.place().clone())));

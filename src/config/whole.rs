@@ -8,16 +8,16 @@ use super::evaluations::Evaluations;
 use super::groups;
 use super::listeners::{self, Listeners};
 use super::lists;
+use super::names::Names;
 use super::node::Node;
 use super::policies::Reusable;
 use super::providers;
 use super::reader::{Reader, Table};
-use super::rules::Names;
 use super::server::{self, Audit, Insecure, Limits, ServerSettings, StoreConfig};
 use super::service_tokens;
 use super::team::TokenIssuer;
 use super::{Config, Geo, Outgoing};
-use crate::catalog::{Catalog, IdentityProvider, Team};
+use crate::catalog::{Catalog, IdentityProvider, Organization};
 use crate::policy::Advisor;
 
 /// A configuration, and line and column of each listener's certificate.
@@ -76,7 +76,7 @@ fn team(
     table: &mut Table<'_>,
     listeners: &Listeners,
     insecure: &Insecure,
-) -> (Option<Team>, TokenIssuer) {
+) -> (Option<Organization>, TokenIssuer) {
     let item = table.needed_section("team", "`[team]` with `domain = \"access.example.com\"`");
     let Some(item) = item else {
         return (None, TokenIssuer::Local);
@@ -85,7 +85,9 @@ fn team(
         Some(_) => TokenIssuer::Remote,
         None => TokenIssuer::Local,
     };
-    let team = item.table(|table| Team::read(table, insecure)).flatten();
+    let team = item
+        .table(|table| Organization::read(table, insecure))
+        .flatten();
     let team = team.map(|(mut team, place)| {
         team.follow_listeners(item.reader(), &place, &listeners.serving, insecure);
         team
@@ -95,7 +97,7 @@ fn team(
 
 /// The settings that objects are checked against.
 struct Surroundings<'s> {
-    team: Option<Team>,
+    team: Option<Organization>,
     issuer: TokenIssuer,
     insecure: &'s Insecure,
     listeners: &'s Listeners,

@@ -72,12 +72,12 @@ fn counted_shadow<'a>(
     verdict: &Verdict,
     application: &'a Application,
 ) -> Option<(&'a str, &'static str)> {
-    let ShadowVerdict { policy, outcome } = verdict
+    let ShadowVerdict { policy, decision } = verdict
         .shadow
         .filter(|_| !application.asks_for_certificates())?;
     let (name, _) = application.policy(policy)?;
-    metrics().shadow(&application.settings().name, name, outcome.as_str());
-    Some((name, outcome.as_str()))
+    metrics().shadow(&application.settings().name, name, decision.as_str());
+    Some((name, decision.as_str()))
 }
 
 /// A login that an application's policies decided.

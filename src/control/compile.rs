@@ -21,6 +21,7 @@ use crate::idp::{
 };
 use crate::model::SentHeader;
 use crate::observe::audit::Sample;
+use crate::policy::SharedRules;
 use crate::route::Endpoint;
 use crate::saml::{DecryptionKeyError, ServiceProvider, SettingsError};
 
@@ -149,7 +150,10 @@ pub fn snapshot(
     let snapshot = Snapshot::compile(
         generation,
         team,
-        (&config.catalog.lists, &config.catalog.groups),
+        SharedRules {
+            lists: &config.catalog.lists,
+            groups: &config.catalog.groups,
+        },
         applications,
         known,
     )?;
@@ -325,6 +329,7 @@ fn application(
         pass_cookies,
         max_body: _,
         custom_deny_message,
+        launcher: _,
         policies: _,
     } = application;
     let policies = catalog.policies_of(application)?;
@@ -365,8 +370,8 @@ fn application(
     })
 }
 
-fn cors(cors: &catalog::Cors) -> Cors {
-    let catalog::Cors {
+fn cors(cors: &catalog::CorsHeaders) -> Cors {
+    let catalog::CorsHeaders {
         origins,
         methods,
         headers,

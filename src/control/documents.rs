@@ -21,7 +21,7 @@ pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
         claims: _,
         evaluations: _,
         headers: _,
-        beside: _,
+        linked_logins: _,
         session_ends: _,
         at,
         ip,

@@ -16,7 +16,7 @@ use super::repositories::{Watched, WatchedStore};
 use super::running::Running;
 use super::store_watch::StoreWatch;
 use super::{IssuerSettings, Services, SigningKeys, SigningKeysError, StartError};
-use crate::engine::{IssuerKeys, Snapshot};
+use crate::engine::{AssertionOf, IssuerKeys, Snapshot};
 use crate::http_client::HttpClient;
 use crate::model::{Aud, UnixTime};
 use crate::store::{KeyRepository, StoreError};
@@ -224,7 +224,7 @@ impl LocalIssuer {
         let (snapshot, now, of) = (
             self.running.snapshot(),
             self.running.now(),
-            (aud, common_name),
+            AssertionOf { aud, common_name },
         );
         let known = self.running.cache();
         if known.has_assertion(snapshot.issuer(), of, now) {

@@ -257,7 +257,7 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         // The document has an empty list if the methods are unknown.
         amr: amr.filter(|methods| !methods.is_empty()),
         evaluations: BTreeMap::new(),
-        beside: Vec::new(),
+        linked_logins: Vec::new(),
         session_ends: None,
         claims: claims.unwrap_or_default(),
         // The document has no such headers, and this node does not know their names.

@@ -95,7 +95,7 @@ impl Revoker {
         let linked: HashSet<_> = stored
             .iter()
             .chain(known.as_deref())
-            .flat_map(|identity| identity.beside.iter().copied())
+            .flat_map(|identity| identity.linked_logins.iter().copied())
             .collect();
         for login in linked {
             let record = self.records.stored(login).await;
@@ -123,7 +123,7 @@ impl Revoker {
             .as_deref()
             .into_iter()
             .chain([identity])
-            .flat_map(|identity| identity.beside.iter().copied());
+            .flat_map(|identity| identity.linked_logins.iter().copied());
         let sessions: HashSet<_> = linked.chain([nonce]).collect();
         let others = sessions
             .iter()

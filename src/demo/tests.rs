@@ -22,7 +22,7 @@ use crate::idp::{
     OktaSettings, Provider, ProviderIdentity,
 };
 use crate::model::{Groups, UnixTime, UserId};
-use crate::policy::{Facts, Outcome, PolicySet, Requester};
+use crate::policy::{Facts, PolicyDecision, PolicySet, Requester, SharedRules};
 
 const PORTS: Ports = Ports {
     proxy: 8000,
@@ -131,8 +131,10 @@ async fn logins_and_policies_match_the_table() {
         .map(|policies| policies.into_iter().cloned().collect())
         .collect();
     let (set, compiled) = PolicySet::compile(
-        &catalog.lists,
-        &catalog.groups,
+        SharedRules {
+            lists: &catalog.lists,
+            groups: &catalog.groups,
+        },
         policies.iter().map(Vec::as_slice),
     )
     .unwrap();
@@ -186,10 +188,12 @@ async fn logins_and_policies_match_the_table() {
                             &set.partial_verdict(&compiled[place], &user),
                             &facts,
                         )
-                        .outcome
+                        .decision
                     {
-                        Outcome::Allow => Expected::Opens,
-                        Outcome::Bypass | Outcome::ServiceAuth | Outcome::Deny => Expected::Denied,
+                        PolicyDecision::Allow => Expected::Opens,
+                        PolicyDecision::Bypass
+                        | PolicyDecision::ServiceAuth
+                        | PolicyDecision::Deny => Expected::Denied,
                     }
                 }
             };

@@ -3,10 +3,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use super::Application;
-use super::credential::TOKEN_HEADER;
-use super::service_clients::{CLIENT_ID, CLIENT_SECRET};
+use super::credential_headers::{self, CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
-use crate::policy::{Outcome, ShadowVerdict};
+use crate::policy::{PolicyDecision, ShadowVerdict};
 
 /// The request may be tried again after a login.
 #[derive(Clone, Debug)]
@@ -22,12 +21,9 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// Returns the name of the shadow policy that would have decided, and its outcome.
-    pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let ShadowVerdict { policy, outcome } = self.shadow?;
-        self.application
-            .policy(policy)
-            .map(|(name, _)| (name, outcome))
+    /// Returns the name of the shadow policy that would have decided, and its decision.
+    pub fn shadow(&self) -> Option<(&str, PolicyDecision)> {
+        self.application.shadow(self.shadow?)
     }
 }
 
@@ -81,7 +77,7 @@ impl Style {
             (Some("navigate"), false) => Self::Page,
             (Some(_), _) => Self::Json,
             // cloudflared fetches a new token on 302, and takes a 401 for a valid one.
-            (None, true) if headers.contains_key(&TOKEN_HEADER) => Self::Redirect,
+            (None, true) if headers.contains_key(&credential_headers::TOKEN) => Self::Redirect,
             (None, _) if headers.contains_key(&REQUESTED_WITH) => Self::Json,
             (None, true) if Accepts::preferred(headers) == Accepts::Data => Self::Json,
             (None, true) => Self::Redirect,

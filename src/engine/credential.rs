@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use super::verification::{NoSession, current, judged, remembered, session_of, still_verified};
-use super::{Application, Snapshot};
+use super::{Application, Snapshot, credential_headers};
 use crate::cookie;
 use crate::model::{Reason, UnixTime};
 use crate::session::Session;
@@ -32,7 +32,7 @@ pub(super) fn session(
 /// Returns the token in the header. If there is one, cookies do not count: a bad header is not made
 /// good by a cookie.
 fn header(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut lines = headers.get_all(&TOKEN_HEADER).into_iter();
+    let mut lines = headers.get_all(&credential_headers::TOKEN).into_iter();
     let first = lines.next()?;
     // Two headers may hold tokens of different users, and an origin could read the other one.
     Some(if lines.next().is_none() {
@@ -129,9 +129,6 @@ pub(super) fn fits(claims: &Claims, application: &Application) -> bool {
         .any(|aud| aud == application.aud().as_str());
     here && claims.kind == Kind::App && claims.email.is_some()
 }
-
-/// Equivalent to the cookie; sent by cloudflared and by service clients.
-pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("cf-access-token");
 
 /// Stands for a credential that is present and cannot be read.
 const TWO_HEADERS: &[u8] = b"";

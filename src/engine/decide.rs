@@ -1,20 +1,18 @@
 use std::sync::Arc;
 
-use http::Method;
-
 use super::challenge::is_preflight;
-use super::other_target;
+use super::client_facts::ClientFacts;
+use super::node_cache::AssertionOf;
 use super::reserved::overrides_method;
-use super::service_clients::ClientFacts;
-use super::steps::{Evidence, Presented, Step, steps};
+use super::routing::route;
+use super::steps::{Conclusion, Evidence, Presented, steps};
 use super::verification::NoSession;
 use super::{
     Application, Challenge, Decision, Need, Permit, Refusal, ServiceClient, Snapshot, Style,
     credential,
 };
-use crate::model::{CleanPath, Identity, PathError, Reason, RequestView, UnixTime};
-use crate::policy::{EarlyVerdict, Facts, Outcome, Verdict};
-use crate::route::{Endpoint, HostRole};
+use crate::model::{Identity, Reason, RequestView, UnixTime};
+use crate::policy::{EarlyVerdict, Facts, PolicyDecision, Verdict};
 use crate::session::Session;
 
 /// Decides a request with the facts that this node has now.
@@ -39,35 +37,35 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         now,
     };
     match steps(application, &evidence) {
-        Step::Early(verdict) if verdict.outcome == Outcome::ServiceAuth => {
+        Conclusion::Early(verdict) if verdict.decision == PolicyDecision::ServiceAuth => {
             service_auth(snapshot, application, &client, verdict, now)
         }
-        Step::Early(verdict) => {
+        Conclusion::Early(verdict) => {
             let permit = Permit::new(Arc::clone(application), None, Some(verdict));
             forward(permit, &client)
         }
-        Step::Preflight => preflight(application, request),
-        Step::Allow(session, verdict) => {
+        Conclusion::Preflight => preflight(application, request),
+        Conclusion::Allow(session, verdict) => {
             let permit = Permit::new(Arc::clone(application), Some(session), Some(verdict));
             forward(permit, &client)
         }
-        Step::Deny(denial) => Decision::Deny(Refusal {
-            service_client: match denial.session {
+        Conclusion::Deny(denied) => Decision::Deny(Refusal {
+            service_client: match denied.session {
                 Some(_) => None,
                 None => client.identified(),
             },
-            ..Refusal::from_denial(application, denial)
+            ..Refusal::not_forwarded(application, denied)
         }),
-        Step::Unavailable(denial) => {
-            Decision::Unavailable(Refusal::from_denial(application, denial))
+        Conclusion::Unavailable(unknown) => {
+            Decision::Unavailable(Refusal::not_forwarded(application, unknown))
         }
-        Step::LogIn { reason, shadow } => Decision::LogIn(Challenge {
+        Conclusion::LogIn { reason, shadow } => Decision::LogIn(Challenge {
             application: Arc::clone(application),
             reason,
             style: Style::for_request(request),
             shadow,
         }),
-        Step::Resolve(need) => Decision::Resolve(need),
+        Conclusion::Resolve(need) => Decision::Resolve(need),
     }
 }
 
@@ -118,52 +116,8 @@ impl Evidence for Request<'_> {
     }
 }
 
-/// Routes a request to an application, or decides it without one.
-pub(super) fn route<'a>(
-    snapshot: &'a Snapshot,
-    request: &RequestView<'_>,
-) -> Result<&'a Arc<Application>, Decision> {
-    // `TRACE` returns the request's headers, with our token in them, to scripts. `CONNECT` would
-    // make the origin a tunnel.
-    if matches!(*request.method, Method::TRACE | Method::CONNECT) {
-        return Err(Decision::Refuse(Reason::MethodRefused));
-    }
-    if request
-        .authority
-        .port
-        .is_some_and(|port| !snapshot.team().is_served_on(port))
-    {
-        return Err(Decision::Refuse(Reason::PortUnknown));
-    }
-    match match_route(snapshot, &request.authority.host, &request.path) {
-        Ok(RouteMatch::Endpoint {
-            endpoint,
-            host_role,
-        }) => Err(Decision::Handle {
-            endpoint,
-            host_role,
-        }),
-        // The policies would evaluate another method than the one that the origin acts on.
-        Ok(RouteMatch::Application(application))
-            if application.required.method && request.query.is_some_and(overrides_method) =>
-        {
-            Err(Decision::Refuse(Reason::MethodRefused))
-        }
-        Ok(RouteMatch::Application(application))
-            if other_target::stay_inside(snapshot, application, request) =>
-        {
-            Ok(application)
-        }
-        // The origin would act on a resource that another application protects.
-        Ok(RouteMatch::Application(_)) => Err(Decision::Refuse(Reason::PathAmbiguous)),
-        // Without an application there are no policies, so nothing may be forwarded.
-        Ok(RouteMatch::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
-        Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),
-    }
-}
-
 fn forward(permit: Permit, client: &ClientFacts<'_>) -> Decision {
-    Decision::Forward(permit.taking_authorization(client.takes_authorization()))
+    Decision::Forward(permit.with_authorization(client.authorization()))
 }
 
 /// Admits a service client. The token that names it to the origin (`docs/wire.md` 5.3) must exist
@@ -179,7 +133,10 @@ fn service_auth(
     let assertion = match service_client.as_ref().and_then(ServiceClient::common_name) {
         None => None,
         Some(common_name) => {
-            let of = (application.aud(), common_name);
+            let of = AssertionOf {
+                aud: application.aud(),
+                common_name,
+            };
             let Some(assertion) = snapshot
                 .cache()
                 .assertion(of, snapshot.keys().key_set(), now)
@@ -206,54 +163,6 @@ fn service_auth(
         permit.with_service_client(service_client, assertion),
         client,
     )
-}
-
-pub(super) enum RouteMatch<'a> {
-    Endpoint {
-        endpoint: Endpoint,
-        host_role: HostRole,
-    },
-    Application(&'a Arc<Application>),
-    Nowhere,
-}
-
-pub(super) fn match_route<'a>(
-    snapshot: &'a Snapshot,
-    host: &str,
-    path: &CleanPath<'_>,
-) -> Result<RouteMatch<'a>, PathError> {
-    let host_role = if *host == *snapshot.team().domain.as_str() {
-        HostRole::Team
-    } else {
-        HostRole::Application
-    };
-    match Endpoint::for_path(path)? {
-        Some(endpoint) if host_role == HostRole::Team || snapshot.router().knows_host(host) => {
-            Ok(RouteMatch::Endpoint {
-                endpoint,
-                host_role,
-            })
-        }
-        // Endpoints exist on the team's hosts only.
-        Some(_) => Ok(RouteMatch::Nowhere),
-        None if host_role == HostRole::Team => {
-            let endpoint = if path.as_str() == "/" {
-                Endpoint::Home
-            } else {
-                Endpoint::Unknown
-            };
-            Ok(RouteMatch::Endpoint {
-                endpoint,
-                host_role,
-            })
-        }
-        None => {
-            let found = snapshot.router().route(host, path)?;
-            Ok(found
-                .and_then(|i| snapshot.applications().get(i))
-                .map_or(RouteMatch::Nowhere, RouteMatch::Application))
-        }
-    }
 }
 
 fn preflight(application: &Arc<Application>, request: &RequestView<'_>) -> Decision {

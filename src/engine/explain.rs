@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::route;
-use super::steps::{Evidence, Presented, Step, steps};
+use super::routing::route;
+use super::steps::{Conclusion, Evidence, Presented, steps};
 use super::verification::NoSession;
 use super::{Application, Decision, Snapshot};
 use crate::model::{Identity, Reason, RequestView};
-use crate::policy::{self, EarlyVerdict, Fact, Facts, Requester, Verdict, Walk};
+use crate::policy::{EarlyVerdict, Fact, Facts, PolicyDecision, Requester, Verdict, Walk};
 
 /// The outcome of a request that a question describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,8 @@ pub enum Outcome {
     /// An allow policy forwards it.
     Allow,
     /// A Service Auth policy forwards it.
-    NonIdentity,
+    #[serde(rename = "non_identity")]
+    ServiceAuth,
     /// A bypass policy forwards it.
     Bypass,
     /// It is denied.
@@ -37,7 +38,7 @@ impl Outcome {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
-            Self::NonIdentity => "non_identity",
+            Self::ServiceAuth => "non_identity",
             Self::Bypass => "bypass",
             Self::Deny => "deny",
             Self::LogIn => "log_in",
@@ -54,7 +55,7 @@ impl Outcome {
 
     /// Returns `true` if the request reaches the origin.
     pub const fn is_forwarded(self) -> bool {
-        matches!(self, Self::Allow | Self::NonIdentity | Self::Bypass)
+        matches!(self, Self::Allow | Self::ServiceAuth | Self::Bypass)
     }
 }
 
@@ -64,13 +65,13 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl From<policy::Outcome> for Outcome {
-    fn from(outcome: policy::Outcome) -> Self {
-        match outcome {
-            policy::Outcome::Allow => Self::Allow,
-            policy::Outcome::ServiceAuth => Self::NonIdentity,
-            policy::Outcome::Bypass => Self::Bypass,
-            policy::Outcome::Deny => Self::Deny,
+impl From<PolicyDecision> for Outcome {
+    fn from(decision: PolicyDecision) -> Self {
+        match decision {
+            PolicyDecision::Allow => Self::Allow,
+            PolicyDecision::ServiceAuth => Self::ServiceAuth,
+            PolicyDecision::Bypass => Self::Bypass,
+            PolicyDecision::Deny => Self::Deny,
         }
     }
 }
@@ -130,10 +131,7 @@ pub fn explain(
     // With a service token only bypass and Service Auth policies apply, and cookies are not
     // examined (`docs/wire.md` 8). So no rule about the user is evaluated either.
     let user = user.filter(|_| !matches!(facts.service_token, Fact::Present(_)));
-    let answers = user.map(|user| snapshot.policies().user_facts(user));
-    let walk = snapshot
-        .policies()
-        .walk(&application.policies, answers.as_ref(), facts);
+    let walk = snapshot.policies().walk(&application.policies, user, facts);
     let described = Described {
         accepts_linked: !application.required.linked.is_empty(),
         identity: match user {
@@ -143,10 +141,10 @@ pub fn explain(
         walk: &walk,
         facts,
     };
-    let step = steps(application, &described);
-    let verdict = walk.verdict().map(|verdict| match &step {
+    let conclusion = steps(application, &described);
+    let verdict = walk.verdict().map(|verdict| match &conclusion {
         // Decided without the policies about users: the credential or the provider suffices.
-        Step::Deny(denial) if denial.session.is_none() => Verdict {
+        Conclusion::Deny(denial) if denial.session.is_none() => Verdict {
             policy: denial.policy,
             unknown: false,
             shadow: denial.shadow,
@@ -154,13 +152,17 @@ pub fn explain(
         },
         _ => verdict,
     });
-    let (outcome, reason) = match step {
-        Step::Early(verdict) | Step::Allow(_, verdict) => (verdict.outcome.into(), None),
-        Step::Deny(denial) => (Outcome::Deny, Some(denial.reason)),
-        Step::LogIn { reason, .. } => (Outcome::LogIn, Some(reason)),
-        Step::Unavailable(denial) => (Outcome::Unavailable, Some(denial.reason)),
+    let (outcome, reason) = match conclusion {
+        Conclusion::Early(verdict) | Conclusion::Allow(_, verdict) => {
+            (verdict.decision.into(), None)
+        }
+        Conclusion::Deny(denial) => (Outcome::Deny, Some(denial.reason)),
+        Conclusion::LogIn { reason, .. } => (Outcome::LogIn, Some(reason)),
+        Conclusion::Unavailable(denial) => (Outcome::Unavailable, Some(denial.reason)),
         // A description has neither the headers of a preflight nor a token to verify.
-        Step::Preflight | Step::Resolve(_) => (Outcome::Unavailable, Some(Reason::Internal)),
+        Conclusion::Preflight | Conclusion::Resolve(_) => {
+            (Outcome::Unavailable, Some(Reason::Internal))
+        }
     };
     Explanation {
         application: Some(Arc::clone(application)),

@@ -33,6 +33,15 @@ pub struct NodeCache {
     hasher: RandomState,
 }
 
+/// The application and the service client that an assertion is for.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct AssertionOf<'a> {
+    /// The audience tag of the application.
+    pub aud: &'a Aud,
+    /// The name of the service client.
+    pub common_name: &'a str,
+}
+
 /// A token that names a service client to an origin.
 #[derive(Debug)]
 pub(super) struct Assertion {
@@ -249,16 +258,16 @@ impl NodeCache {
     pub fn set_assertion(
         &self,
         issuer: &str,
-        (aud, common_name): (&Aud, &str),
+        of: AssertionOf<'_>,
         mut token: HeaderValue,
         renew_from: UnixTime,
     ) {
         // Keeps the token out of `Debug` output and of HPACK's dynamic table.
         token.set_sensitive(true);
-        let key = self.hasher.hash_one((aud, common_name));
+        let key = self.hasher.hash_one(of);
         let (aud, common_name, key_set) = (
-            aud.clone(),
-            common_name.into(),
+            of.aud.clone(),
+            of.common_name.into(),
             self.issuer(issuer).key_set(),
         );
         self.assertions.insert(
@@ -274,23 +283,21 @@ impl NodeCache {
     }
 
     /// Returns `true` if there is a token that need not be renewed yet.
-    pub fn has_assertion(&self, issuer: &str, of: (&Aud, &str), now: UnixTime) -> bool {
+    pub fn has_assertion(&self, issuer: &str, of: AssertionOf<'_>, now: UnixTime) -> bool {
         self.assertion(of, self.issuer(issuer).key_set(), now)
             .is_some()
     }
 
     pub(super) fn assertion(
         &self,
-        (aud, common_name): (&Aud, &str),
+        of: AssertionOf<'_>,
         key_set: u64,
         now: UnixTime,
     ) -> Option<Arc<Assertion>> {
-        let found = self
-            .assertions
-            .get(&self.hasher.hash_one((aud, common_name)))?;
+        let found = self.assertions.get(&self.hasher.hash_one(of))?;
         // Two pairs may have the same hash. A token for another application or client must not be
         // sent.
-        let fits = found.aud == *aud && *found.common_name == *common_name;
+        let fits = found.aud == *of.aud && *found.common_name == *of.common_name;
         (fits && found.key_set == key_set && now < found.renew_from).then_some(found)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::decide::{RouteMatch, match_route};
+use super::matching::{RouteMatch, match_route};
 use super::reserved::is_spelt;
 use super::{Application, Snapshot};
 use crate::model::{CleanPath, HostPort, RequestView};

@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::ApplicationSettings;
 use crate::model::{IdpId, is_groups};
-use crate::policy::{AccessGroup, PolicyDecision, Rule};
+use crate::policy::{AccessGroup, Policy, PolicyDecision, Rule};
 use crate::session::ApplicationIndex;
 
 /// The optional facts that an application's policies depend on. Others are not computed.
@@ -62,23 +62,13 @@ fn one(
 ) -> RequiredFacts {
     let mut asks = RequiredFacts::default();
     let mut linked = Vec::new();
-    let (mut service_clients, mut people) = (false, false);
     for policy in &application.policies {
-        let is_service_auth = policy.decision == PolicyDecision::NonIdentity;
-        service_clients |= is_service_auth && !policy.shadow;
-        people |= policy.decision == PolicyDecision::Allow && !policy.shadow;
-        let mut seen = HashSet::new();
-        let mut pending: Vec<&Rule> = policy
-            .include
-            .iter()
-            .chain(&policy.require)
-            .chain(&policy.exclude)
-            .collect();
-        while let Some(rule) = pending.pop() {
+        for rule in all_rules(policy, groups) {
             match rule {
                 Rule::Certificate {} | Rule::CommonName { .. } => {
                     asks.certificate = true;
-                    asks.certificate_of_service_clients |= is_service_auth;
+                    asks.certificate_of_service_clients |=
+                        policy.decision == PolicyDecision::ServiceAuth;
                 }
                 Rule::Okta {
                     identity_provider_id,
@@ -102,23 +92,39 @@ fn one(
                 Rule::LinkedAppToken { app_uid } => {
                     linked.extend(indices.get(app_uid.as_str()).copied())
                 }
-                Rule::Group { id } if seen.insert(id.as_str()) => {
-                    let group = groups.get(id.as_str());
-                    pending.extend(
-                        group
-                            .iter()
-                            .flat_map(|g| g.include.iter().chain(&g.require).chain(&g.exclude)),
-                    );
-                }
                 _ => {}
             }
         }
     }
     linked.sort_unstable_by_key(|index: &ApplicationIndex| index.0);
     linked.dedup();
+    let is_enforced = |decision| {
+        let mut policies = application.policies.iter();
+        policies.any(|policy| policy.decision == decision && !policy.shadow)
+    };
     RequiredFacts {
         linked: linked.into(),
-        only_service_clients: service_clients && !people,
+        only_service_clients: is_enforced(PolicyDecision::ServiceAuth)
+            && !is_enforced(PolicyDecision::Allow),
         ..asks
     }
+}
+
+/// Returns the rules of a policy, and those of the groups that it refers to, also through others.
+fn all_rules<'a>(policy: &'a Policy, groups: &HashMap<&str, &'a AccessGroup>) -> Vec<&'a Rule> {
+    let mut rules: Vec<&Rule> = Vec::new();
+    let mut pending = vec![&policy.include, &policy.require, &policy.exclude];
+    let mut seen = HashSet::new();
+    while let Some(clause) = pending.pop() {
+        for rule in clause {
+            rules.push(rule);
+            if let Rule::Group { id } = rule
+                && seen.insert(id.as_str())
+                && let Some(group) = groups.get(id.as_str())
+            {
+                pending.extend([&group.include, &group.require, &group.exclude]);
+            }
+        }
+    }
+    rules
 }

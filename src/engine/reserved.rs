@@ -11,13 +11,13 @@ pub fn is_reserved(name: &str) -> bool {
     match bytes.first() {
         Some(b'c' | b'C') => {
             // A client that could set these would choose its own identity at the origin.
-            like(bytes, b"cf-access-", true)
-                || like(bytes, b"cf-connecting-ip", true)
-                || like(bytes, b"cf-ray", false)
-                || like(bytes, b"client-ip", false)
+            starts_like(bytes, b"cf-access-")
+                || starts_like(bytes, b"cf-connecting-ip")
+                || is_like(bytes, b"cf-ray")
+                || is_like(bytes, b"client-ip")
         }
         Some(b'x' | b'X') => {
-            like(bytes, b"x-forwarded-", true)
+            starts_like(bytes, b"x-forwarded-")
                 || [
                     // Client addresses, and headers with which some frameworks replace the path or
                     // the host.
@@ -43,19 +43,15 @@ pub fn is_reserved(name: &str) -> bool {
                     "x-sendfile-type",
                 ]
                 .iter()
-                .any(|ours| like(bytes, ours.as_bytes(), false))
+                .any(|ours| is_like(bytes, ours.as_bytes()))
         }
-        Some(b't' | b'T') => like(bytes, b"true-client-ip", false),
-        Some(b'f' | b'F') => {
-            like(bytes, b"forwarded", false) || like(bytes, b"fastly-client-ip", false)
-        }
+        Some(b't' | b'T') => is_like(bytes, b"true-client-ip"),
+        Some(b'f' | b'F') => is_like(bytes, b"forwarded") || is_like(bytes, b"fastly-client-ip"),
         // Gunicorn and other WSGI servers take these in place of the path, as names of CGI's
         // variables (RFC 3875 4.1).
-        Some(b's' | b'S') => like(bytes, b"script-name", false),
-        Some(b'p' | b'P') => {
-            like(bytes, b"path-info", false) || like(bytes, b"path-translated", false)
-        }
-        Some(b'r' | b'R') => like(bytes, b"request-uri", false),
+        Some(b's' | b'S') => is_like(bytes, b"script-name"),
+        Some(b'p' | b'P') => is_like(bytes, b"path-info") || is_like(bytes, b"path-translated"),
+        Some(b'r' | b'R') => is_like(bytes, b"request-uri"),
         _ => false,
     }
 }
@@ -64,7 +60,7 @@ pub fn is_reserved(name: &str) -> bool {
 pub fn is_method_override(name: &str) -> bool {
     METHOD_OVERRIDES
         .iter()
-        .any(|ours| like(name.as_bytes(), ours, false))
+        .any(|ours| is_like(name.as_bytes(), ours))
 }
 
 /// The names of headers and parameters that override the method, with `-` for each character that
@@ -103,7 +99,7 @@ fn is_method_parameter(name: &str) -> bool {
     // `[_method]` so.
     let name = name.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '[' | ']'));
     let name = name.split(['[', ']']).next().unwrap_or_default().trim_end();
-    is_method_override(name) || like(name.as_bytes(), b"-httpmethod", false)
+    is_method_override(name) || is_like(name.as_bytes(), b"-httpmethod")
 }
 
 /// Decodes `%u005F`, as ASP.NET does. The URL standard knows no such escape.
@@ -156,9 +152,12 @@ const fn folded(byte: u8) -> u8 {
     }
 }
 
-fn like(name: &[u8], ours: &[u8], prefix: bool) -> bool {
-    (name.len() == ours.len() || prefix && name.len() > ours.len())
-        && name.iter().zip(ours).all(|(n, o)| folded(*n) == *o)
+fn is_like(name: &[u8], ours: &[u8]) -> bool {
+    name.len() == ours.len() && starts_like(name, ours)
+}
+
+fn starts_like(name: &[u8], ours: &[u8]) -> bool {
+    name.len() >= ours.len() && name.iter().zip(ours).all(|(n, o)| folded(*n) == *o)
 }
 
 #[cfg(test)]

@@ -5,52 +5,12 @@ use thiserror::Error;
 
 use super::node_cache::CachedKeys;
 use super::required_facts::RequiredFacts;
-use super::service_clients::ServiceTokens;
-use super::{Application, ApplicationSettings, ClientCa, NodeCache};
-use crate::model::{Aud, Host, ServiceToken, Support};
-use crate::policy::{
-    AccessGroup, Countries, Country, Facts, List, PolicySet, Requester, UnknownName, Verdict,
-};
+use super::service_tokens::ServiceTokens;
+use super::{Application, ApplicationSettings, ClientCa, NodeCache, Team};
+use crate::model::{Aud, ServiceToken};
+use crate::policy::{Countries, Country, Facts, PolicySet, SharedRules, UnknownName, Verdict};
 use crate::route::Router;
 use crate::session::{ApplicationIndex, Context, Revocations, Session};
-
-/// The team: the issuer of accepted tokens, and the host of logins.
-#[derive(Clone, Debug)]
-pub struct Team {
-    /// The display name.
-    pub name: String,
-    /// The team domain.
-    pub domain: Host,
-    /// The port that browsers use on every host, unless it is the scheme's default.
-    pub port: Option<u16>,
-    /// `true` if browsers use plain HTTP.
-    pub plain_http: bool,
-    /// The tolerated difference between clocks, in seconds.
-    pub leeway: u64,
-    /// The contact for users.
-    pub support: Option<Arc<Support>>,
-}
-
-impl Team {
-    /// `https://<team domain>`: the issuer of its tokens, and the beginning of its URLs.
-    pub fn url(&self) -> String {
-        self.url_of(self.domain.as_str())
-    }
-
-    /// The same for another host of the team.
-    pub fn url_of(&self, host: &str) -> String {
-        let scheme = if self.plain_http { "http" } else { "https" };
-        match self.port {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None => format!("{scheme}://{host}"),
-        }
-    }
-
-    /// Returns `true` if clients may use that port.
-    pub fn is_served_on(&self, port: u16) -> bool {
-        port == self.port.unwrap_or(if self.plain_http { 80 } else { 443 })
-    }
-}
 
 /// Everything that a decision reads. Immutable: a change makes a new one.
 #[derive(Clone, Debug)]
@@ -88,17 +48,14 @@ impl Snapshot {
     pub fn compile(
         generation: u64,
         team: Team,
-        (lists, groups): (&[List], &[AccessGroup]),
+        rules: SharedRules<'_>,
         applications: Vec<ApplicationSettings>,
         cache: Arc<NodeCache>,
     ) -> Result<Self, SnapshotError> {
-        let (set, policies) = PolicySet::compile(
-            lists,
-            groups,
-            applications.iter().map(|a| a.policies.as_slice()),
-        )?;
+        let (set, policies) =
+            PolicySet::compile(rules, applications.iter().map(|a| a.policies.as_slice()))?;
         let router = Router::new(applications.iter().map(|a| (&a.domain, a.path_case)));
-        let asks = RequiredFacts::for_applications(&applications, groups);
+        let asks = RequiredFacts::for_applications(&applications, rules.groups);
         let applications = applications
             .into_iter()
             .zip(policies)
@@ -229,20 +186,6 @@ impl Snapshot {
     /// Returns the compiled Access groups and questions.
     pub fn policies(&self) -> &PolicySet {
         &self.compiled.policies
-    }
-
-    /// Evaluates an application's policies for a user: bypass and Service Auth, then the rest.
-    pub fn judge(
-        &self,
-        application: &Application,
-        user: Requester<'_>,
-        facts: &Facts<'_>,
-    ) -> Verdict {
-        let (set, policies) = (self.policies(), &application.policies);
-        set.early_verdict(policies, facts).or_else(|| {
-            let partial = set.partial_verdict(policies, &set.user_facts(user));
-            set.evaluate(policies, &partial, facts)
-        })
     }
 
     /// Evaluates an application's allow and deny policies for a session.

@@ -6,7 +6,7 @@
 use super::verification::NoSession;
 use super::{Application, Need};
 use crate::model::{Identity, Reason};
-use crate::policy::{EarlyVerdict, Outcome, PolicyIndex, ShadowVerdict, Truth, Verdict};
+use crate::policy::{EarlyVerdict, PolicyDecision, PolicyIndex, ShadowVerdict, Truth, Verdict};
 
 /// Everything about one request that its decision depends on.
 ///
@@ -55,9 +55,9 @@ pub(super) enum Presented {
     Unknown(Reason),
 }
 
-/// The step that decided.
+/// The result of the steps: the first that decides.
 #[derive(Debug)]
-pub(super) enum Step<S> {
+pub(super) enum Conclusion<S> {
     /// A bypass or Service Auth policy forwards the request.
     Early(Verdict),
     /// The application's CORS settings answer.
@@ -65,7 +65,7 @@ pub(super) enum Step<S> {
     /// An allow policy forwards the request.
     Allow(S, Verdict),
     /// The request is denied.
-    Deny(Denial<S>),
+    Deny(NotForwarded<S>),
     /// A login may change the decision.
     LogIn {
         /// The reason why there is no session.
@@ -74,14 +74,14 @@ pub(super) enum Step<S> {
         shadow: Option<ShadowVerdict>,
     },
     /// The request cannot be decided now.
-    Unavailable(Denial<S>),
+    Unavailable(NotForwarded<S>),
     /// Something must be fetched first.
     Resolve(Need),
 }
 
 /// A request that is not forwarded, with the facts for the log.
 #[derive(Debug)]
-pub(super) struct Denial<S> {
+pub(super) struct NotForwarded<S> {
     /// The reason.
     pub(super) reason: Reason,
     /// The session of the request; `None` if the decision did not depend on one.
@@ -92,7 +92,7 @@ pub(super) struct Denial<S> {
     pub(super) shadow: Option<ShadowVerdict>,
 }
 
-impl<S> Denial<S> {
+impl<S> NotForwarded<S> {
     const fn new(reason: Reason, shadow: Option<ShadowVerdict>) -> Self {
         Self {
             reason,
@@ -104,35 +104,40 @@ impl<S> Denial<S> {
 }
 
 /// Takes the steps of a decision, up to the one that decides.
-pub(super) fn steps<E: Evidence>(application: &Application, evidence: &E) -> Step<E::Session> {
+pub(super) fn steps<E: Evidence>(
+    application: &Application,
+    evidence: &E,
+) -> Conclusion<E::Session> {
     let early = evidence.early_verdict();
     let (shadow, service_token) = (early.shadow, evidence.service_token());
     let is_rejected = matches!(service_token, Presented::Rejected(_));
     match early.verdict {
         // A rejected service token fails the request even if the policy requires none.
-        Some(verdict) if verdict.outcome == Outcome::ServiceAuth && is_rejected => {}
-        Some(verdict) => return Step::Early(verdict),
+        Some(verdict) if verdict.decision == PolicyDecision::ServiceAuth && is_rejected => {}
+        Some(verdict) => return Conclusion::Early(verdict),
         None => {}
     }
     // Browsers send preflights without cookies, so a login would break every cross-origin request.
     if evidence.is_preflight() {
-        return Step::Preflight;
+        return Conclusion::Preflight;
     }
     // Before any session: the sender is a service client, and must learn that its token is
     // rejected (`docs/wire.md` 8).
     match service_token {
         Presented::Absent => {}
         // The token is genuine, but no policy admits it. A service client cannot use a login page.
-        Presented::Valid => return Step::Deny(Denial::new(Reason::NoPolicyApplied, shadow)),
+        Presented::Valid => {
+            return Conclusion::Deny(NotForwarded::new(Reason::NoPolicyApplied, shadow));
+        }
         Presented::Rejected(reason) | Presented::Unknown(reason) => {
-            return Step::Deny(Denial::new(reason, shadow));
+            return Conclusion::Deny(NotForwarded::new(reason, shadow));
         }
     }
     let session = match evidence.session() {
         Ok(session) => session,
-        Err(NoSession::Need(need)) => return Step::Resolve(need),
+        Err(NoSession::Need(need)) => return Conclusion::Resolve(need),
         Err(NoSession::Unavailable(reason)) => {
-            return Step::Unavailable(Denial::new(reason, shadow));
+            return Conclusion::Unavailable(NotForwarded::new(reason, shadow));
         }
         Err(NoSession::Rejected(reason)) => {
             return without_session(application, evidence, reason, shadow);
@@ -140,22 +145,22 @@ pub(super) fn steps<E: Evidence>(application: &Application, evidence: &E) -> Ste
     };
     let evaluate = || early.or_else(|| evidence.verdict(&session));
     match judge(application, evidence.identity(&session), evaluate) {
-        SessionVerdict::Allow(verdict) => Step::Allow(session, verdict),
+        SessionVerdict::Allow(verdict) => Conclusion::Allow(session, verdict),
         // A login through a provider that the application accepts may still be allowed.
         SessionVerdict::OtherProvider => {
             without_session(application, evidence, Reason::SessionInvalid, shadow)
         }
-        SessionVerdict::UnknownProvider => Step::Unavailable(Denial {
+        SessionVerdict::UnknownProvider => Conclusion::Unavailable(NotForwarded {
             session: Some(session),
-            ..Denial::new(Reason::IdentityUnavailable, shadow)
+            ..NotForwarded::new(Reason::IdentityUnavailable, shadow)
         }),
-        SessionVerdict::UnknownIdentity(verdict) => Step::Unavailable(Denial {
+        SessionVerdict::UnknownIdentity(verdict) => Conclusion::Unavailable(NotForwarded {
             reason: Reason::IdentityUnavailable,
             session: Some(session),
             policy: verdict.policy,
             shadow: verdict.shadow,
         }),
-        SessionVerdict::Deny(verdict) => Step::Deny(Denial {
+        SessionVerdict::Deny(verdict) => Conclusion::Deny(NotForwarded {
             reason: Reason::of_denial(&verdict),
             session: Some(session),
             policy: verdict.policy,
@@ -170,15 +175,15 @@ fn without_session<E: Evidence>(
     evidence: &E,
     reason: Reason,
     shadow: Option<ShadowVerdict>,
-) -> Step<E::Session> {
+) -> Conclusion<E::Session> {
     match evidence.linked_app() {
-        Presented::Unknown(reason) => Step::Unavailable(Denial::new(reason, shadow)),
+        Presented::Unknown(reason) => Conclusion::Unavailable(NotForwarded::new(reason, shadow)),
         // A login would not help: the client is known, and no policy admits it.
-        Presented::Valid => Step::Deny(Denial::new(Reason::NoPolicyApplied, shadow)),
+        Presented::Valid => Conclusion::Deny(NotForwarded::new(Reason::NoPolicyApplied, shadow)),
         _ if application.required.only_service_clients => {
-            Step::Deny(Denial::new(Reason::ServiceAuthRequired, shadow))
+            Conclusion::Deny(NotForwarded::new(Reason::ServiceAuthRequired, shadow))
         }
-        Presented::Absent | Presented::Rejected(_) => Step::LogIn { reason, shadow },
+        Presented::Absent | Presented::Rejected(_) => Conclusion::LogIn { reason, shadow },
     }
 }
 
@@ -212,7 +217,7 @@ pub(super) fn judge(
         Truth::Unknown => return SessionVerdict::UnknownProvider,
     }
     match verdict() {
-        verdict if verdict.outcome == Outcome::Allow => SessionVerdict::Allow(verdict),
+        verdict if verdict.decision == PolicyDecision::Allow => SessionVerdict::Allow(verdict),
         verdict if verdict.unknown && identity.is_none() => {
             SessionVerdict::UnknownIdentity(verdict)
         }

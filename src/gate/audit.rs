@@ -5,7 +5,7 @@ use crate::engine::{Application, Challenge, Permit, Refusal, ServiceClient, Snap
 use crate::model::{Reason, RequestId, RequestView};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
-use crate::policy;
+use crate::policy::PolicyDecision;
 
 /// Counts a request that is forwarded. Returns the id of its event, if it has one.
 pub(super) fn forwarded(
@@ -183,7 +183,7 @@ pub(super) fn cut(
     }
 }
 
-fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome)>) {
+fn count_shadow(application: &Application, shadow: Option<(&str, PolicyDecision)>) {
     if let Some((name, outcome)) = shadow {
         metrics().shadow(&application.settings().name, name, outcome.as_str());
     }

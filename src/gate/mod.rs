@@ -296,8 +296,8 @@ impl Gate {
 
 /// Returns the target and host of the decision, if they differ from those that were sent.
 fn rewritten(request: &RequestView<'_>, team: &Team) -> Result<Option<Box<Rewritten>>, Reason> {
-    let default_port = team.port.is_none();
-    let host = request.authority.rewritten(default_port);
+    let served = team.served_port();
+    let host = request.authority.rewritten(served);
     if host.is_none() && !request.path.is_rewritten() {
         return Ok(None);
     }
@@ -314,7 +314,7 @@ fn rewritten(request: &RequestView<'_>, team: &Team) -> Result<Option<Box<Rewrit
         rewritten
             .target
             .as_ref()
-            .map(|_| request.authority.text(default_port))
+            .map(|_| request.authority.text(served))
     });
     if let Some(host) = host {
         rewritten.host = Some(HeaderValue::try_from(host).map_err(|_| Reason::HostMalformed)?);

@@ -311,7 +311,7 @@ impl ProviderIdentity {
             id_token: _,
         } = self;
         let evaluations = BTreeMap::new();
-        let beside = Vec::new();
+        let linked_logins = Vec::new();
         Identity {
             user,
             subject,
@@ -324,7 +324,7 @@ impl ProviderIdentity {
             claims,
             evaluations,
             headers,
-            beside,
+            linked_logins,
             session_ends,
             at,
             ip,

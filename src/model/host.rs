@@ -56,6 +56,15 @@ impl fmt::Display for Host {
     }
 }
 
+/// The port at which clients reach this team.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServedPort {
+    /// The default port of the scheme, which canonical text omits.
+    Default,
+    /// Another port.
+    Explicit,
+}
+
 /// A `host[:port]` of a request, with the host in canonical form. Borrowed if it already was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort<'a> {
@@ -68,20 +77,21 @@ pub struct HostPort<'a> {
 
 impl<'a> HostPort<'a> {
     /// Returns the canonical text, if it differs. It omits the default port.
-    pub fn rewritten(&self, default_port: bool) -> Option<String> {
-        let written_so = self.canonical && (self.port.is_none() || !default_port);
-        if written_so {
+    pub fn rewritten(&self, served: ServedPort) -> Option<String> {
+        let is_canonical =
+            self.canonical && (self.port.is_none() || served == ServedPort::Explicit);
+        if is_canonical {
             None
         } else {
-            Some(self.text(default_port))
+            Some(self.text(served))
         }
     }
 
     /// Returns the canonical text, without the default port.
-    pub fn text(&self, default_port: bool) -> String {
-        match self.port {
-            Some(port) if !default_port => format!("{}:{port}", self.host),
-            _ => self.host.to_string(),
+    pub fn text(&self, served: ServedPort) -> String {
+        match (self.port, served) {
+            (Some(port), ServedPort::Explicit) => format!("{}:{port}", self.host),
+            (Some(_), ServedPort::Default) | (None, _) => self.host.to_string(),
         }
     }
 

@@ -43,8 +43,8 @@ pub struct Identity {
     pub headers: Vec<(String, String)>,
     /// The same user's logins through other providers in the same browser. They are revoked
     /// together.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub beside: Vec<IdentityNonce>,
+    #[serde(default, rename = "beside", skip_serializing_if = "Vec::is_empty")]
+    pub linked_logins: Vec<IdentityNonce>,
     /// The end of the provider's own session, if it sends one. None of ours lasts longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_ends: Option<UnixTime>,

@@ -27,7 +27,7 @@ pub(crate) use budget::FetchBudget;
 pub use causes::{causes, chain};
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use email::{Email, EmailDomain, EmailError};
-pub use host::{Host, HostError, HostPort};
+pub use host::{Host, HostError, HostPort, ServedPort};
 pub(crate) use identity::is_groups;
 #[cfg(feature = "protocols")]
 pub(crate) use identity::is_nearly;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
+use super::order::{PolicyIndex, in_order};
 use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
 use crate::model::{Email, EmailDomain, IdpId};
 
@@ -45,21 +46,11 @@ impl<'a> Advisor<'a> {
 
     /// Returns the policies of an application that are never reached, by their indices, with the
     /// reason.
-    pub fn order(&self, policies: &[Policy]) -> Vec<(usize, String)> {
-        let early = |policy: &Policy| {
-            matches!(
-                policy.decision,
-                PolicyDecision::Bypass | PolicyDecision::NonIdentity
-            )
-        };
-        let mut order: Vec<(usize, &Policy)> = policies
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| !p.shadow)
-            .collect();
-        order.sort_by_key(|(_, policy)| !early(policy));
+    pub fn unreached(&self, policies: &[Policy]) -> Vec<(PolicyIndex, String)> {
+        let order: Vec<(PolicyIndex, &Policy)> =
+            in_order(policies).filter(|(_, p)| !p.shadow).collect();
         let mut found = Vec::new();
-        for (at, (place, later)) in order.iter().enumerate() {
+        for (at, (index, later)) in order.iter().enumerate() {
             if self.budget.get() == 0 {
                 break;
             }
@@ -68,7 +59,7 @@ impl<'a> Advisor<'a> {
                 .take(at)
                 .find(|(_, first)| self.is_part(later, first));
             if let Some((_, first)) = first {
-                found.push((*place, never_reached(first, later)));
+                found.push((*index, never_reached(first, later)));
             }
         }
         found
@@ -172,7 +163,7 @@ impl<'a> Advisor<'a> {
                     email.is_some()
                         && emails
                             .iter()
-                            .any(|listed| self.step() && Email::parse(listed).ok() == email)
+                            .any(|listed| self.step() && Email::parse(&listed.value).ok() == email)
                 }
                 _ => false,
             },
@@ -180,7 +171,7 @@ impl<'a> Advisor<'a> {
             (Rule::IpList { id }, Rule::Ip { ip }) => match self.items(id) {
                 Some(ListItems::Ip(ranges)) => ranges
                     .iter()
-                    .any(|range| self.step() && range.net().contains(&ip.net())),
+                    .any(|range| self.step() && range.value.net().contains(&ip.net())),
                 _ => false,
             },
             (Rule::AnyValidServiceToken {}, Rule::ServiceToken { .. })
@@ -209,7 +200,7 @@ fn never_reached(first: &Policy, later: &Policy) -> String {
     let name = &first.name;
     match (first.decision, later.decision) {
         (
-            PolicyDecision::Allow | PolicyDecision::Bypass | PolicyDecision::NonIdentity,
+            PolicyDecision::Allow | PolicyDecision::Bypass | PolicyDecision::ServiceAuth,
             PolicyDecision::Deny,
         ) => {
             format!(
@@ -284,154 +275,98 @@ mod tests {
 
     fn lists() -> Vec<List> {
         serde_json::from_value(json!([
-            {"id": "staff", "name": "staff", "items": {"email": ["Alice@example.com"]}},
-            {"id": "offices", "name": "offices", "items": {"ip": ["203.0.113.0/24"]}},
+            {"id": "staff", "name": "staff", "items": {"email": [{"value": "Alice@example.com"}]}},
+            {"id": "offices", "name": "offices", "items": {"ip": [{"value": "203.0.113.0/24"}]}},
         ]))
         .unwrap()
     }
 
+    fn can_never_apply(include: Value, require: Value, exclude: Value) -> bool {
+        let (policy, lists) = (policy("allow", include, require, exclude), lists());
+        Advisor::new(&lists).policy(&policy).is_some()
+    }
+
+    fn everyone() -> Value {
+        json!([{"everyone": {}}])
+    }
+
+    fn none() -> Value {
+        json!([])
+    }
+
+    fn email(email: &str) -> Value {
+        json!({"email": {"email": email}})
+    }
+
+    fn domain(domain: &str) -> Value {
+        json!({"email_domain": {"domain": domain}})
+    }
+
+    fn ip(ip: &str) -> Value {
+        json!({"ip": {"ip": ip}})
+    }
+
     #[test]
-    fn policy_that_can_never_apply_is_reported() {
-        let everyone = json!([{"everyone": {}}]);
-        let email = |email: &str| json!({"email": {"email": email}});
-        let ip = |ip: &str| json!({"ip": {"ip": ip}});
+    fn contradicting_requirements_are_reported() {
         let method = |methods: &[&str]| json!({"portcullis_method": {"methods": methods}});
-        let domain = |domain: &str| json!({"email_domain": {"domain": domain}});
-        for (include, require, exclude, never) in [
-            (
-                everyone.clone(),
-                json!([geo("DE"), geo("FR")]),
-                json!([]),
-                true,
-            ),
-            (
-                everyone.clone(),
-                json!([geo("DE"), geo("de")]),
-                json!([]),
-                false,
-            ),
-            (
-                everyone.clone(),
-                json!([geo("DE")]),
-                json!([geo("FR")]),
-                false,
-            ),
-            (
-                everyone.clone(),
-                json!([geo("DE")]),
-                json!([geo("DE")]),
-                true,
-            ),
-            (
-                everyone.clone(),
-                json!([okta("a", "okta"), okta("b", "okta")]),
-                json!([]),
-                false,
-            ),
-            (
-                everyone.clone(),
-                json!([okta("a", "okta"), okta("b", "other")]),
-                json!([]),
-                true,
-            ),
-            (
-                everyone.clone(),
-                json!([okta("a", "okta"), {"login_method": {"id": "other"}}]),
-                json!([]),
-                true,
-            ),
-            (
-                everyone.clone(),
-                json!([ip("10.0.0.0/8"), ip("10.1.0.0/16")]),
-                json!([]),
-                false,
-            ),
-            (
-                everyone.clone(),
-                json!([ip("10.0.0.0/8"), ip("2001:db8::/32")]),
-                json!([]),
-                true,
-            ),
-            (
-                everyone.clone(),
-                json!([method(&["GET", "HEAD"]), method(&["POST"])]),
-                json!([]),
-                true,
-            ),
-            (
-                everyone.clone(),
-                json!([method(&["GET", "HEAD"]), method(&["GET"])]),
-                json!([]),
-                false,
-            ),
-            (everyone.clone(), json!([]), everyone.clone(), true),
-            (
-                json!([email("a@b.example"), email("c@b.example")]),
-                json!([domain("d.example")]),
-                json!([]),
-                true,
-            ),
-            (
-                json!([email("a@b.example"), email("c@d.example")]),
-                json!([domain("D.example")]),
-                json!([]),
-                false,
-            ),
-            (
-                json!([email("a@b.example")]),
-                json!([]),
-                json!([domain("b.example")]),
-                true,
-            ),
-            (
-                json!([email("a@b.example")]),
-                json!([email("A@B.example")]),
-                json!([]),
-                false,
-            ),
-            (
-                json!([email("ALICE@example.com")]),
-                json!([]),
-                json!([{"email_list": {"id": "staff"}}]),
-                true,
-            ),
-            (
-                json!([ip("203.0.113.7")]),
-                json!([]),
-                json!([{"ip_list": {"id": "offices"}}]),
-                true,
-            ),
-            (
-                json!([{"group": {"id": "x"}}]),
-                json!([]),
-                json!([{"group": {"id": "y"}}]),
-                false,
-            ),
+        let login = json!({"login_method": {"id": "other"}});
+        for (require, never) in [
+            (json!([geo("DE"), geo("FR")]), true),
+            (json!([geo("DE"), geo("de")]), false),
+            (json!([okta("a", "okta"), okta("b", "okta")]), false),
+            (json!([okta("a", "okta"), okta("b", "other")]), true),
+            (json!([okta("a", "okta"), login]), true),
+            (json!([ip("10.0.0.0/8"), ip("10.1.0.0/16")]), false),
+            (json!([ip("10.0.0.0/8"), ip("2001:db8::/32")]), true),
+            (json!([method(&["GET", "HEAD"]), method(&["POST"])]), true),
+            (json!([method(&["GET", "HEAD"]), method(&["GET"])]), false),
         ] {
-            let policy = policy("allow", include, require, exclude);
-            let lists = lists();
-            assert_eq!(
-                Advisor::new(&lists).policy(&policy).is_some(),
-                never,
-                "{policy:?}"
-            );
+            let found = can_never_apply(everyone(), require.clone(), none());
+            assert_eq!(found, never, "{require}");
         }
     }
 
-    fn unreached(policies: &[Policy]) -> Vec<(usize, String)> {
-        Advisor::new(&lists()).order(policies)
+    #[test]
+    fn policy_that_excludes_all_its_users_is_reported() {
+        let (de, fr) = (json!([geo("DE")]), json!([geo("FR")]));
+        assert!(!can_never_apply(everyone(), de.clone(), fr));
+        assert!(can_never_apply(everyone(), de.clone(), de));
+        assert!(can_never_apply(everyone(), none(), everyone()));
+        let two = json!([email("a@b.example"), email("c@b.example")]);
+        assert!(can_never_apply(two, json!([domain("d.example")]), none()));
+        let two = json!([email("a@b.example"), email("c@d.example")]);
+        assert!(!can_never_apply(two, json!([domain("D.example")]), none()));
+        let one = || json!([email("a@b.example")]);
+        assert!(can_never_apply(one(), none(), json!([domain("b.example")])));
+        assert!(!can_never_apply(
+            one(),
+            json!([email("A@B.example")]),
+            none()
+        ));
+        let staff = json!([{"email_list": {"id": "staff"}}]);
+        assert!(can_never_apply(
+            json!([email("ALICE@example.com")]),
+            none(),
+            staff
+        ));
+        let offices = json!([{"ip_list": {"id": "offices"}}]);
+        assert!(can_never_apply(json!([ip("203.0.113.7")]), none(), offices));
+        let group = |id: &str| json!([{"group": {"id": id}}]);
+        assert!(!can_never_apply(group("x"), none(), group("y")));
+    }
+
+    fn unreached(policies: &[Policy]) -> Vec<(PolicyIndex, String)> {
+        Advisor::new(&lists()).unreached(policies)
     }
 
     #[test]
     fn policy_that_is_never_reached_is_reported() {
-        let everyone = || json!([{"everyone": {}}]);
-        let none = || json!([]);
         let eng = || json!([okta("Eng", "okta")]);
         let allow_all = policy("allow", everyone(), none(), none());
         let deny_eng = policy("deny", eng(), none(), none());
         let found = unreached(&[allow_all.clone(), deny_eng.clone()]);
         assert!(
-            matches!(found.as_slice(), [(1, advice)] if advice.starts_with("this never denies a request: `allow`")),
+            matches!(found.as_slice(), [(PolicyIndex(1), advice)] if advice.starts_with("this never denies a request: `allow`")),
             "{found:?}"
         );
         assert_eq!(unreached(&[deny_eng.clone(), allow_all.clone()]), []);
@@ -450,7 +385,7 @@ mod tests {
         );
         let found = unreached(&[deny_one, bypass_office]);
         assert!(
-            matches!(found.as_slice(), [(0, advice)] if advice.contains("always evaluated first")),
+            matches!(found.as_slice(), [(PolicyIndex(0), advice)] if advice.contains("always evaluated first")),
             "{found:?}"
         );
 
@@ -499,7 +434,7 @@ mod tests {
         // The advice is cut off early, whatever it is.
         let _ = (
             advisor.policy(&large),
-            advisor.order(&[large.clone(), large]),
+            advisor.unreached(&[large.clone(), large]),
         );
     }
 }

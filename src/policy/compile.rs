@@ -1,138 +1,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::Method;
-
-use super::evaluate::PartialVerdict;
+use super::compiled::{
+    CompiledClause, CompiledClauses, CompiledPolicy, CompiledRule, Condition, Policies, PolicySet,
+};
+use super::nesting::{UnknownName, innermost_first};
 use super::nets::Nets;
-use super::order::{UnknownName, order};
-use super::questions::{Question, Questions, Requester};
-use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
-use super::values::{Country, IpRange, TimeWindow};
-use crate::model::IdpId;
-
-/// One rule, compiled.
-#[derive(Debug)]
-pub(super) struct CompiledRule {
-    pub(super) condition: Condition,
-    /// Its index in the configured clause.
-    pub(super) rule: usize,
-}
-
-/// The condition of a rule.
-#[derive(Debug)]
-pub(super) enum Condition {
-    Everyone,
-    User(Question),
-    /// The number of an Access group. Groups have higher numbers than those that they contain.
-    Group(usize),
-    Method(Box<[Method]>),
-    Nets(Arc<Nets>),
-    Certificate,
-    CommonName(Box<str>),
-    AnyServiceToken,
-    ServiceToken(Box<str>),
-    LinkedApp(Box<str>),
-    Time(Box<TimeWindow>),
-    Country(Country),
-    /// Always unknown here.
-    Never,
-}
-
-impl Condition {
-    /// Ranks conditions, so that cheap ones are evaluated first. The outcome does not depend on the
-    /// order.
-    const fn cost(&self) -> u8 {
-        match self {
-            Self::Everyone | Self::User(_) => 0,
-            Self::Method(_) | Self::Nets(_) => 1,
-            Self::Certificate | Self::CommonName(_) | Self::AnyServiceToken => 2,
-            Self::ServiceToken(_) | Self::LinkedApp(_) => 2,
-            Self::Group(_) => 3,
-            Self::Time(_) => 4,
-            Self::Country(_) => 5,
-            Self::Never => 6,
-        }
-    }
-}
-
-/// The rules of one clause: those that are evaluated once per user, and those that are evaluated on
-/// every request.
-#[derive(Debug, Default)]
-pub(super) struct Clause {
-    pub(super) person: Box<[CompiledRule]>,
-    pub(super) request: Box<[CompiledRule]>,
-}
-
-/// `include`, `require` and `exclude`, compiled.
-#[derive(Debug, Default)]
-pub(super) struct Clauses {
-    pub(super) include: Clause,
-    pub(super) require: Clause,
-    pub(super) exclude: Clause,
-}
-
-impl Clauses {
-    /// Returns `true` if the clauses depend on the request.
-    pub(super) fn ask_requests(&self) -> bool {
-        [&self.include, &self.require, &self.exclude]
-            .iter()
-            .any(|clause| !clause.request.is_empty())
-    }
-
-    fn tests(&self) -> impl Iterator<Item = &CompiledRule> {
-        [&self.include, &self.require, &self.exclude]
-            .into_iter()
-            .flat_map(|clause| clause.person.iter().chain(&clause.request))
-    }
-
-    pub(super) fn groups(&self) -> impl Iterator<Item = usize> {
-        self.tests().filter_map(|test| {
-            if let Condition::Group(number) = test.condition {
-                Some(number)
-            } else {
-                None
-            }
-        })
-    }
-}
-
-/// The index of a policy in its application's list, in the order that was configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PolicyIndex(pub usize);
-
-#[derive(Debug)]
-pub(super) struct CompiledPolicy {
-    pub(super) decision: PolicyDecision,
-    pub(super) shadow: bool,
-    pub(super) index: PolicyIndex,
-    pub(super) clauses: Clauses,
-}
-
-/// The parts that all policies of a snapshot share: the Access groups and the questions about
-/// users.
-#[derive(Debug, Default)]
-pub struct PolicySet {
-    pub(super) groups: Box<[Clauses]>,
-    group_ids: Box<[Box<str>]>,
-    pub(super) questions: Questions,
-}
-
-/// One application's policies. Evaluated together with the [`PolicySet`] that made them.
-#[derive(Debug)]
-pub struct Policies {
-    /// Bypass and Service Auth, in the order written; they come first (`docs/wire.md` 9).
-    pub(super) first: Box<[CompiledPolicy]>,
-    /// Allow and deny.
-    pub(super) rest: Box<[CompiledPolicy]>,
-    /// The groups that the policies refer to, also through others; each comes after those that it
-    /// contains.
-    pub(super) groups: Box<[usize]>,
-    /// The partial verdict of `first` for an unknown user.
-    pub(super) unknown_user: PartialVerdict,
-    names: Box<[(Box<str>, Option<Duration>)]>,
-}
+use super::order::in_order;
+use super::partial::PartialVerdict;
+use super::questions::{Questions, Requester};
+use super::rule::{AccessGroup, List, ListItems, Policy, Rule, SharedRules};
+use super::trace::Untraced;
 
 /// The result of [`PolicySet::compile`].
 pub type Compiled = (PolicySet, Vec<Policies>);
@@ -143,11 +21,10 @@ impl PolicySet {
     /// # Errors
     /// A rule that names no group or no list, and groups that contain themselves.
     pub fn compile<'a>(
-        lists: &[List],
-        groups: &[AccessGroup],
+        SharedRules { lists, groups }: SharedRules<'_>,
         applications: impl IntoIterator<Item = &'a [Policy]>,
     ) -> Result<Compiled, UnknownName> {
-        let ordered = order(groups)?;
+        let ordered = innermost_first(groups)?;
         let mut compiler = Compiler {
             lists,
             numbers: ordered
@@ -178,7 +55,12 @@ impl PolicySet {
         };
         let unknown_user = set.user_facts(Requester::Unknown);
         for policies in &mut applications {
-            policies.unknown_user = set.early_partial_verdict(policies, &unknown_user);
+            policies.unknown_user = set.user_half(
+                &policies.first,
+                &policies.groups,
+                &unknown_user,
+                &mut Untraced,
+            );
         }
         Ok((set, applications))
     }
@@ -189,33 +71,14 @@ impl PolicySet {
     ///
     /// A rule that names no group, and groups that contain themselves.
     pub fn check(groups: &[AccessGroup]) -> Result<(), UnknownName> {
-        order(groups).map(|_| ())
-    }
-
-    /// Returns the groups of a provider that rules name, sorted.
-    pub fn group_names(&self, idp: &IdpId) -> Vec<&str> {
-        self.questions.groups(idp)
-    }
-
-    /// Returns the id of a group.
-    pub(super) fn group_id(&self, number: usize) -> &str {
-        self.group_ids.get(number).map_or("", |id| id)
-    }
-}
-
-impl Policies {
-    /// Returns a policy's name, and the session duration it sets.
-    pub fn describe(&self, index: PolicyIndex) -> Option<(&str, Option<Duration>)> {
-        self.names
-            .get(index.0)
-            .map(|(name, duration)| (name.as_ref(), *duration))
+        innermost_first(groups).map(|_| ())
     }
 }
 
 struct Compiler<'a> {
     lists: &'a [List],
     numbers: HashMap<&'a str, usize>,
-    groups: Vec<Clauses>,
+    groups: Vec<CompiledClauses>,
     questions: Questions,
     /// By the id of the list.
     nets: HashMap<String, Arc<Nets>>,
@@ -224,18 +87,17 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn policies(&mut self, policies: &[Policy]) -> Result<Policies, UnknownName> {
         let (mut first, mut rest) = (Vec::new(), Vec::new());
-        for (index, policy) in policies.iter().enumerate() {
-            let clauses = self.clauses(&policy.include, &policy.require, &policy.exclude)?;
-            let early = matches!(
-                policy.decision,
-                PolicyDecision::Bypass | PolicyDecision::NonIdentity
-            );
-            let list = if early { &mut first } else { &mut rest };
+        for (index, policy) in in_order(policies) {
+            let list = if policy.decision.is_early() {
+                &mut first
+            } else {
+                &mut rest
+            };
             list.push(CompiledPolicy {
                 decision: policy.decision,
                 shadow: policy.shadow,
-                index: PolicyIndex(index),
-                clauses,
+                index,
+                clauses: self.clauses(&policy.include, &policy.require, &policy.exclude)?,
             });
         }
         let mut pending: Vec<usize> = first
@@ -250,7 +112,7 @@ impl Compiler<'_> {
                     self.groups
                         .get(number)
                         .into_iter()
-                        .flat_map(Clauses::groups),
+                        .flat_map(CompiledClauses::groups),
                 );
             }
         }
@@ -273,31 +135,32 @@ impl Compiler<'_> {
         include: &[Rule],
         require: &[Rule],
         exclude: &[Rule],
-    ) -> Result<Clauses, UnknownName> {
-        Ok(Clauses {
+    ) -> Result<CompiledClauses, UnknownName> {
+        Ok(CompiledClauses {
             include: self.clause(include)?,
             require: self.clause(require)?,
             exclude: self.clause(exclude)?,
         })
     }
 
-    fn clause(&mut self, rules: &[Rule]) -> Result<Clause, UnknownName> {
-        let (mut person, mut request) = (Vec::new(), Vec::new());
+    fn clause(&mut self, rules: &[Rule]) -> Result<CompiledClause, UnknownName> {
+        let (mut user, mut request) = (Vec::new(), Vec::new());
         for (rule, written) in rules.iter().enumerate() {
             let condition = self.condition(written)?;
-            let of_person = match &condition {
+            let is_of_user = match &condition {
                 Condition::Everyone | Condition::User(_) | Condition::Never => true,
-                Condition::Group(number) => {
-                    !self.groups.get(*number).is_some_and(Clauses::ask_requests)
-                }
+                Condition::Group(number) => !self
+                    .groups
+                    .get(*number)
+                    .is_some_and(CompiledClauses::ask_requests),
                 _ => false,
             };
-            if of_person { &mut person } else { &mut request }
+            if is_of_user { &mut user } else { &mut request }
                 .push(CompiledRule { condition, rule });
         }
         request.sort_by_key(|test| test.condition.cost());
-        Ok(Clause {
-            person: person.into(),
+        Ok(CompiledClause {
+            user: user.into(),
             request: request.into(),
         })
     }
@@ -328,7 +191,7 @@ impl Compiler<'_> {
                     return Err(UnknownName::List(id.clone()));
                 };
                 let nets = self.nets.entry(id.clone());
-                Condition::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(IpRange::net))))))
+                Condition::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(|item| item.value.net()))))))
             }
             Rule::Geo { country_code } => Condition::Country(*country_code),
             Rule::Certificate {} => Condition::Certificate,

@@ -1,226 +1,17 @@
-use std::cell::OnceCell;
-use std::net::IpAddr;
+//! One evaluation for requests and for explanations: they differ in the [`Trace`] alone.
 
-use http::Method;
 use smallvec::SmallVec;
 
-use super::compile::{
-    Clause, Clauses, CompiledPolicy, CompiledRule, Condition, Policies, PolicyIndex, PolicySet,
+use super::compiled::{
+    CompiledClause, CompiledClauses, CompiledPolicy, CompiledRule, Condition, Policies, PolicySet,
 };
+use super::facts::Facts;
+use super::partial::{PartialVerdict, UserPart};
 use super::questions::{Requester, UserFacts};
 use super::rule::PolicyDecision;
-use super::trace::{Clause as Kind, Record, Subject, Trace, Untraced, Walk};
+use super::trace::{Clause, ClauseOf, Record, Subject, Trace, Untraced, Walk};
 use super::truth::{Bits, Truth};
-use super::values::Country;
-use crate::model::{Reason, UnixTime};
-
-/// A fact about a request that may be present, absent or unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fact<T> {
-    /// It could not be determined.
-    Unknown,
-    /// The request has none.
-    Absent,
-    /// The request has this one.
-    Present(T),
-}
-
-impl<T> Fact<T> {
-    fn is(&self, holds: impl FnOnce(&T) -> bool) -> Truth {
-        match self {
-            Self::Unknown => Truth::Unknown,
-            Self::Absent => Truth::False,
-            Self::Present(fact) => holds(fact).into(),
-        }
-    }
-}
-
-/// A database of the countries of IP addresses.
-pub trait Countries: std::fmt::Debug + Send + Sync {
-    /// Returns the country of an IP address; `None` if it is unknown.
-    fn country(&self, ip: IpAddr) -> Option<Country>;
-}
-
-/// The facts about a request, apart from the user.
-#[derive(Debug)]
-pub struct Facts<'a> {
-    /// The client's IP address in canonical form, so an IPv4-mapped address is IPv4; `None` if a
-    /// description leaves it open.
-    pub ip: Option<IpAddr>,
-    /// Its method.
-    pub method: &'a Method,
-    /// Its time.
-    pub now: UnixTime,
-    /// The id of the service token that it presents.
-    pub service_token: Fact<&'a str>,
-    /// The common name of the client certificate that it presents.
-    pub certificate: Fact<&'a str>,
-    /// The id of the linked application that issued a token in the request.
-    pub linked_app: Fact<&'a str>,
-    /// The country database; all are unknown without it.
-    pub countries: Option<&'a dyn Countries>,
-    /// The country, looked up when the first rule depends on it.
-    pub country: OnceCell<Option<Country>>,
-}
-
-impl<'a> Facts<'a> {
-    /// Creates facts with unknown credentials: the caller fills in the service token, the
-    /// certificate and the linked application if it read them.
-    pub const fn new(
-        ip: IpAddr,
-        method: &'a Method,
-        now: UnixTime,
-        countries: Option<&'a dyn Countries>,
-    ) -> Self {
-        Self {
-            ip: Some(ip),
-            method,
-            now,
-            service_token: Fact::Unknown,
-            certificate: Fact::Unknown,
-            linked_app: Fact::Unknown,
-            countries,
-            country: OnceCell::new(),
-        }
-    }
-
-    fn is_in(&self, country: Country) -> Truth {
-        let found = self.country.get_or_init(|| {
-            self.countries
-                .and_then(|countries| countries.country(self.ip?))
-        });
-        found.map(|found| found == country).into()
-    }
-}
-
-/// The part of a verdict that depends on the user alone, for one application. Rules about the user
-/// are evaluated once and not on every request. It is valid for the snapshot and the user facts
-/// that it was made from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PartialVerdict {
-    /// The policies that could still apply, by their places among the first ones or the rest, with
-    /// their settled halves.
-    policies: SmallVec<[(usize, UserPart); 2]>,
-    /// The groups that requests can make a difference to, by number.
-    groups: SmallVec<[(usize, UserPart); 1]>,
-}
-
-/// The results of the rules about the user, per clause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct UserPart {
-    include: Truth,
-    require: Truth,
-    exclude: Truth,
-}
-
-impl UserPart {
-    /// Returns the result if no request can change it any more.
-    const fn settled(self, clauses_ask_requests: bool, include_asks: bool) -> Option<Truth> {
-        if !clauses_ask_requests {
-            return Some(self.include.and(self.require).and(self.exclude.not()));
-        }
-        // An include that is false so far may become true through a rule about the request. The
-        // other two clauses only become stricter.
-        let never = matches!(self.include, Truth::False) && !include_asks
-            || matches!(self.require, Truth::False)
-            || matches!(self.exclude, Truth::True);
-        if never { Some(Truth::False) } else { None }
-    }
-}
-
-/// The outcome of the policies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Forward, with identity.
-    Allow,
-    /// Forward, without a login: Service Auth.
-    ServiceAuth,
-    /// Forward, without any check.
-    Bypass,
-    /// Refuse.
-    Deny,
-}
-
-impl Outcome {
-    /// Returns the name in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::ServiceAuth => "non_identity",
-            Self::Bypass => "bypass",
-            Self::Deny => "deny",
-        }
-    }
-}
-
-/// The outcome of the policies, with the policy that decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// The policy that decided; `None` if none applied.
-    pub policy: Option<PolicyIndex>,
-    /// `true` if an unknown fact prevented another outcome. Such a denial is no judgement of the
-    /// user.
-    pub unknown: bool,
-    /// The shadow policy that would have decided before this.
-    pub shadow: Option<ShadowVerdict>,
-}
-
-/// The decision that a shadow policy would have made, had it been enforced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShadowVerdict {
-    /// The shadow policy.
-    pub policy: PolicyIndex,
-    /// The outcome without its `shadow` flag.
-    pub outcome: Outcome,
-}
-
-/// The verdict of the bypass and Service Auth policies, which come first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EarlyVerdict {
-    /// The verdict, if one of them applies.
-    pub verdict: Option<Verdict>,
-    /// The shadow policy among them that would have decided.
-    pub shadow: Option<ShadowVerdict>,
-}
-
-impl From<Verdict> for EarlyVerdict {
-    fn from(found: Verdict) -> Self {
-        let decides = matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth);
-        Self {
-            verdict: decides.then_some(found),
-            shadow: found.shadow,
-        }
-    }
-}
-
-impl EarlyVerdict {
-    /// Returns the early verdict, or else the verdict of the allow and deny policies.
-    #[must_use]
-    pub fn or_else(self, later: impl FnOnce() -> Verdict) -> Verdict {
-        self.verdict.unwrap_or_else(|| {
-            let later = later();
-            Verdict {
-                shadow: self.shadow.or(later.shadow),
-                ..later
-            }
-        })
-    }
-}
-
-impl Reason {
-    /// Returns the reason of a verdict that denies.
-    pub const fn of_denial(verdict: &Verdict) -> Self {
-        match verdict {
-            Verdict { unknown: true, .. } => Self::IdentityIncomplete,
-            Verdict {
-                policy: Some(_), ..
-            } => Self::PolicyDenied,
-            Verdict { policy: None, .. } => Self::NoPolicyApplied,
-        }
-    }
-}
+use super::verdict::{EarlyVerdict, ShadowVerdict, Verdict};
 
 impl PolicySet {
     /// Returns the answers to all questions of this snapshot's rules about a user.
@@ -232,16 +23,8 @@ impl PolicySet {
     ///
     /// A policy that is false while a fact is unknown stays false when the fact is known, so it can
     /// be left out.
-    pub fn partial_verdict(&self, policies: &Policies, person: &UserFacts) -> PartialVerdict {
-        self.stand(&policies.rest, &policies.groups, person, &mut Untraced)
-    }
-
-    pub(super) fn early_partial_verdict(
-        &self,
-        policies: &Policies,
-        person: &UserFacts,
-    ) -> PartialVerdict {
-        self.stand(&policies.first, &policies.groups, person, &mut Untraced)
+    pub fn partial_verdict(&self, policies: &Policies, user: &UserFacts) -> PartialVerdict {
+        self.user_half(&policies.rest, &policies.groups, user, &mut Untraced)
     }
 
     /// Returns the verdict of the first bypass or Service Auth policy that applies. Neither may
@@ -253,7 +36,7 @@ impl PolicySet {
                 shadow: None,
             };
         }
-        self.decide(
+        self.request_half(
             &policies.first,
             &policies.unknown_user,
             facts,
@@ -272,47 +55,67 @@ impl PolicySet {
         partial: &PartialVerdict,
         facts: &Facts<'_>,
     ) -> Verdict {
-        self.decide(&policies.rest, partial, facts, &mut Untraced)
+        self.request_half(&policies.rest, partial, facts, &mut Untraced)
+    }
+
+    /// Returns the verdict of all policies about a user without a partial verdict: bypass and
+    /// Service Auth, then the rest.
+    pub fn verdict(&self, policies: &Policies, user: Requester<'_>, facts: &Facts<'_>) -> Verdict {
+        self.early_verdict(policies, facts).or_else(|| {
+            let user = self.user_facts(user);
+            self.both_halves(&policies.rest, policies, &user, facts, &mut Untraced)
+        })
     }
 
     /// Returns the verdict with the result of every rule: the same evaluation, with a trace.
-    /// `person`, the user, is `None` for a request without a session. Then there is a verdict only if it needs
+    ///
+    /// `user` is `None` for a request without a session. Then there is a verdict only if it needs
     /// no login.
-    pub fn walk(&self, policies: &Policies, person: Option<&UserFacts>, facts: &Facts<'_>) -> Walk {
-        let mut first = Record::default();
-        let unknown_user = self.stand(
-            &policies.first,
-            &policies.groups,
-            &self.user_facts(Requester::Unknown),
-            &mut first,
-        );
+    pub fn walk(
+        &self,
+        policies: &Policies,
+        user: Option<Requester<'_>>,
+        facts: &Facts<'_>,
+    ) -> Walk {
+        let mut record = Record::default();
+        let unknown = self.user_facts(Requester::Unknown);
         let early = self
-            .decide(&policies.first, &unknown_user, facts, &mut first)
+            .both_halves(&policies.first, policies, &unknown, facts, &mut record)
             .into();
-        let mut rest = Record::default();
-        let later = person.map(|person| {
-            let partial = self.stand(&policies.rest, &policies.groups, person, &mut rest);
-            self.decide(&policies.rest, &partial, facts, &mut rest)
+        // After the early policies: their groups are recorded again, with the facts about the user.
+        let later = user.map(|user| {
+            let user = self.user_facts(user);
+            self.both_halves(&policies.rest, policies, &user, facts, &mut record)
         });
-        let groups = policies
-            .groups
-            .iter()
-            .map(|number| (self.group_id(*number).into(), *number))
-            .collect();
+        let groups = policies.groups.iter();
         Walk {
             early,
             later,
-            first,
-            rest,
-            groups,
+            record,
+            groups: groups
+                .map(|number| (self.group_id(*number).into(), *number))
+                .collect(),
         }
     }
 
-    pub(super) fn stand<T: Trace>(
+    fn both_halves<T: Trace>(
+        &self,
+        which: &[CompiledPolicy],
+        policies: &Policies,
+        user: &UserFacts,
+        facts: &Facts<'_>,
+        trace: &mut T,
+    ) -> Verdict {
+        let partial = self.user_half(which, &policies.groups, user, trace);
+        self.request_half(which, &partial, facts, trace)
+    }
+
+    /// Evaluates the rules about the user.
+    pub(super) fn user_half<T: Trace>(
         &self,
         policies: &[CompiledPolicy],
         groups: &[usize],
-        person: &UserFacts,
+        user: &UserFacts,
         trace: &mut T,
     ) -> PartialVerdict {
         // Each group comes after those that it contains.
@@ -322,31 +125,24 @@ impl PolicySet {
             let Some(clauses) = self.groups.get(*number) else {
                 continue;
             };
-            let half = half(clauses, person, &settled, Subject::Group(*number), trace);
-            match half.settled(clauses.ask_requests(), !clauses.include.request.is_empty()) {
+            let part = user_part(clauses, user, &settled, Subject::Group(*number), trace);
+            match part.settled(clauses) {
                 Some(truth) if !clauses.ask_requests() => {
                     trace.whole(Subject::Group(*number), truth);
                     settled.push((*number, truth));
                 }
                 // Keep it even if already false: the per-request pass expects every
                 // request-dependent group.
-                _ => partial.groups.push((*number, half)),
+                _ => partial.groups.push((*number, part)),
             }
         }
         for (position, policy) in policies.iter().enumerate() {
-            let clauses = &policy.clauses;
-            let half = half(
-                clauses,
-                person,
-                &settled,
-                Subject::Policy(policy.index),
-                trace,
-            );
-            let truth = half.settled(clauses.ask_requests(), !clauses.include.request.is_empty());
+            let subject = Subject::Policy(policy.index);
+            let part = user_part(&policy.clauses, user, &settled, subject, trace);
             // A policy that no request can make true is dropped here, once per session and not per
             // request. A trace reports it nevertheless.
-            if T::ON || truth != Some(Truth::False) {
-                partial.policies.push((position, half));
+            if T::ON || part.settled(&policy.clauses) != Some(Truth::False) {
+                partial.policies.push((position, part));
             }
         }
         if !T::ON {
@@ -361,7 +157,7 @@ impl PolicySet {
             return;
         }
         let mut needed = Bits::new(self.groups.len());
-        let need = |clauses: &Clauses, needed: &mut Bits| {
+        let need = |clauses: &CompiledClauses, needed: &mut Bits| {
             clauses
                 .groups()
                 .filter_map(|number| u32::try_from(number).ok())
@@ -387,67 +183,47 @@ impl PolicySet {
             .retain(|(number, _)| is_needed(&needed, *number));
     }
 
-    pub(super) fn decide<T: Trace>(
+    /// Evaluates the rules about the request, and returns the verdict of the first policy that
+    /// applies; deny if none does.
+    fn request_half<T: Trace>(
         &self,
         policies: &[CompiledPolicy],
         partial: &PartialVerdict,
         facts: &Facts<'_>,
         trace: &mut T,
     ) -> Verdict {
-        let mut groups: Groups = SmallVec::new();
-        for (number, half) in &partial.groups {
-            let truth = match self.groups.get(*number) {
-                Some(clauses) => whole(
-                    clauses,
-                    *half,
-                    facts,
-                    &groups,
-                    Subject::Group(*number),
-                    trace,
-                ),
-                None => Truth::Unknown,
-            };
-            groups.push((*number, truth));
-        }
+        let groups = self.groups_of_request(partial, facts, trace);
         let (mut unknown, mut shadow, mut verdict) = (false, None, None);
-        for (position, half) in &partial.policies {
+        for (position, part) in &partial.policies {
             let Some(policy) = policies.get(*position) else {
                 continue;
             };
-            let truth = whole(
-                &policy.clauses,
-                *half,
-                facts,
-                &groups,
-                Subject::Policy(policy.index),
-                trace,
-            );
-            let outcome = match (policy.decision, truth) {
-                (PolicyDecision::Allow, Truth::True) => Outcome::Allow,
-                (PolicyDecision::Bypass, Truth::True) => Outcome::Bypass,
-                (PolicyDecision::NonIdentity, Truth::True) => Outcome::ServiceAuth,
+            let subject = Subject::Policy(policy.index);
+            let truth = whole(&policy.clauses, *part, facts, &groups, subject, trace);
+            let decision = policy.decision;
+            match (decision, truth) {
                 // A deny applies if its facts are unknown: an outage of a source of facts must not
                 // lift it.
-                (PolicyDecision::Deny, Truth::True | Truth::Unknown) => Outcome::Deny,
+                (_, Truth::True) | (PolicyDecision::Deny, Truth::Unknown) => {}
                 (_, Truth::Unknown) => {
                     // The unknown policy might have allowed the request, so a later denial is not a
                     // judgement of the user.
                     unknown |= !policy.shadow;
                     continue;
                 }
-                _ => continue,
-            };
+                (_, Truth::False) => continue,
+            }
             if policy.shadow {
                 shadow = shadow.or(Some(ShadowVerdict {
                     policy: policy.index,
-                    outcome,
+                    decision,
                 }));
                 continue;
             }
-            let unknown = outcome == Outcome::Deny && (unknown || truth == Truth::Unknown);
+            let unknown = decision == PolicyDecision::Deny && (unknown || truth == Truth::Unknown);
             // A trace evaluates every policy; `or` keeps the first verdict.
             verdict = verdict.or(Some(Verdict {
-                outcome,
+                decision,
                 policy: Some(policy.index),
                 unknown,
                 shadow,
@@ -457,47 +233,83 @@ impl PolicySet {
             }
         }
         verdict.unwrap_or(Verdict {
-            outcome: Outcome::Deny,
+            decision: PolicyDecision::Deny,
             policy: None,
             unknown,
             shadow,
         })
+    }
+
+    /// Evaluates the groups that depend on the request.
+    fn groups_of_request<T: Trace>(
+        &self,
+        partial: &PartialVerdict,
+        facts: &Facts<'_>,
+        trace: &mut T,
+    ) -> Groups {
+        let mut groups: Groups = SmallVec::new();
+        for (number, part) in &partial.groups {
+            let subject = Subject::Group(*number);
+            let truth = match self.groups.get(*number) {
+                Some(clauses) => whole(clauses, *part, facts, &groups, subject, trace),
+                None => Truth::Unknown,
+            };
+            groups.push((*number, truth));
+        }
+        groups
     }
 }
 
 /// Groups that depend on the request, by number, in ascending order.
 type Groups = SmallVec<[(usize, Truth); 4]>;
 
-fn half<T: Trace>(
-    clauses: &Clauses,
-    person: &UserFacts,
+impl UserPart {
+    /// Returns the result if no request can change it any more.
+    fn settled(self, clauses: &CompiledClauses) -> Option<Truth> {
+        if !clauses.ask_requests() {
+            return Some(self.include.and(self.require).and(self.exclude.not()));
+        }
+        // An include that is false so far may become true through a rule about the request. The
+        // other two clauses only become stricter.
+        let never = self.include == Truth::False && clauses.include.request.is_empty()
+            || self.require == Truth::False
+            || self.exclude == Truth::True;
+        never.then_some(Truth::False)
+    }
+}
+
+/// Evaluates the rules about the user in a group or policy.
+fn user_part<T: Trace>(
+    clauses: &CompiledClauses,
+    user: &UserFacts,
     groups: &[(usize, Truth)],
     subject: Subject,
     trace: &mut T,
 ) -> UserPart {
     let ask = |test: &CompiledRule| match &test.condition {
         Condition::Everyone => Truth::True,
-        Condition::User(question) => person.answer(*question),
+        Condition::User(question) => user.answer(*question),
         Condition::Group(number) => known(groups, *number),
         _ => Truth::Unknown,
     };
-    let mut any = |kind, clause: &Clause| match kind {
-        Kind::Require => all(&clause.person, Truth::True, ask, (subject, kind), trace),
-        Kind::Include | Kind::Exclude => {
-            any(&clause.person, Truth::False, ask, (subject, kind), trace)
+    let mut part = |clause, rules: &CompiledClause| {
+        let at = ClauseOf { subject, clause };
+        match clause {
+            Clause::Require => all(&rules.user, Truth::True, ask, at, trace),
+            Clause::Include | Clause::Exclude => any(&rules.user, Truth::False, ask, at, trace),
         }
     };
     UserPart {
-        include: any(Kind::Include, &clauses.include),
-        require: any(Kind::Require, &clauses.require),
-        exclude: any(Kind::Exclude, &clauses.exclude),
+        include: part(Clause::Include, &clauses.include),
+        require: part(Clause::Require, &clauses.require),
+        exclude: part(Clause::Exclude, &clauses.exclude),
     }
 }
 
 /// Evaluates a group or policy for one request.
 fn whole<T: Trace>(
-    clauses: &Clauses,
-    half: UserPart,
+    clauses: &CompiledClauses,
+    part: UserPart,
     facts: &Facts<'_>,
     groups: &Groups,
     subject: Subject,
@@ -516,30 +328,16 @@ fn whole<T: Trace>(
         Condition::Country(country) => facts.is_in(*country),
         Condition::Everyone | Condition::User(_) | Condition::Never => Truth::Unknown,
     };
-    let include = any(
-        &clauses.include.request,
-        half.include,
-        ask,
-        (subject, Kind::Include),
-        trace,
-    );
+    let at = |clause| ClauseOf { subject, clause };
+    let include = &clauses.include.request;
+    let include = any(include, part.include, ask, at(Clause::Include), trace);
     if include == Truth::False && !T::ON {
         return Truth::False;
     }
-    let require = all(
-        &clauses.require.request,
-        half.require,
-        ask,
-        (subject, Kind::Require),
-        trace,
-    );
-    let exclude = any(
-        &clauses.exclude.request,
-        half.exclude,
-        ask,
-        (subject, Kind::Exclude),
-        trace,
-    );
+    let require = &clauses.require.request;
+    let require = all(require, part.require, ask, at(Clause::Require), trace);
+    let exclude = &clauses.exclude.request;
+    let exclude = any(exclude, part.exclude, ask, at(Clause::Exclude), trace);
     let truth = include.and(require).and(exclude.not());
     trace.whole(subject, truth);
     truth
@@ -550,7 +348,7 @@ fn any<T: Trace>(
     tests: &[CompiledRule],
     mut known: Truth,
     ask: impl Fn(&CompiledRule) -> Truth,
-    at: (Subject, Kind),
+    at: ClauseOf,
     trace: &mut T,
 ) -> Truth {
     for test in tests {
@@ -569,7 +367,7 @@ fn all<T: Trace>(
     tests: &[CompiledRule],
     mut known: Truth,
     ask: impl Fn(&CompiledRule) -> Truth,
-    at: (Subject, Kind),
+    at: ClauseOf,
     trace: &mut T,
 ) -> Truth {
     for test in tests {

@@ -88,43 +88,10 @@ pub enum Requester<'a> {
 impl Questions {
     /// Returns the question of a rule about users; `None` for other rules.
     pub(super) fn question(&mut self, rule: &Rule, lists: &[List]) -> Option<Question> {
-        let question = match rule {
-            // A malformed email address matches no user. The configuration check reports it.
-            Rule::Email { email } => {
-                let email =
-                    Email::parse(email).map_or(email.as_str().into(), |e| e.as_str().into());
-                self.numbered(Family::Email, |questions| &mut questions.emails, email)
-            }
-            Rule::EmailDomain { domain } => {
-                let domain = EmailDomain::parse(domain)
-                    .map_or(domain.as_str().into(), |d| d.as_str().into());
-                self.numbered(Family::Email, |questions| &mut questions.domains, domain)
-            }
-            Rule::EmailList { id } => {
-                let fresh = !self.lists.contains_key(id.as_str());
-                let question = self.numbered(
-                    Family::Email,
-                    |questions| &mut questions.lists,
-                    id.as_str().into(),
-                );
-                let list = lists.iter().find(|list| list.id == *id);
-                if let (
-                    true,
-                    Some(List {
-                        items: ListItems::Email(emails),
-                        ..
-                    }),
-                ) = (fresh, list)
-                {
-                    for email in emails.iter().filter_map(|email| Email::parse(email).ok()) {
-                        self.listed
-                            .entry(email.as_str().into())
-                            .or_default()
-                            .push(question.number);
-                    }
-                }
-                question
-            }
+        Some(match rule {
+            Rule::Email { email } => self.email(email),
+            Rule::EmailDomain { domain } => self.email_domain(domain),
+            Rule::EmailList { id } => self.email_list(id, lists),
             Rule::LoginMethod { id } => self.numbered(
                 Family::Provider,
                 |questions| &mut questions.providers,
@@ -133,14 +100,11 @@ impl Questions {
             Rule::Okta {
                 name,
                 identity_provider_id: idp,
-            } => {
-                let family = Family::Groups(idp.clone());
-                self.numbered(
-                    family,
-                    |questions| questions.groups.entry(idp.clone()).or_default(),
-                    name.as_str().into(),
-                )
-            }
+            } => self.numbered(
+                Family::Groups(idp.clone()),
+                |questions| questions.groups.entry(idp.clone()).or_default(),
+                name.as_str().into(),
+            ),
             Rule::Oidc {
                 claim_name: name,
                 claim_value: value,
@@ -150,21 +114,7 @@ impl Questions {
                 attribute_name: name,
                 attribute_value: value,
                 identity_provider_id: idp,
-            } => {
-                let family = Family::Claims(idp.clone(), name.as_str().into());
-                self.numbered(
-                    family,
-                    |questions| {
-                        questions
-                            .claims
-                            .entry(idp.clone())
-                            .or_default()
-                            .entry(name.as_str().into())
-                            .or_default()
-                    },
-                    value.as_str().into(),
-                )
-            }
+            } => self.claim(idp, name, value),
             Rule::AuthMethod { auth_method } => self.numbered(
                 Family::Methods,
                 |questions| &mut questions.methods,
@@ -173,14 +123,7 @@ impl Questions {
             Rule::ExternalEvaluation {
                 evaluate_url,
                 keys_url,
-            } => {
-                let key: Box<str> = evaluation_key(evaluate_url, keys_url).into();
-                self.numbered(
-                    Family::Evaluation(key.clone()),
-                    |questions| &mut questions.evaluations,
-                    key,
-                )
-            }
+            } => self.evaluation(evaluate_url, keys_url),
             Rule::Everyone {}
             | Rule::Group { .. }
             | Rule::Ip { .. }
@@ -200,8 +143,55 @@ impl Questions {
             | Rule::DevicePosture { .. }
             | Rule::UserRiskScore { .. }
             | Rule::CloudflareAccountMember { .. } => return None,
-        };
-        Some(question)
+        })
+    }
+
+    /// A malformed email address matches no user. The configuration check reports it.
+    fn email(&mut self, email: &str) -> Question {
+        let email = Email::parse(email).map_or(email.into(), |email| email.as_str().into());
+        self.numbered(Family::Email, |questions| &mut questions.emails, email)
+    }
+
+    fn email_domain(&mut self, domain: &str) -> Question {
+        let domain =
+            EmailDomain::parse(domain).map_or(domain.into(), |domain| domain.as_str().into());
+        self.numbered(Family::Email, |questions| &mut questions.domains, domain)
+    }
+
+    fn email_list(&mut self, id: &str, lists: &[List]) -> Question {
+        let is_new = !self.lists.contains_key(id);
+        let question = self.numbered(Family::Email, |questions| &mut questions.lists, id.into());
+        let list = lists.iter().find(|list| list.id == *id);
+        if let Some(ListItems::Email(emails)) = list.map(|list| &list.items)
+            && is_new
+        {
+            let emails = emails.iter().map(|item| Email::parse(&item.value));
+            for email in emails.filter_map(Result::ok) {
+                let listed = self.listed.entry(email.as_str().into());
+                listed.or_default().push(question.number);
+            }
+        }
+        question
+    }
+
+    fn claim(&mut self, idp: &IdpId, name: &str, value: &str) -> Question {
+        self.numbered(
+            Family::Claims(idp.clone(), name.into()),
+            |questions| {
+                let claims = questions.claims.entry(idp.clone()).or_default();
+                claims.entry(name.into()).or_default()
+            },
+            value.into(),
+        )
+    }
+
+    fn evaluation(&mut self, evaluate_url: &str, keys_url: &str) -> Question {
+        let key: Box<str> = evaluation_key(evaluate_url, keys_url).into();
+        self.numbered(
+            Family::Evaluation(key.clone()),
+            |questions| &mut questions.evaluations,
+            key,
+        )
     }
 
     /// Returns the groups of a provider that rules name, sorted.

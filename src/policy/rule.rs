@@ -238,17 +238,31 @@ pub enum PolicyDecision {
     Allow,
     /// Deny the user.
     Deny,
-    /// Admit a service client without a login: Service Auth.
-    NonIdentity,
+    /// Admit a service client without a login.
+    #[serde(rename = "non_identity")]
+    ServiceAuth,
     /// No check at all, and no identity.
     Bypass,
+}
+
+impl PolicyDecision {
+    /// Returns the name in configurations, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::ServiceAuth => "non_identity",
+            Self::Bypass => "bypass",
+        }
+    }
 }
 
 /// A policy as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Its own id; the name serves if it has none.
+    /// The id. A checked configuration has one for every policy; a policy of one application gets
+    /// an id that is derived from the application and the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The name in logs, metrics and reviews.
@@ -298,9 +312,20 @@ pub struct AccessGroup {
 #[serde(rename_all = "snake_case")]
 pub enum ListItems {
     /// Email addresses, for `email_list`.
-    Email(Vec<String>),
+    Email(Vec<ListItem<String>>),
     /// Addresses and networks, for `ip_list`.
-    Ip(Vec<IpRange>),
+    Ip(Vec<ListItem<IpRange>>),
+}
+
+/// An item of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListItem<T> {
+    /// The email address, or the IP address or network.
+    pub value: T,
+    /// A note for administrators. No decision depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Box<str>>,
 }
 
 /// A list, for rules that would otherwise be very many.
@@ -312,6 +337,15 @@ pub struct List {
     pub name: String,
     /// All of one kind, which determines the selector.
     pub items: ListItems,
+}
+
+/// The lists and Access groups that the rules of all applications refer to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharedRules<'a> {
+    /// The lists.
+    pub lists: &'a [List],
+    /// The Access groups.
+    pub groups: &'a [AccessGroup],
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
-use super::compile::PolicyIndex;
-use super::evaluate::{EarlyVerdict, Verdict};
+use super::order::PolicyIndex;
 use super::truth::Truth;
+use super::verdict::{EarlyVerdict, Verdict};
 
 /// The owner of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,11 +24,20 @@ pub enum Clause {
     Exclude,
 }
 
+/// A clause of one policy or group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClauseOf {
+    pub(super) subject: Subject,
+    pub(super) clause: Clause,
+}
+
 /// Receives the results of an evaluation. [`Untraced`] compiles to nothing. With any other trace
 /// every rule is evaluated, also if it cannot change the outcome any more.
 pub(super) trait Trace {
     const ON: bool = true;
-    fn rule(&mut self, at: (Subject, Clause), rule: usize, truth: Truth);
+    /// Receives the result of a rule, given by its index in the clause.
+    fn rule(&mut self, at: ClauseOf, rule: usize, truth: Truth);
+    /// Receives the result of a policy or group.
     fn whole(&mut self, subject: Subject, truth: Truth);
 }
 
@@ -37,20 +46,20 @@ pub(super) struct Untraced;
 
 impl Trace for Untraced {
     const ON: bool = false;
-    fn rule(&mut self, _at: (Subject, Clause), _rule: usize, _truth: Truth) {}
+    fn rule(&mut self, _at: ClauseOf, _rule: usize, _truth: Truth) {}
     fn whole(&mut self, _subject: Subject, _truth: Truth) {}
 }
 
-/// The result of every rule.
+/// The last result of every rule.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    rules: HashMap<(Subject, Clause, usize), Truth>,
+    rules: HashMap<(ClauseOf, usize), Truth>,
     wholes: HashMap<Subject, Truth>,
 }
 
 impl Trace for Record {
-    fn rule(&mut self, (subject, clause): (Subject, Clause), rule: usize, truth: Truth) {
-        self.rules.insert((subject, clause, rule), truth);
+    fn rule(&mut self, at: ClauseOf, rule: usize, truth: Truth) {
+        self.rules.insert((at, rule), truth);
     }
 
     fn whole(&mut self, subject: Subject, truth: Truth) {
@@ -65,10 +74,9 @@ pub struct Walk {
     pub early: EarlyVerdict,
     /// The verdict of the allow and deny policies; `None` without a session.
     pub later: Option<Verdict>,
-    pub(super) first: Record,
-    pub(super) rest: Record,
-    /// By their ids.
-    pub(super) groups: HashMap<String, usize>,
+    pub(super) record: Record,
+    /// The numbers of the groups, by their ids.
+    pub(super) groups: HashMap<Box<str>, usize>,
 }
 
 /// The owner of a rule, by its id.
@@ -89,27 +97,29 @@ impl Walk {
         }
     }
 
+    /// Returns the ids of the groups that the policies refer to, also through others. Each comes
+    /// after those that it contains.
+    pub fn groups(&self) -> Vec<&str> {
+        let mut groups: Vec<(usize, &str)> = self
+            .groups
+            .iter()
+            .map(|(id, number)| (*number, &**id))
+            .collect();
+        groups.sort_unstable();
+        groups.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// Returns the result of a policy or group; `None` if it was not evaluated, for want of a
     /// session.
     pub fn truth(&self, part: Part<'_>) -> Option<Truth> {
-        let subject = self.subject(part)?;
-        self.records()
-            .find_map(|record| record.wholes.get(&subject))
-            .copied()
+        self.record.wholes.get(&self.subject(part)?).copied()
     }
 
     /// Returns the result of a rule, given by its index in a clause.
     pub fn rule(&self, part: Part<'_>, clause: Clause, rule: usize) -> Option<Truth> {
         let subject = self.subject(part)?;
-        self.records()
-            .find_map(|record| record.rules.get(&(subject, clause, rule)))
-            .copied()
-    }
-
-    /// Returns both records, the later first: a group that both evaluated was known only in the
-    /// second.
-    fn records(&self) -> impl Iterator<Item = &Record> {
-        [&self.rest, &self.first].into_iter()
+        let at = ClauseOf { subject, clause };
+        self.record.rules.get(&(at, rule)).copied()
     }
 
     fn subject(&self, part: Part<'_>) -> Option<Subject> {

@@ -12,7 +12,7 @@ use crate::engine::Application;
 use crate::login::{Destination, Handover, Terms};
 use crate::model::{Identity, UnixTime};
 use crate::observe::audit::Via;
-use crate::policy::{Fact, Facts, Outcome, Requester, Verdict};
+use crate::policy::{Fact, Facts, PolicyDecision, Requester, Verdict};
 
 /// Evaluates the application's policies for a signed-in user, and prepares the hand-over.
 pub(super) async fn arrive(
@@ -39,7 +39,7 @@ pub(super) async fn arrive(
     let may_be_allowed_there = verdict.unknown
         && application.asks_for_certificates()
         && parts.evaluator.all_answered(application, &identity);
-    if verdict.outcome == Outcome::Deny && !may_be_allowed_there {
+    if verdict.decision == PolicyDecision::Deny && !may_be_allowed_there {
         return LoginOutcome::Denied(Box::new(DeniedLogin {
             identity,
             verdict,
@@ -95,7 +95,8 @@ fn evaluate(step: &LoginStep<'_>, application: &Application, identity: &Identity
         email: &identity.email,
         identity: Some(identity),
     };
-    step.snapshot.judge(application, user, &facts)
+    let policies = step.snapshot.policies();
+    policies.verdict(application.policies(), user, &facts)
 }
 
 /// Returns the end of the application's session: by the policy that allows the user, and not after
@@ -106,7 +107,7 @@ fn session_end(
     identity: &Identity,
     now: UnixTime,
 ) -> UnixTime {
-    let duration = if verdict.outcome == Outcome::Deny {
+    let duration = if verdict.decision == PolicyDecision::Deny {
         // The policy that will allow the user is not known yet.
         application.shortest_session()
     } else {

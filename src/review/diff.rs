@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::ask::{Answer, Asked, World};
 use super::people::Person;
 use super::replay::Log;
-use super::suite::in_words;
 use super::witness::{Witness, witnesses};
+use super::words::in_words;
 use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 
@@ -65,18 +65,27 @@ enum Label {
     Through(Option<String>, BTreeSet<String>),
 }
 
+/// The number of identity providers in both configurations. If there are several, a label names
+/// its provider.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Providers {
+    One,
+    Several,
+}
+
 impl Label {
-    fn in_words(self, several_providers: bool) -> String {
+    fn in_words(self, providers: Providers) -> String {
+        let is_ambiguous = providers == Providers::Several;
         let (who, rules) = match self {
             Self::Person(email) => return email,
             Self::Nobody(rules) => ("not signed in".to_owned(), rules),
             Self::Through(idp, rules) if !rules.is_empty() => {
                 let through = idp
-                    .filter(|_| several_providers)
+                    .filter(|_| is_ambiguous)
                     .map(|idp| format!(" through {idp}"));
                 return Vec::from_iter(rules).join(" + ") + &through.unwrap_or_default();
             }
-            Self::Through(Some(idp), rules) if several_providers => {
+            Self::Through(Some(idp), rules) if is_ambiguous => {
                 (format!("any user through {idp}"), rules)
             }
             Self::Through(_, rules) => ("any user".to_owned(), rules),
@@ -235,12 +244,17 @@ impl<'a> Comparison<'a> {
                 })
                 .transpose()
         };
-        let (was, is) = answers(
-            (old, identity(old, new)?),
-            (new, identity(new, old)?),
-            asked,
+        let old = Asker {
+            world: old,
+            identity: identity(old, new)?,
             now,
-        )?;
+        };
+        let new = Asker {
+            world: new,
+            identity: identity(new, self.old)?,
+            now,
+        };
+        let (was, is) = answers(&old, &new, asked)?;
         self.diff.tried += 1;
         let outcome = |answer: &Answer| {
             (
@@ -283,14 +297,17 @@ impl<'a> Comparison<'a> {
     }
 
     fn finish(mut self) -> Diff {
-        let several = providers(self.old, self.new).len() > 1;
+        let providers = match providers(self.old, self.new).len() {
+            0 | 1 => Providers::One,
+            _ => Providers::Several,
+        };
         self.diff.changes = self
             .found
             .into_iter()
             .map(|((application, access, old, new), who)| {
                 let who = who
                     .into_iter()
-                    .map(|(label, times)| (label.in_words(several), times))
+                    .map(|(label, times)| (label.in_words(providers), times))
                     .collect();
                 Change {
                     application,
@@ -305,31 +322,36 @@ impl<'a> Comparison<'a> {
     }
 }
 
+/// A configuration, and the user as it knows them.
+struct Asker<'a> {
+    world: &'a World,
+    identity: Option<Identity>,
+    now: UnixTime,
+}
+
+impl Asker<'_> {
+    fn ask(&self, asked: &Asked) -> Result<Answer, String> {
+        self.world.ask(self.identity.as_ref(), asked, self.now)
+    }
+
+    /// Asks for the URL of an answer of the other configuration.
+    fn ask_as(&self, answer: &Answer, asked: &Asked) -> Result<Answer, String> {
+        self.ask(&Asked {
+            url: answer.url.to_string(),
+            ..asked.clone()
+        })
+    }
+}
+
 /// Returns both answers for one request. An application that only one configuration names is tried
 /// in the other by its URL.
-fn answers(
-    (old, was_identity): (&World, Option<Identity>),
-    (new, is_identity): (&World, Option<Identity>),
-    asked: &Asked,
-    now: UnixTime,
-) -> Result<(Answer, Answer), String> {
-    match old.ask(was_identity.as_ref(), asked, now) {
-        Ok(was) => {
-            let asked = Asked {
-                url: was.url.to_string(),
-                ..asked.clone()
-            };
-            Ok((was, new.ask(is_identity.as_ref(), &asked, now)?))
-        }
-        Err(_) => {
-            let is = new.ask(is_identity.as_ref(), asked, now)?;
-            let asked = Asked {
-                url: is.url.to_string(),
-                ..asked.clone()
-            };
-            Ok((old.ask(was_identity.as_ref(), &asked, now)?, is))
-        }
+fn answers(old: &Asker<'_>, new: &Asker<'_>, asked: &Asked) -> Result<(Answer, Answer), String> {
+    if let Ok(was) = old.ask(asked) {
+        let is = new.ask_as(&was, asked)?;
+        return Ok((was, is));
     }
+    let is = new.ask(asked)?;
+    Ok((old.ask_as(&is, asked)?, is))
 }
 
 fn providers(old: &World, new: &World) -> BTreeSet<String> {

@@ -15,6 +15,7 @@ mod suite;
 mod text;
 mod view;
 mod witness;
+mod words;
 
 pub use ask::{Answer, Asked, Moment, World};
 pub use diff::{Access, Change, Diff};

@@ -105,7 +105,7 @@ impl Person {
             amr: self.amr.clone(),
             claims,
             evaluations: self.answers(config),
-            beside: Vec::new(),
+            linked_logins: Vec::new(),
             session_ends: None,
             headers: Vec::new(),
             at: UnixTime(0),

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::ask::{Answer, Asked, Moment, World};
 use super::people::Person;
+use super::words::in_words;
 use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 use crate::policy::{Country, Verb};
@@ -194,61 +195,25 @@ impl Suite {
     ) -> Vec<Ended> {
         let person =
             |(name, person): (&String, &Person)| (name.clone(), person.identity(&world.config));
-        let people: BTreeMap<String, Result<Identity, String>> =
-            self.document.people.iter().map(person).collect();
+        let people: People = self.document.people.iter().map(person).collect();
         let mut all = Vec::new();
         for test in &self.document.tests {
             let line = line(&self.text, test.span().start);
             let test = test.get_ref();
-            let visitors = test.person.as_ref().map_or(vec![None], |people| {
-                people.as_slice().iter().map(Some).collect()
-            });
-            let (urls, several) = (
-                test.url.as_slice(),
-                visitors.len() * test.url.as_slice().len() > 1,
-            );
-            for (visitor, url) in visitors
-                .iter()
-                .flat_map(|visitor| urls.iter().map(move |url| (visitor, url)))
-            {
-                let name = match visitor {
-                    Some(person) if several => format!("{}: {person}, {url}", test.name),
-                    None if several => format!("{}: {url}", test.name),
-                    _ => test.name.clone(),
-                };
-                let identity = match visitor.map(|name| (name, people.get(name))) {
-                    None => Ok(None),
-                    Some((_, Some(Ok(identity)))) => Ok(Some(identity)),
-                    Some((name, Some(Err(message)))) => {
-                        Err(format!("the user `{name}`: {message}"))
-                    }
-                    Some((name, None)) => Err(format!("`people` has no `{name}`")),
-                };
-                let answer =
-                    identity.and_then(|identity| world.ask(identity, &test.asked(url), now));
-                let failure = match answer {
-                    Err(message) => Some(Failure::Malformed(message)),
-                    Ok(answer) => {
-                        let (outcome, policy) = (answer.explanation.outcome, answer.policy());
-                        if let (Some(application), Some(policy)) =
-                            (&answer.explanation.application, policy)
-                        {
-                            decided.insert((application.settings().id.clone(), policy.to_owned()));
-                        }
-                        let fits = outcome == test.expect
-                            && test
-                                .policy
-                                .as_deref()
-                                .is_none_or(|expected| policy == Some(expected));
-                        let was = in_words(outcome, policy);
-                        (!fits).then(|| Failure::Otherwise(Box::new(answer), was))
-                    }
-                };
+            for (name, visitor, url) in test.requests() {
+                let answer = identity(&people, visitor)
+                    .and_then(|identity| world.ask(identity, &test.asked(url), now));
+                if let Ok(answer) = &answer
+                    && let Some(application) = &answer.explanation.application
+                    && let Some(policy) = answer.policy()
+                {
+                    decided.insert((application.settings().id.clone(), policy.to_owned()));
+                }
                 all.push(Ended {
                     name,
                     line,
                     expected: in_words(test.expect, test.policy.as_deref()),
-                    failure,
+                    failure: test.failure(answer),
                 });
             }
         }
@@ -256,7 +221,59 @@ impl Suite {
     }
 }
 
+/// The identities of the users of a suite, or the mistakes in their descriptions.
+type People = BTreeMap<String, Result<Identity, String>>;
+
+/// Returns the identity of a user; `None` without a session.
+fn identity<'p>(
+    people: &'p People,
+    visitor: Option<&String>,
+) -> Result<Option<&'p Identity>, String> {
+    let Some(name) = visitor else {
+        return Ok(None);
+    };
+    match people.get(name) {
+        Some(Ok(identity)) => Ok(Some(identity)),
+        Some(Err(message)) => Err(format!("the user `{name}`: {message}")),
+        None => Err(format!("`people` has no `{name}`")),
+    }
+}
+
 impl Test {
+    /// Returns the name, the user and the URL of each request of the test.
+    fn requests(&self) -> Vec<(String, Option<&String>, &String)> {
+        let visitors = self.person.as_ref().map_or(vec![None], |people| {
+            people.as_slice().iter().map(Some).collect()
+        });
+        let urls = self.url.as_slice();
+        let is_one = visitors.len() * urls.len() == 1;
+        let pairs = visitors
+            .iter()
+            .flat_map(|visitor| urls.iter().map(move |url| (*visitor, url)));
+        let named = |(visitor, url): (Option<&String>, &String)| match visitor {
+            _ if is_one => self.name.clone(),
+            Some(person) => format!("{}: {person}, {url}", self.name),
+            None => format!("{}: {url}", self.name),
+        };
+        pairs
+            .map(|(visitor, url)| (named((visitor, url)), visitor, url))
+            .collect()
+    }
+
+    /// Returns the difference between an answer and the expected outcome.
+    fn failure(&self, answer: Result<Answer, String>) -> Option<Failure> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(message) => return Some(Failure::Malformed(message)),
+        };
+        let (outcome, policy) = (answer.explanation.outcome, answer.policy());
+        let expected = self.policy.as_deref();
+        let fits =
+            outcome == self.expect && expected.is_none_or(|expected| policy == Some(expected));
+        let was = in_words(outcome, policy);
+        (!fits).then(|| Failure::Otherwise(Box::new(answer), was))
+    }
+
     fn asked(&self, url: &str) -> Asked {
         Asked {
             url: url.to_owned(),
@@ -285,14 +302,6 @@ pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(Stri
         }
     }
     untested
-}
-
-/// An outcome and its policy, in words.
-pub(super) fn in_words(outcome: Outcome, policy: Option<&str>) -> String {
-    policy.map_or_else(
-        || outcome.to_string(),
-        |policy| format!("{outcome} by `{policy}`"),
-    )
 }
 
 fn line(text: &str, offset: usize) -> usize {

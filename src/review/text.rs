@@ -1,15 +1,15 @@
 use std::fmt;
 
 use clap::builder::styling::{AnsiColor, Style};
-use serde_json::Value;
 
 use super::ask::World;
 use super::diff::{Access, Change, Diff};
 use super::suite::{Ended, Failure, Suite};
-use super::view::{ApplicationView, PersonView, RequestView, RuleView, Rules, View};
+use super::view::{
+    ApplicationView, Holds, PersonView, PolicyView, RequestView, RuleView, Rules, View,
+};
+use super::words::{brief, moment};
 use crate::engine::Outcome;
-use crate::model::UnixTime;
-use crate::policy::{PolicyDecision, Rule};
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -21,80 +21,87 @@ impl fmt::Display for View<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
         writeln!(f)?;
-        if let Some(ApplicationView {
-            name, domain, over, ..
-        }) = &self.application
-        {
-            write!(f, "  application  {name} ({domain})")?;
-            if !over.is_empty() {
-                write!(
-                    f,
-                    ", the most specific match; also covered by {}",
-                    over.join(", ")
-                )?;
-            }
-            writeln!(f)?;
+        if let Some(application) = &self.application {
+            writeln!(f, "  application  {application}")?;
         }
-        let RequestView {
-            url,
-            method,
-            ip,
-            country,
-            at,
-        } = &self.request;
-        write!(f, "  request      {method} {url}")?;
-        ip.map_or(Ok(()), |ip| write!(f, " from {ip}"))?;
-        country.map_or(Ok(()), |country| write!(f, " in {country}"))?;
-        writeln!(f, " at {}", moment(*at))?;
+        writeln!(f, "  request      {}", self.request)?;
         match &self.person {
-            Some(PersonView { email, idp, groups }) => {
-                let groups = match groups.as_deref() {
-                    None => "groups unknown".to_owned(),
-                    Some([]) => "in no group".to_owned(),
-                    Some([one]) => format!("group {one}"),
-                    Some(many) => format!("{} groups", many.len()),
-                };
-                writeln!(f, "  user         {email} through {idp}, {groups}")?;
-            }
+            Some(person) => writeln!(f, "  user         {person}")?,
             None => writeln!(f, "  user         not signed in")?,
         }
         for (number, policy) in self.policies.iter().enumerate() {
-            let applies = match policy.applies {
-                "true" if policy.decides => format!("{GOOD}applies and decides{GOOD:#}"),
-                "unknown" if policy.decides => {
-                    format!("{OPEN}may apply and therefore decides{OPEN:#}")
-                }
-                "true" => "applies".to_owned(),
-                "false" => format!("{QUIET}does not apply{QUIET:#}"),
-                "unknown" => format!("{OPEN}may apply; a fact is unknown{OPEN:#}"),
-                "not_evaluated" => format!("{QUIET}not evaluated{QUIET:#}"),
-                other => format!("{QUIET}{other}{QUIET:#}"),
-            };
-            let shadow = if policy.shadow {
-                " (shadow: logged only)"
-            } else {
-                ""
-            };
-            let decision = word(policy.decision);
-            writeln!(
-                f,
-                "\n  {}. {decision} `{}`{shadow}: {applies}",
-                number + 1,
-                policy.name
-            )?;
+            writeln!(f, "\n  {}. {policy}", number + 1)?;
             rules(f, &policy.rules)?;
         }
         for group in &self.groups {
             let applies = match group.applies {
-                "true" => "member",
-                "false" => "not a member",
-                "not_evaluated" => "not evaluated",
-                other => other,
+                Holds::True => "member",
+                Holds::False => "not a member",
+                Holds::Unknown => "unknown",
+                Holds::NotEvaluated => "not evaluated",
             };
             writeln!(f, "\n  group `{}`: {applies}", group.id)?;
             rules(f, &group.rules)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for ApplicationView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.domain)?;
+        if self.over.is_empty() {
+            return Ok(());
+        }
+        let over = self.over.join(", ");
+        write!(f, ", the most specific match; also covered by {over}")
+    }
+}
+
+impl fmt::Display for RequestView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.url)?;
+        self.ip.map_or(Ok(()), |ip| write!(f, " from {ip}"))?;
+        self.country
+            .map_or(Ok(()), |country| write!(f, " in {country}"))?;
+        write!(f, " at {}", moment(self.at))
+    }
+}
+
+impl fmt::Display for PersonView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} through {}, ", self.email, self.idp)?;
+        match self.groups.as_deref() {
+            None => f.write_str("groups unknown"),
+            Some([]) => f.write_str("in no group"),
+            Some([one]) => write!(f, "group {one}"),
+            Some(many) => write!(f, "{} groups", many.len()),
+        }
+    }
+}
+
+/// Writes the policy and its result, without its rules.
+impl fmt::Display for PolicyView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (style, applies) = match self.applies {
+            Holds::True if self.decides => (GOOD, "applies and decides"),
+            Holds::Unknown if self.decides => (OPEN, "may apply and therefore decides"),
+            Holds::True => (Style::new(), "applies"),
+            Holds::False => (QUIET, "does not apply"),
+            Holds::Unknown => (OPEN, "may apply; a fact is unknown"),
+            Holds::NotEvaluated => (QUIET, "not evaluated"),
+        };
+        let shadow = if self.shadow {
+            " (shadow: logged only)"
+        } else {
+            ""
+        };
+        let decision = self.decision.as_str();
+        write!(
+            f,
+            "{decision} `{}`{shadow}: {style}{applies}{style:#}",
+            self.name
+        )
     }
 }
 
@@ -201,7 +208,7 @@ impl fmt::Display for Diff {
 }
 
 impl View<'_> {
-    /// The answer in one line.
+    /// Returns the answer in one line.
     pub fn headline(&self) -> String {
         let unknown = if self.unknown {
             ", because a fact is unknown"
@@ -215,7 +222,7 @@ impl View<'_> {
         let decision = match self.outcome {
             Outcome::Allow => by("ALLOW", GOOD),
             Outcome::Bypass => by("BYPASS", GOOD),
-            Outcome::NonIdentity => by("SERVICE AUTH", GOOD),
+            Outcome::ServiceAuth => by("SERVICE AUTH", GOOD),
             Outcome::Deny => by("DENY", BAD),
             Outcome::LogIn if self.person.is_some() => {
                 format!("{OPEN}LOG IN{OPEN:#}: the application requires another identity provider")
@@ -245,24 +252,6 @@ impl View<'_> {
     }
 }
 
-/// Returns the decision's name in the configuration.
-pub(super) const fn word(decision: PolicyDecision) -> &'static str {
-    match decision {
-        PolicyDecision::Allow => "allow",
-        PolicyDecision::Deny => "deny",
-        PolicyDecision::NonIdentity => "non_identity",
-        PolicyDecision::Bypass => "bypass",
-    }
-}
-
-/// Returns a time in UTC, as text.
-pub(super) fn moment(at: u64) -> String {
-    let moment = i64::try_from(at)
-        .ok()
-        .and_then(|at| jiff::Timestamp::from_second(at).ok());
-    moment.map_or_else(|| UnixTime(at).to_string(), |moment| moment.to_string())
-}
-
 fn rules(f: &mut fmt::Formatter<'_>, rules: &Rules<'_>) -> fmt::Result {
     let Rules {
         include,
@@ -284,11 +273,11 @@ fn rules(f: &mut fmt::Formatter<'_>, rules: &Rules<'_>) -> fmt::Result {
         ) in rules.iter().enumerate()
         {
             let clause = if at == 0 { clause } else { "" };
-            let (style, mark) = match *holds {
-                "true" => (GOOD, '✓'),
-                "false" => (BAD, '✗'),
-                "unknown" => (OPEN, '?'),
-                _ => (QUIET, '·'),
+            let (style, mark) = match holds {
+                Holds::True => (GOOD, '✓'),
+                Holds::False => (BAD, '✗'),
+                Holds::Unknown => (OPEN, '?'),
+                Holds::NotEvaluated => (QUIET, '·'),
             };
             let rule = brief(rule);
             writeln!(
@@ -298,38 +287,4 @@ fn rules(f: &mut fmt::Formatter<'_>, rules: &Rules<'_>) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-const PROVIDER: &str = "identity_provider_id";
-
-/// A rule in a few words: the selector and its values.
-pub(super) fn brief(rule: &Rule) -> String {
-    let json = serde_json::to_value(rule).unwrap_or_default();
-    let fields = json
-        .as_object()
-        .and_then(|rule| rule.values().next())
-        .and_then(Value::as_object);
-    let mut text = rule.selector().to_owned();
-    let mut fields: Vec<_> = fields.into_iter().flatten().collect();
-    fields.sort_by_key(|(name, _)| *name == PROVIDER);
-    for (name, value) in fields {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Array(list) => list
-                .iter()
-                .filter_map(Value::as_str)
-                .collect::<Vec<_>>()
-                .join(", "),
-            other => other.to_string(),
-        };
-        let quoted = if value.contains(' ') {
-            format!("`{value}`")
-        } else {
-            value
-        };
-        let between = if name == PROVIDER { " of " } else { " " };
-        text.push_str(between);
-        text.push_str(&quoted);
-    }
-    text
 }

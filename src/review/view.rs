@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::ask::{Answer, World};
 use super::compared::compared;
-use crate::engine::Outcome;
+use crate::engine::{Application, Outcome};
 use crate::model::Identity;
 use crate::policy::{
-    AccessGroup, Clause, Country, Part, Policy, PolicyDecision, PolicyIndex, Rule, Truth, Verdict,
-    Walk,
+    AccessGroup, Clause, Country, Part, Policy, PolicyDecision, PolicyIndex, Rule, Truth, Walk,
+    in_order,
 };
 
 /// An answer for display and for tools: the decision, with every rule.
@@ -97,7 +97,7 @@ pub struct PolicyView<'a> {
     /// `true` for a shadow policy.
     pub shadow: bool,
     /// `true`, `false`, `unknown`, or `not_evaluated` without a session.
-    pub applies: &'static str,
+    pub applies: Holds,
     /// `true` if it decided.
     pub decides: bool,
     /// The rules of each clause, in the order of the configuration.
@@ -113,7 +113,7 @@ pub struct GroupView<'a> {
     /// Its name.
     pub name: &'a str,
     /// `true`, `false` or `unknown`, as for a policy.
-    pub applies: &'static str,
+    pub applies: Holds,
     /// The rules of each clause, in the order of the configuration.
     #[serde(flatten)]
     pub rules: Rules<'a>,
@@ -136,26 +136,44 @@ pub struct RuleView<'a> {
     /// The rule in the JSON of Cloudflare Access.
     pub rule: &'a Rule,
     /// `true`, `false`, `unknown` or `not_evaluated`.
-    pub holds: &'static str,
+    pub holds: Holds,
     /// The facts that it was compared with.
     pub compared: String,
+}
+
+/// The result of a rule, policy or group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// It holds or applies.
+    True,
+    /// It does not.
+    False,
+    /// It depends on an unknown fact.
+    Unknown,
+    /// It was not evaluated, for want of a session.
+    NotEvaluated,
+}
+
+impl From<Option<Truth>> for Holds {
+    fn from(truth: Option<Truth>) -> Self {
+        match truth {
+            Some(Truth::True) => Self::True,
+            Some(Truth::False) => Self::False,
+            Some(Truth::Unknown) => Self::Unknown,
+            None => Self::NotEvaluated,
+        }
+    }
 }
 
 impl<'a> View<'a> {
     /// Creates the view of an answer.
     pub fn new(world: &'a World, answer: &'a Answer) -> Self {
         let explanation = &answer.explanation;
-        let request = RequestView {
-            url: answer.url.to_string(),
-            method: answer.method.to_string(),
-            ip: answer.ip,
-            country: answer.country,
-            at: answer.at.0,
-        };
         let verdict = explanation.verdict;
-        let mut view = View {
-            request,
-            person: answer.identity.as_ref().map(person),
+        let view = View {
+            request: RequestView::new(answer),
+            person: answer.identity.as_ref().map(PersonView::new),
             application: None,
             outcome: explanation.outcome,
             reason: explanation.reason.map(|reason| reason.id()),
@@ -174,149 +192,130 @@ impl<'a> View<'a> {
                 .get(index.0)
                 .map_or("", |policy| policy.name.as_str())
         };
-        let decides = view.outcome.is_of_policies();
         let decided = verdict
             .and_then(|verdict| verdict.policy)
-            .filter(|_| decides);
-        let shadow = verdict.and_then(|Verdict { shadow, .. }| shadow);
-        view.policy = decided.map(name);
-        view.shadow = shadow.map(|shadow| ShadowView {
-            policy: name(shadow.policy),
-            outcome: shadow.outcome.into(),
-        });
+            .filter(|_| explanation.outcome.is_of_policies());
+        let shadow = verdict.and_then(|verdict| verdict.shadow);
+        let walked = Walked {
+            walk,
+            world,
+            answer,
+        };
+        Self {
+            application: Some(ApplicationView::new(world, answer, application)),
+            policy: decided.map(name),
+            shadow: shadow.map(|shadow| ShadowView {
+                policy: name(shadow.policy),
+                outcome: shadow.decision.into(),
+            }),
+            policies: in_order(policies)
+                .map(|(index, policy)| walked.policy(index, policy, decided))
+                .collect(),
+            groups: walked.groups(),
+            ..view
+        }
+    }
+}
+
+impl RequestView {
+    fn new(answer: &Answer) -> Self {
+        Self {
+            url: answer.url.to_string(),
+            method: answer.method.to_string(),
+            ip: answer.ip,
+            country: answer.country,
+            at: answer.at.0,
+        }
+    }
+}
+
+impl<'a> ApplicationView<'a> {
+    fn new(world: &World, answer: &Answer, application: &'a Application) -> Self {
         let settings = application.settings();
-        view.application = Some(ApplicationView {
+        Self {
             id: &settings.id,
             name: &settings.name,
             domain: settings.domain.to_string(),
             over: world.less_specific(application, &answer.url),
-        });
-        let early = |policy: &Policy| {
-            matches!(
-                policy.decision,
-                PolicyDecision::Bypass | PolicyDecision::NonIdentity
-            )
-        };
-        let mut order: Vec<_> = policies.iter().enumerate().collect();
-        order.sort_by_key(|(_, policy)| !early(policy));
-        for (index, policy) in order {
-            let index = PolicyIndex(index);
-            let rules = [&policy.include, &policy.require, &policy.exclude];
-            view.policies.push(PolicyView {
-                id: policy.id.as_deref(),
-                name: &policy.name,
-                decision: policy.decision,
-                shadow: policy.shadow,
-                applies: word(walk.truth(Part::Policy(index))),
-                decides: decided == Some(index),
-                rules: Rules::new(rules, Part::Policy(index), walk, world, answer),
-            });
         }
-        view.groups = asked_groups(&world.config.catalog.groups, policies)
-            .into_iter()
-            .map(|group| GroupView {
-                id: &group.id,
-                name: &group.name,
-                applies: word(walk.truth(Part::Group(&group.id))),
-                rules: Rules::new(
-                    [&group.include, &group.require, &group.exclude],
-                    Part::Group(&group.id),
-                    walk,
-                    world,
-                    answer,
-                ),
-            })
-            .collect();
-        view
     }
 }
 
-impl<'a> Rules<'a> {
-    fn new(
-        [include, require, exclude]: [&'a Vec<Rule>; 3],
-        part: Part<'_>,
-        walk: &Walk,
-        world: &World,
-        answer: &Answer,
-    ) -> Self {
-        let views = |rules: &'a Vec<Rule>, clause: Clause| {
-            let view = |(at, rule): (usize, &'a Rule)| RuleView {
-                rule,
-                holds: word(walk.rule(part, clause, at)),
-                compared: compared(rule, world, answer),
-            };
-            rules.iter().enumerate().map(view).collect()
-        };
+impl<'a> PersonView<'a> {
+    fn new(identity: &'a Identity) -> Self {
+        let groups = identity
+            .groups
+            .known()
+            .map(|groups| groups.iter().map(|group| group.name.as_str()).collect());
         Self {
-            include: views(include, Clause::Include),
-            require: views(require, Clause::Require),
-            exclude: views(exclude, Clause::Exclude),
+            email: identity.email.as_str(),
+            idp: &identity.idp.id.0,
+            groups,
         }
     }
 }
 
-/// The groups that policies ask for, themselves or through others, each after those that it
-/// contains.
-fn asked_groups<'a>(groups: &'a [AccessGroup], policies: &[Policy]) -> Vec<&'a AccessGroup> {
-    let by_id: HashMap<&str, &AccessGroup> = groups
-        .iter()
-        .map(|group| (group.id.as_str(), group))
-        .collect();
-    let named = |rules: [&'_ Vec<Rule>; 3]| -> Vec<String> {
-        let id = |rule: &Rule| {
-            if let Rule::Group { id } = rule {
-                Some(id.clone())
-            } else {
-                None
-            }
-        };
-        rules.into_iter().flatten().filter_map(id).collect()
-    };
-    let mut pending: Vec<(String, bool)> = Vec::new();
-    let children = |pending: &mut Vec<_>, rules| {
-        pending.extend(named(rules).into_iter().rev().map(|id| (id, false)))
-    };
-    for policy in policies.iter().rev() {
-        children(
-            &mut pending,
-            [&policy.include, &policy.require, &policy.exclude],
-        );
-    }
-    let (mut seen, mut ordered) = (HashMap::new(), Vec::new());
-    while let Some((id, is_open)) = pending.pop() {
-        let Some(group) = by_id.get(id.as_str()) else {
-            continue;
-        };
-        if is_open {
-            ordered.push(*group);
-        } else if seen.insert(id.clone(), ()).is_none() {
-            pending.push((id, true));
-            children(
-                &mut pending,
-                [&group.include, &group.require, &group.exclude],
-            );
+/// The results of all rules, with the facts that they were compared with.
+struct Walked<'a> {
+    walk: &'a Walk,
+    world: &'a World,
+    answer: &'a Answer,
+}
+
+impl<'a> Walked<'a> {
+    fn policy(
+        &self,
+        index: PolicyIndex,
+        policy: &'a Policy,
+        decided: Option<PolicyIndex>,
+    ) -> PolicyView<'a> {
+        let part = Part::Policy(index);
+        PolicyView {
+            id: policy.id.as_deref(),
+            name: &policy.name,
+            decision: policy.decision,
+            shadow: policy.shadow,
+            applies: self.walk.truth(part).into(),
+            decides: decided == Some(index),
+            rules: Rules {
+                include: self.rules(part, Clause::Include, &policy.include),
+                require: self.rules(part, Clause::Require, &policy.require),
+                exclude: self.rules(part, Clause::Exclude, &policy.exclude),
+            },
         }
     }
-    ordered
-}
 
-fn person(identity: &Identity) -> PersonView<'_> {
-    let groups = identity
-        .groups
-        .known()
-        .map(|groups| groups.iter().map(|group| group.name.as_str()).collect());
-    PersonView {
-        email: identity.email.as_str(),
-        idp: &identity.idp.id.0,
-        groups,
+    fn groups(&self) -> Vec<GroupView<'a>> {
+        let groups = &self.world.config.catalog.groups;
+        let by_id: HashMap<&str, &'a AccessGroup> = groups
+            .iter()
+            .map(|group| (group.id.as_str(), group))
+            .collect();
+        let asked = self.walk.groups();
+        let asked = asked.into_iter().filter_map(|id| by_id.get(id));
+        asked.map(|group| self.group(group)).collect()
     }
-}
 
-const fn word(truth: Option<Truth>) -> &'static str {
-    match truth {
-        Some(Truth::True) => "true",
-        Some(Truth::False) => "false",
-        Some(Truth::Unknown) => "unknown",
-        None => "not_evaluated",
+    fn group(&self, group: &'a AccessGroup) -> GroupView<'a> {
+        let part = Part::Group(&group.id);
+        GroupView {
+            id: &group.id,
+            name: &group.name,
+            applies: self.walk.truth(part).into(),
+            rules: Rules {
+                include: self.rules(part, Clause::Include, &group.include),
+                require: self.rules(part, Clause::Require, &group.require),
+                exclude: self.rules(part, Clause::Exclude, &group.exclude),
+            },
+        }
+    }
+
+    fn rules(&self, part: Part<'_>, clause: Clause, rules: &'a [Rule]) -> Vec<RuleView<'a>> {
+        let view = |(at, rule): (usize, &'a Rule)| RuleView {
+            rule,
+            holds: self.walk.rule(part, clause, at).into(),
+            compared: compared(rule, self.world, self.answer),
+        };
+        rules.iter().enumerate().map(view).collect()
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::ask::{Asked, Moment};
 use super::people::Person;
-use super::text::brief;
+use super::words::brief;
 use crate::config::Config;
 use crate::model::UnixTime;
 use crate::policy::{About, AccessGroup, Country, IpRange, List, ListItems, Policy, Rule, Verb};
@@ -112,15 +112,26 @@ struct Quality {
     /// A user has one property per slot.
     slot: String,
     rule: Rule,
-    /// `true` if the rule holds, `false` for its opposite.
-    holds: bool,
+    side: Side,
     /// The time, if the rule depends on it.
     at: Option<Moment>,
 }
 
+/// The side of a rule that a property is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// The rule holds.
+    Holds,
+    /// Its opposite holds.
+    Fails,
+}
+
 impl Quality {
-    fn new(rule: Rule, holds: bool, now: UnixTime) -> Rc<Self> {
-        let not = if holds { "" } else { "not " };
+    fn new(rule: Rule, side: Side, now: UnixTime) -> Rc<Self> {
+        let not = match side {
+            Side::Holds => "",
+            Side::Fails => "not ",
+        };
         let label = format!("{not}{}", brief(&rule));
         let slot = match &rule {
             Rule::Email { .. } | Rule::EmailDomain { .. } => "email",
@@ -138,7 +149,7 @@ impl Quality {
             // A week has every minute of every day.
             let mut moments =
                 (0..7 * 24 * 60).map(|minute| UnixTime(now.0.saturating_add(minute * 60)));
-            let moment = moments.find(|moment| window.holds(*moment) == Some(holds));
+            let moment = moments.find(|moment| window.holds(*moment) == Some(side == Side::Holds));
             moment
                 .and_then(|moment| jiff::Timestamp::from_second(i64::try_from(moment.0).ok()?).ok())
                 .map(Moment)
@@ -149,7 +160,7 @@ impl Quality {
             slot: slot.to_owned(),
             label: label.clone(),
             rule,
-            holds,
+            side,
             at,
         })
     }
@@ -232,22 +243,22 @@ impl<'a> Names<'a> {
     /// Returns properties that make a rule true, and near misses: the ends of its networks, one of
     /// its methods and another, a time within and one outside.
     fn qualities(&self, rule: &Rule) -> Vec<Rc<Quality>> {
-        let holds = |rule: Rule| Quality::new(rule, true, self.now);
+        let holds = |rule: Rule| Quality::new(rule, Side::Holds, self.now);
         match rule {
             Rule::Everyone {} | Rule::Group { .. } => Vec::new(),
             Rule::EmailList { id } | Rule::IpList { id } => {
                 match self.lists.get(id.as_str()).map(|list| &list.items) {
                     Some(ListItems::Email(emails)) => emails
                         .iter()
-                        .map(|email| {
+                        .map(|item| {
                             holds(Rule::Email {
-                                email: email.clone(),
+                                email: item.value.clone(),
                             })
                         })
                         .collect(),
                     Some(ListItems::Ip(ranges)) => ranges
                         .iter()
-                        .flat_map(|range| ends(range.net()))
+                        .flat_map(|item| ends(item.value.net()))
                         .map(holds)
                         .collect(),
                     None => Vec::new(),
@@ -263,12 +274,12 @@ impl<'a> Names<'a> {
                 methods
                     .iter()
                     .map(one)
-                    .chain([Quality::new(rule.clone(), false, self.now)])
+                    .chain([Quality::new(rule.clone(), Side::Fails, self.now)])
                     .collect()
             }
             Rule::PortcullisTime(_) => vec![
                 holds(rule.clone()),
-                Quality::new(rule.clone(), false, self.now),
+                Quality::new(rule.clone(), Side::Fails, self.now),
             ],
             rule => vec![holds(rule.clone())],
         }
@@ -316,7 +327,7 @@ impl<'a> Names<'a> {
                 rule => self
                     .qualities(rule)
                     .into_iter()
-                    .filter(|quality| quality.holds)
+                    .filter(|quality| quality.side == Side::Holds)
                     .map(one)
                     .collect(),
             };
@@ -396,13 +407,7 @@ impl Neutral {
     }
 }
 
-fn apply(
-    Quality {
-        rule, holds, at, ..
-    }: &Quality,
-    person: &mut Person,
-    asked: &mut Asked,
-) {
+fn apply(Quality { rule, side, at, .. }: &Quality, person: &mut Person, asked: &mut Asked) {
     match rule {
         Rule::Email { email } => person.email.clone_from(email),
         Rule::EmailDomain { domain } => person.email = format!("anyone@{domain}"),
@@ -443,7 +448,9 @@ fn apply(
         }
         Rule::Ip { ip } => asked.ip = Some(ip.net().addr()),
         Rule::Geo { country_code } => asked.country = Some(*country_code),
-        Rule::PortcullisMethod { methods } if *holds => asked.method = methods.first().cloned(),
+        Rule::PortcullisMethod { methods } if *side == Side::Holds => {
+            asked.method = methods.first().cloned()
+        }
         Rule::PortcullisMethod { methods } => {
             let others = ["GET", "POST", "DELETE", "PURGE"]
                 .iter()

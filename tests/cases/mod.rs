@@ -277,7 +277,7 @@ impl World {
         let for_programs = |app: &&App| {
             app.policies
                 .iter()
-                .any(|p| p.decision == PolicyDecision::NonIdentity)
+                .any(|p| p.decision == PolicyDecision::ServiceAuth)
         };
         let told = |app: &App, token: &Token| {
             let claims = json!({"aud": [aud(&app.name)], "type": "app", "common_name": token.client_id, "sub": ""});
@@ -338,7 +338,7 @@ impl Person {
             groups_seen: None,
             amr: None,
             evaluations: BTreeMap::new(),
-            beside: Vec::new(),
+            linked_logins: Vec::new(),
             session_ends: None,
             claims: serde_json::Map::new(),
             headers: Vec::new(),

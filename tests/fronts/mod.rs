@@ -10,10 +10,11 @@ use std::time::Duration;
 use portcullis::control::{
     Access, Clock, Evaluations, IssuerSettings, RemoteTeam, Resources, Services,
 };
-use portcullis::engine::{NodeCache, Origins, Snapshot};
+use portcullis::engine::{AssertionOf, NodeCache, Origins, Snapshot};
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::UnixTime;
 use portcullis::observe::audit::Sample;
+use portcullis::policy::SharedRules;
 use portcullis::store::{MemoryStore, Revocation, RevocationRepository as _};
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
@@ -235,9 +236,12 @@ fn snapshot(
         .iter()
         .map(|app| app.settings(origins(app)))
         .collect();
-    let groups: (&[_], &[_]) = (&[], &world.groups);
+    let rules = SharedRules {
+        lists: &[],
+        groups: &world.groups,
+    };
     let snapshot =
-        Snapshot::compile(1, table::team(TEAM_DOMAIN), groups, applications, cache).unwrap();
+        Snapshot::compile(1, table::team(TEAM_DOMAIN), rules, applications, cache).unwrap();
     let tokens = world.service_tokens.iter();
     let snapshot = snapshot.with_service_tokens(tokens.map(|token| token.settings(mint.now)));
     // The node cannot sign assertions. With other keys than these it has no valid ones.
@@ -245,7 +249,11 @@ fn snapshot(
         for (aud, name, token) in world.assertions(mint) {
             let issuer = snapshot.issuer();
             let cache = snapshot.cache();
-            cache.set_assertion(issuer, (&aud, &name), token, retry_from);
+            let of = AssertionOf {
+                aud: &aud,
+                common_name: &name,
+            };
+            cache.set_assertion(issuer, of, token, retry_from);
         }
     }
     assert_eq!(snapshot.issuer(), mint.issuer);

@@ -1,9 +1,8 @@
 use std::fmt::Display;
 
 use super::super::node::Node;
-use super::super::unique::Unique;
 use super::table::IsRoot;
-use super::{Place, Reader, Table};
+use super::{Place, Reader, Table, Unique};
 use crate::catalog::Kind;
 
 /// A value with its position.

@@ -3,6 +3,7 @@
 
 mod item;
 mod table;
+mod unique;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,12 +13,13 @@ use rustls::pki_types::CertificateDer;
 
 use super::document::{Content, Document};
 use super::errors::{MOST_PROBLEMS, Problem, one_line};
+use super::provenance::{AuthorityFile, Provenance};
 use super::secrets::Environment;
-use super::{AuthorityFile, Provenance};
 use crate::catalog::Kind;
 
 pub(super) use item::Item;
 pub(super) use table::Table;
+pub(super) use unique::Unique;
 
 use table::IsRoot;
 

@@ -43,10 +43,10 @@ header_attributes = [{{ attribute_name = "department", header_name = "X-Departme
 [[lists]]
 id = "contractors"
 name = "Contractors"
-emails = ["ann@example.org", "ben@example.org"]
+emails = ["ann@example.org", {{ value = "ben@example.org", description = "Until June" }}]
 [[lists]]
 id = "offices"
-ips = ["203.0.113.0/24", "2001:db8::1"]
+ips = [{{ value = "203.0.113.0/24", description = "Berlin" }}, "2001:db8::1"]
 [[policies]]
 id = "everyday"
 name = "Everyday"
@@ -78,6 +78,9 @@ cors_headers = {{ allowed_origins = ["https://app.example.com"], allow_all_metho
 pass_cookies = true
 max_body = "10MiB"
 custom_deny_message = "Ask the help desk."
+app_launcher_visible = false
+logo_url = "https://example.com/api.png"
+tags = ["Engineering", "Internal"]
 origin_settings = {{ ca = "ca.pem", host_header = "api.internal", health_check = {{ path = "/healthz", expect = [200, 204] }}, upgrades = ["example/1"] }}
 policies = ["everyday", {{ id = "ci-only", name = "CI", decision = "non_identity", include = [{{ service_token = {{ token_id = "ci" }} }}], shadow = true }}]
 "#
@@ -151,7 +154,7 @@ fn json_of_an_object_has_access_s_members_and_no_secret() {
         json(Kind::List, "contractors"),
         json!({
             "id": "contractors", "name": "Contractors", "type": "EMAIL",
-            "items": [{ "value": "ann@example.org" }, { "value": "ben@example.org" }],
+            "items": [{ "value": "ann@example.org" }, { "value": "ben@example.org", "description": "Until June" }],
         })
     );
     assert_eq!(
@@ -167,12 +170,14 @@ fn json_of_an_object_has_access_s_members_and_no_secret() {
             &wiki["type"],
             &wiki["domain"],
             &wiki["session_duration"],
-            &wiki["http_only_cookie_attribute"]
+            &wiki["http_only_cookie_attribute"],
+            &wiki["app_launcher_visible"],
         ),
         (
             &json!("self_hosted"),
             &json!("wiki.example.com"),
             &json!("24h"),
+            &json!(true),
             &json!(true)
         )
     );
@@ -182,6 +187,8 @@ fn json_of_an_object_has_access_s_members_and_no_secret() {
         "path_cookie_attribute",
         "cors_headers",
         "options_preflight_bypass",
+        "logo_url",
+        "tags",
     ] {
         assert_eq!(wiki.get(absent), None, "{absent}");
     }
@@ -191,6 +198,14 @@ fn json_of_an_object_has_access_s_members_and_no_secret() {
         json!({ "id": "everyday", "precedence": 1 })
     );
     assert_eq!(api["policies"][1]["precedence"], json!(2));
+    assert_eq!(
+        (&api["app_launcher_visible"], &api["logo_url"], &api["tags"]),
+        (
+            &json!(false),
+            &json!("https://example.com/api.png"),
+            &json!(["Engineering", "Internal"])
+        )
+    );
     let team = serde_json::to_value(&catalog.team).unwrap();
     assert_eq!(
         team,
@@ -201,6 +216,48 @@ fn json_of_an_object_has_access_s_members_and_no_secret() {
         let text = serde_json::to_string(&object).unwrap();
         assert!(!text.contains(HIDDEN) && !text.contains(&digest), "{text}");
     }
+}
+
+#[test]
+fn policy_without_an_id_gets_a_stable_one() {
+    let policy = |name: &str| {
+        format!(r#"{{ name = "{name}", decision = "deny", include = [{{ everyone = {{}} }}] }}"#)
+    };
+    let application = |domain: &str, policies: &[&str]| {
+        let policies = policies.iter().map(|name| policy(name)).collect::<Vec<_>>();
+        format!(
+            "[[applications]]\ndomain = \"{domain}\"\norigin = \"http://127.0.0.1:1\"\npolicies = [{}]\n",
+            policies.join(", ")
+        )
+    };
+    let ids = |policies: &[&str]| -> Vec<Vec<String>> {
+        let text = format!(
+            "{EXAMPLE}\n{}{}",
+            application("a.example.com", policies),
+            application("b.example.com", &["one"])
+        );
+        let catalog = read(&text).unwrap().config.catalog;
+        let own = |domain: &str| {
+            let found = catalog.applications.iter().find(|app| app.id == domain);
+            let policies = catalog.policies_of(found.unwrap()).unwrap();
+            policies
+                .iter()
+                .map(|policy| policy.id.clone().unwrap())
+                .collect()
+        };
+        vec![own("a.example.com"), own("b.example.com")]
+    };
+    let [one, two] = <[_; 2]>::try_from(ids(&["one", "two", "one"])).unwrap();
+    let distinct: std::collections::BTreeSet<_> = one.iter().chain(&two).collect();
+    assert_eq!(distinct.len(), 4, "{distinct:?}");
+    assert!(distinct.iter().all(|id| id.len() == 32), "{distinct:?}");
+    // Another policy, or another order, does not change them.
+    let after = ids(&["new", "two", "one", "one"]);
+    assert_eq!(
+        after[0][1..],
+        [one[1].clone(), one[0].clone(), one[2].clone()]
+    );
+    assert_eq!(after[1], two);
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn comments_of_the_example_have_the_defaults() {
     let config = loaded.config;
     assert_eq!(loaded.warnings, []);
     // There is no support by default.
-    let team = Team {
+    let team = Organization {
         support: None,
         ..config.catalog.team.clone()
     };

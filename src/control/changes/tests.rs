@@ -158,7 +158,7 @@ fn alice(names: &[&str]) -> Identity {
         groups_seen: None,
         amr: None,
         evaluations: std::collections::BTreeMap::new(),
-        beside: Vec::new(),
+        linked_logins: Vec::new(),
         session_ends: None,
         claims: serde_json::Map::new(),
         headers: Vec::new(),

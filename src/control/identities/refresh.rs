@@ -347,10 +347,10 @@ fn reconcile(
         (stored.groups.clone(), stored.groups_seen)
     };
     let mut newest = if known.at > stored.at {
-        let (evaluations, beside) = (stored.evaluations, stored.beside);
+        let (evaluations, linked_logins) = (stored.evaluations, stored.linked_logins);
         Identity {
             evaluations,
-            beside,
+            linked_logins,
             ..known.clone()
         }
     } else {

@@ -148,7 +148,7 @@ impl Logins {
             linked,
             replaced,
         } = BrowserLogins::sort(logins, &identity);
-        identity.beside = linked.iter().map(|login| login.nonce).collect();
+        identity.linked_logins = linked.iter().map(|login| login.nonce).collect();
         let own = own.map(|login| login.nonce);
         let stored = self
             .continue_or_start(own, identity, began, mode, expires)
@@ -164,7 +164,8 @@ impl Logins {
         for login in replaced {
             self.revoker.revoke_login(login.nonce, now).await?;
         }
-        self.link_to(nonce, &identity.beside, expires).await?;
+        self.link_to(nonce, &identity.linked_logins, expires)
+            .await?;
         let expires = identity.ends_by(now.after(services.team_session));
         Ok(Some(Login {
             nonce,
@@ -250,7 +251,7 @@ impl Logins {
         let Some(login) = login else {
             return Ok(Vec::new());
         };
-        let linked = login.identity.beside.clone();
+        let linked = login.identity.linked_logins.clone();
         let mut logins = vec![login];
         for nonce in linked.into_iter().take(MAX_LINKED) {
             logins.extend(self.unrevoked(nonce, now).await?);
@@ -310,11 +311,11 @@ impl Logins {
         let Some(identity) = self.records.stored(nonce).await? else {
             return Ok(());
         };
-        if identity.beside == others {
+        if identity.linked_logins == others {
             return Ok(());
         }
         let identity = Arc::new(Identity {
-            beside: others,
+            linked_logins: others,
             ..Identity::clone(&identity)
         });
         let updated = self.records.update(nonce, identity, expires).await?;

@@ -6,15 +6,18 @@ use serde_json::json;
 
 use super::*;
 use crate::cases::{self, App, LEEWAY, Mint, Person, Record, World, aud, key_set, team};
-use crate::engine::{IdentityState, IssuerKeys, NodeCache, Origins};
+use crate::engine::{AssertionOf, IdentityState, IssuerKeys, NodeCache, Origins};
 use crate::keys;
-use crate::model::{ClientTls, HostPort, IdentityNonce};
-use crate::policy::Policy;
+use crate::model::{CleanPath, ClientTls, HostPort, IdentityNonce};
+use crate::policy::{Policy, SharedRules};
+use crate::route::{Endpoint, HostRole};
 use crate::session::{Revocations, Until};
 use crate::token::SigningKey;
 
+mod certificates;
 mod changes;
 mod cookies;
+mod linked_tokens;
 mod property;
 mod service_clients;
 mod table;
@@ -45,7 +48,10 @@ fn compile(generation: u64, domain: &str, apps: &[App], cache: &Arc<NodeCache>) 
     let snapshot = Snapshot::compile(
         generation,
         team(domain),
-        (&[], &WORLD.groups),
+        SharedRules {
+            lists: &[],
+            groups: &WORLD.groups,
+        },
         applications,
         Arc::clone(cache),
     );
@@ -59,9 +65,21 @@ static ASSERTIONS: LazyLock<cases::Assertions> = LazyLock::new(|| WORLD.assertio
 /// Fills the cache as if every service client had been here before.
 fn set_assertions(snapshot: &Snapshot) {
     for (aud, name, token) in ASSERTIONS.iter() {
-        snapshot
-            .cache()
-            .set_assertion(snapshot.issuer(), (aud, name), token.clone(), after(3_600));
+        let of = AssertionOf {
+            aud,
+            common_name: name,
+        };
+        let cache = snapshot.cache();
+        cache.set_assertion(snapshot.issuer(), of, token.clone(), after(3_600));
+    }
+}
+
+/// Returns an application of the table with other policies.
+fn with_policies(name: &str, policies: serde_json::Value) -> App {
+    let app = WORLD.applications.iter().find(|app| app.name == name);
+    App {
+        policies: serde_json::from_value(policies).unwrap(),
+        ..app.unwrap().clone()
     }
 }
 

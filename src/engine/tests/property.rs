@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::LoginOrder;
-use crate::policy::{PolicyDecision, Rule, Truth};
+use crate::policy::{Rule, Truth};
 use crate::session::Presented;
 use crate::token::MAX_TOKEN_BYTES;
 
@@ -304,11 +304,7 @@ impl Truths {
             let ignores_the_user =
                 |rule: &Rule| matches!(rule, Rule::Everyone {} | Rule::Ip { .. });
             let open = app.policies.iter().any(|policy| {
-                let first = matches!(
-                    policy.decision,
-                    PolicyDecision::Bypass | PolicyDecision::NonIdentity
-                );
-                first && policy.include.iter().any(ignores_the_user)
+                policy.decision.is_early() && policy.include.iter().any(ignores_the_user)
             });
             return (preflight || open)
                 .then_some(())

@@ -8,9 +8,7 @@ use serde_json::Value;
 
 use crate::model::{Email, Groups, Host, Identity, UnixTime};
 use crate::policy::values::TimeWindowText;
-use crate::policy::{
-    AccessGroup, Country, Fact, List, ListItems, Outcome, Policy, PolicyDecision, Rule,
-};
+use crate::policy::{AccessGroup, Country, Fact, List, ListItems, Policy, PolicyDecision, Rule};
 
 /// All facts of the reference evaluation.
 pub(super) struct World<'a> {
@@ -32,18 +30,24 @@ pub(super) struct Asked {
     pub(super) linked_app: Fact<&'static str>,
 }
 
-/// The outcome, the policy that decided, `true` if an unknown fact prevented another outcome, and
+/// The decision, the policy that made it, `true` if an unknown fact prevented another one, and
 /// the shadow verdict.
-pub(super) type Answer = (Outcome, Option<usize>, bool, Option<(usize, Outcome)>);
+pub(super) type Answer = (
+    PolicyDecision,
+    Option<usize>,
+    bool,
+    Option<(usize, PolicyDecision)>,
+);
 
 impl World<'_> {
     /// Evaluates every bypass and Service Auth policy from top to bottom, then every allow and
     /// deny; else deny.
     pub(super) fn answer(&self, policies: &[Policy], asked: &Asked) -> Answer {
+        // Not by `in_order`, which is under test.
         let early = |policy: &Policy| {
             matches!(
                 policy.decision,
-                PolicyDecision::Bypass | PolicyDecision::NonIdentity
+                PolicyDecision::Bypass | PolicyDecision::ServiceAuth
             )
         };
         let nobody = Asked {
@@ -61,26 +65,24 @@ impl World<'_> {
                     [&policy.include, &policy.require, &policy.exclude],
                     if first { &nobody } else { asked },
                 );
-                let outcome = match (policy.decision, holds) {
-                    (PolicyDecision::Bypass, Some(true)) => Outcome::Bypass,
-                    (PolicyDecision::NonIdentity, Some(true)) => Outcome::ServiceAuth,
-                    (PolicyDecision::Allow, Some(true)) => Outcome::Allow,
-                    (PolicyDecision::Deny, Some(true) | None) => Outcome::Deny,
+                let decision = policy.decision;
+                match (decision, holds) {
+                    (_, Some(true)) | (PolicyDecision::Deny, None) => {}
                     (PolicyDecision::Allow, None) => {
                         unknown |= !policy.shadow;
                         continue;
                     }
                     _ => continue,
-                };
+                }
                 if policy.shadow {
-                    shadow = shadow.or(Some((place, outcome)));
+                    shadow = shadow.or(Some((place, decision)));
                 } else {
-                    let unknown = outcome == Outcome::Deny && (unknown || holds.is_none());
-                    return (outcome, Some(place), unknown, shadow);
+                    let unknown = decision == PolicyDecision::Deny && (unknown || holds.is_none());
+                    return (decision, Some(place), unknown, shadow);
                 }
             }
         }
-        (Outcome::Deny, None, unknown, shadow)
+        (PolicyDecision::Deny, None, unknown, shadow)
     }
 
     fn clauses(&self, [include, require, exclude]: [&Vec<Rule>; 3], asked: &Asked) -> Option<bool> {
@@ -119,7 +121,7 @@ impl World<'_> {
                 Some(
                     emails
                         .iter()
-                        .any(|listed| Email::parse(listed).as_ref() == Ok(email)),
+                        .any(|listed| Email::parse(&listed.value).as_ref() == Ok(email)),
                 )
             }
             Rule::Ip { ip } => Some(ip.net().contains(&asked.ip?)),
@@ -129,7 +131,7 @@ impl World<'_> {
                     return None;
                 };
                 let ip = asked.ip?;
-                Some(ranges.iter().any(|range| range.net().contains(&ip)))
+                Some(ranges.iter().any(|range| range.value.net().contains(&ip)))
             }
             Rule::Geo { country_code } => Some(asked.country? == *country_code),
             Rule::Group { id } => {

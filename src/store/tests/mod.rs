@@ -58,7 +58,7 @@ fn identity(email: &str) -> Identity {
         groups_seen: None,
         amr: Some(vec!["mfa".into()]),
         evaluations: std::collections::BTreeMap::new(),
-        beside: Vec::new(),
+        linked_logins: Vec::new(),
         session_ends: None,
         claims: [("department".to_owned(), json!({"nested": [1, null, "🦀"]}))]
             .into_iter()

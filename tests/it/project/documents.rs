@@ -160,10 +160,8 @@ fn wire_page_names_every_cookie_header_and_endpoint() {
 #[test]
 fn operations_page_names_every_metric() {
     let page = read(&root().join("docs/operations.md"));
-    let code = read(&root().join("src/observe/metrics.rs"));
-    let calls = ["counters(", "named("]
-        .into_iter()
-        .flat_map(|call| code.split(call).skip(1));
+    let code = read(&root().join("src/observe/metrics/families.rs"));
+    let calls = code.split("family(").skip(1);
     let name = |call: &str| {
         call.trim_start()
             .strip_prefix('"')

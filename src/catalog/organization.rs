@@ -7,7 +7,7 @@ use crate::model::{Host, Support};
 /// The team (`[team]`), which Cloudflare Access calls the organisation. Users sign in at its host,
 /// and it issues every token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Team {
+pub struct Organization {
     /// The display name.
     pub name: String,
     /// The host of the team domain.
@@ -33,7 +33,7 @@ pub struct Team {
     pub jwks_max_stale: Duration,
 }
 
-impl Team {
+impl Organization {
     /// Returns the team domain's URL, such as `https://access.example.com`, without a slash at the
     /// end: the `iss` of tokens.
     pub fn url(&self) -> String {

@@ -1,17 +1,17 @@
 use std::collections::HashMap;
 
-use super::reader::{Place, Reader};
+use super::{Place, Reader};
 
 /// Names that must be different, with the position of the first use of each.
 #[derive(Debug)]
-pub(super) struct Unique {
+pub(in crate::config) struct Unique {
     what: &'static str,
     seen: HashMap<String, Place>,
 }
 
 impl Unique {
     /// `what` completes the message "another … `x`".
-    pub(super) fn new(what: &'static str) -> Self {
+    pub(in crate::config) fn new(what: &'static str) -> Self {
         Self {
             what,
             seen: HashMap::new(),
@@ -19,7 +19,12 @@ impl Unique {
     }
 
     /// Returns `true` if the name is new; reports it otherwise.
-    pub(super) fn claim(&mut self, reader: &Reader<'_>, name: &str, place: &Place) -> bool {
+    pub(in crate::config) fn claim(
+        &mut self,
+        reader: &Reader<'_>,
+        name: &str,
+        place: &Place,
+    ) -> bool {
         if let Some(first) = self.seen.get(name) {
             let (what, earlier) = (self.what, reader.reference(first, place));
             reader.error(
