@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Returns rules that are true for Alice, each with a request for which it is false, and another for
-/// which it is unknown.
+/// Returns rules that are true for Alice, each with a request for which it is false, and another
+/// for which it is unknown.
 pub(super) fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
     let okta = |name: &str| json!({"okta": {"name": name, "identity_provider_id": "okta"}});
     let other = |asked: fn(&mut Asked)| {
