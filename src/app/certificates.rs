@@ -167,7 +167,8 @@ fn authority_remarks(
         remarks.truncate(LISTED);
         let file = file.display();
         remarks.push(format!(
-            "{more} more certificate authorities of `{file}` are not valid, or will soon not be"
+            "{more} more certificate authorities of `{file}` have expired, are not valid yet or \
+             expire soon"
         ));
     }
     remarks

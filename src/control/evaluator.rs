@@ -47,15 +47,15 @@ enum NoAnswer {
     Deadline,
     #[error("the service cannot be reached")]
     Service(#[source] HttpError),
-    #[error("the service answered with status {0}")]
+    #[error("the service responded with status {0}")]
     Status(StatusCode),
-    #[error("the answer is not JSON with a `token`")]
+    #[error("the response is not JSON with a `token`")]
     Malformed,
     #[error(transparent)]
     Answer(EvaluationError),
     #[error(transparent)]
     Keys(#[from] NoKeys),
-    #[error("the question could not be signed")]
+    #[error("the request could not be signed")]
     Sign(#[source] SigningKeyError),
 }
 
@@ -174,7 +174,7 @@ impl Evaluator {
                 Ok((key, Some(answer))) => drop(answers.insert(key, answer)),
                 Ok((_, None)) => {}
                 Err(error) => {
-                    tracing::error!(%error, request_id = %question.request, "a call of an evaluation service failed");
+                    tracing::error!(%error, request_id = %question.request, "calling an evaluation service failed");
                 }
             }
         }
@@ -248,7 +248,7 @@ impl Question {
         answer
             .map_err(|error| {
                 let error = crate::model::chain(&error);
-                tracing::warn!(url, %request_id, error, "no answer from an evaluation service; treating the rule as unknown");
+                tracing::warn!(url, %request_id, error, "no response from an evaluation service; treating the rule as unknown");
             })
             .ok()
     }

@@ -199,7 +199,7 @@ impl LocalIssuer {
             Err(error) => {
                 tracing::error!(
                     error = crate::model::chain(&error),
-                    "the signing keys in the store cannot be used; the last ones stay"
+                    "the signing keys in the store cannot be used; keeping the previous keys"
                 );
                 Ok(())
             }

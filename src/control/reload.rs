@@ -72,7 +72,10 @@ impl Reloader {
                 );
                 let waiting = needs_restart(&self.started, &loaded.config);
                 if !waiting.is_empty() {
-                    tracing::warn!("changes of {} take effect at a restart", waiting.join(", "));
+                    tracing::warn!(
+                        "changes to {} take effect after a restart",
+                        waiting.join(", ")
+                    );
                 }
             }
             Err(error) => {

@@ -103,7 +103,7 @@ impl Control {
             .map_err(ControlError::Runtime)?;
         let http = http_client(config)?;
         if let Some(proxy) = &config.outgoing.proxy {
-            tracing::info!(%proxy, credentials = proxy.has_credentials(), "https calls of other services go through a proxy");
+            tracing::info!(%proxy, credentials = proxy.has_credentials(), "HTTPS calls to other services go through a proxy");
         }
         let known = Arc::new(NodeCache::new(
             usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX),

@@ -35,7 +35,7 @@ impl StoreWatch {
         if let Err(error) = watch.advance(now).await {
             tracing::error!(
                 error = chain(&error),
-                "the store's time could not be read, so nothing is deleted for its age"
+                "the store's time could not be read; expired rows are not deleted"
             );
         }
         watch
@@ -57,7 +57,8 @@ impl StoreWatch {
             match lags {
                 true => tracing::warn!(
                     hours,
-                    "the clock is ahead of the last time that the store saw; nothing is deleted for its age until the \
+                    "the clock is ahead of the store's last recorded time; expired rows are not \
+                     deleted until the \
                      store's time catches up, by an hour every ten minutes"
                 ),
                 false => tracing::info!("the store's time has caught up with the clock"),
@@ -75,7 +76,7 @@ impl StoreWatch {
     pub(super) fn failed(&self, error: &StoreError) {
         metrics().store_error(error);
         self.show_health();
-        tracing::error!(error = %chain(error), "the store did not answer");
+        tracing::error!(error = %chain(error), "the store did not respond");
     }
 
     /// Probes the store with a write: on every call while the store takes none, else on every

@@ -138,7 +138,7 @@ fn watch(
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// The period of both the rotation of our own keys and the fetch of a remote team's.
 const KEYS_EVERY: Duration = signing_keys::CHECK_EVERY;
-/// The time until a new database of countries is used.
+/// The time until a new country database is used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
 /// The time until it is noticed that the store accepts writes again. A failure is noticed within
 /// half a minute.

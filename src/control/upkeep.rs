@@ -51,14 +51,14 @@ impl Upkeep {
         }
     }
 
-    /// Reads the database of countries again if its file changed.
+    /// Reads the country database again if its file changed.
     pub(super) async fn check_countries(&self) {
         let Some(countries) = self.running.services().countries.clone() else {
             return;
         };
         let looked = tokio::task::spawn_blocking(move || countries.reload_if_changed());
         if let Err(error) = looked.await {
-            tracing::error!(%error, "keeping the running database of countries");
+            tracing::error!(%error, "keeping the previous country database");
         }
     }
 }

@@ -65,7 +65,7 @@ fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
         Reason::BodyTooLarge => ErrorPage::content_too_large(id),
         Reason::NoApplication => ErrorPage::application_not_found(id),
         Reason::MethodRefused => {
-            let sentence = "This method is not served here.";
+            let sentence = "This method is not allowed here.";
             ErrorPage::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Method not allowed",

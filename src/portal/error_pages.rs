@@ -131,7 +131,7 @@ pub(super) fn login_failed(
     let page = match (failure, failure.blame()) {
         (LoginFailure::Groups(_), _) => ErrorPage::groups_unavailable(&id),
         (_, Blame::Provider) => {
-            let title = "Signing in is not possible right now.";
+            let title = "Sign-in is currently unavailable.";
             let page = ErrorPage::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 title,

@@ -13,7 +13,8 @@ use super::provider_error::{self, Reported};
 use crate::control::{Audit, Authenticated, EndpointParts, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{
-    Attempt, Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
+    Attempt, Callback, CallbackContext, Hints, LoginFailure, Oidc, Pending, Provider,
+    ProviderIdentity, StartedLogin,
 };
 use crate::login::{Flow, PortalRequest, State};
 use crate::model::{IdpId, Secret};
@@ -157,11 +158,13 @@ async fn authenticate(
 ) -> Result<ProviderIdentity, LoginFailure> {
     let provider = oidc_provider(services, &pending.idp).ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
-    let (state, client) = (Secret::new(sealed), Some(request.client));
-    let (now, leeway) = (request.now, services.leeway);
-    provider
-        .finish(&state, pending, &callback, now, leeway, client)
-        .await
+    let context = CallbackContext {
+        now: request.now,
+        leeway: services.leeway,
+        client_ip: Some(request.client),
+    };
+    let state = Secret::new(sealed);
+    provider.finish(&state, pending, &callback, context).await
 }
 
 /// Begins a failed login once more, with another request to the provider; `None` if that is not

@@ -214,7 +214,7 @@ impl ProviderResponse for SamlCallback {
     }
 }
 
-/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too
+/// Verifies a response and uses its assertion up; `None` if the store did not respond, or if too
 /// many responses are being verified.
 ///
 /// # Errors

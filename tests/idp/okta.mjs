@@ -2,10 +2,12 @@
 //
 //   node okta.mjs [--port 0] [--redirect URI]… [--client-id ID] [--client-secret SECRET] [--client-key JWK] [--server default]
 //   node okta.mjs --organisations
+//   node okta.mjs --serve PID
 //
 // Prints one line, `ready <issuer>`, and ends when its standard input closes, so that a test that dies leaves no process.
 // With `--organisations`, each line of standard input is a JSON array of arguments as above. It starts an organisation of
-// its own, for which a `ready` line is printed.
+// its own, for which a `ready` line is printed. With `--serve`, the process prints an address and ends with the process
+// PID. Each connection to the address is such an input and output; the end of a connection stops its organisations.
 // Shape: the paths `/oauth2/v1/*`, thin ID tokens with groups at userinfo only, PKCE required, `iss` on the response
 // (RFC 9207), no consent, and Okta's behaviour beyond one hundred groups.
 //
@@ -25,6 +27,7 @@ import http from 'node:http';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createPrivateKey, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import net from 'node:net';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { Provider, errors, interactionPolicy } from 'oidc-provider';
@@ -42,6 +45,7 @@ const OPTIONS = {
   'client-key': { type: 'string', default: '' },
   server: { type: 'string', default: '' },
   organisations: { type: 'boolean', default: false },
+  serve: { type: 'string', default: '' },
 };
 
 const CLAIM_LIMIT = 100;
@@ -63,7 +67,8 @@ async function newKey() {
   return jose.exportJWK(privateKey);
 }
 
-async function organisation(options) {
+/** Starts an organisation, passes the `ready` line to `print`, and returns a function that stops it. */
+async function organisation(options, print = console.log) {
   const people = newPeople();
   const settings = { thin: true, overLimit: 'error-token', skew: 0 };
   const disabled = new Set();
@@ -85,7 +90,9 @@ async function organisation(options) {
   const groupsApi = new GroupsApi(org, people, disabled);
   let keys = [named(FIRST_KEY)];
   let provider = build();
-  console.log(`ready ${issuer}`);
+  print(`ready ${issuer}`);
+  const stop = () => server.close().closeAllConnections();
+  return stop;
 
   /** A client with a key has no secret. */
   function credentials() {
@@ -259,7 +266,7 @@ async function organisation(options) {
       counts = {};
       groupsApi.calls = [];
     }
-    if (wish.close) server.close().closeAllConnections();
+    if (wish.close) stop();
   }
 }
 
@@ -290,10 +297,36 @@ function signOutAtOnce(ctx, form) {
   ctx.body = page('Sign out', `${form.replace('</form>', `${consent}</form>`)}<script>document.forms[0].submit()</script>`);
 }
 
-const options = parse(process.argv.slice(2));
-if (options.organisations) {
-  for await (const line of createInterface({ input: process.stdin })) await organisation(parse(JSON.parse(line)));
-  process.exit(0);
+/** Starts an organisation for each line of `input`, until it ends. */
+async function organisations(input, print) {
+  const running = [];
+  for await (const line of createInterface({ input })) running.push(await organisation(parse(JSON.parse(line)), print));
+  for (const stop of running) stop();
 }
-process.stdin.on('end', () => process.exit(0)).on('error', () => process.exit(0)).resume();
-await organisation(options);
+
+/** Serves connections until the process `pid` has ended. */
+function serve(pid) {
+  const server = net.createServer((socket) => {
+    socket.on('error', () => socket.destroy());
+    organisations(socket, (line) => socket.write(`${line}\n`)).catch((error) => socket.destroy(error));
+  });
+  server.listen(0, '127.0.0.1', () => console.log(`127.0.0.1:${server.address().port}`));
+  setInterval(() => {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      process.exit(0);
+    }
+  }, 1000);
+}
+
+const options = parse(process.argv.slice(2));
+if (options.serve) {
+  serve(+options.serve);
+} else if (options.organisations) {
+  await organisations(process.stdin, console.log);
+  process.exit(0);
+} else {
+  process.stdin.on('end', () => process.exit(0)).on('error', () => process.exit(0)).resume();
+  await organisation(options);
+}

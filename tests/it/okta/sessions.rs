@@ -162,7 +162,7 @@ async fn deactivated_user_is_signed_out_while_the_store_is_full() {
     until(&mut browser, WIKI, 401).await;
     let events = proxy.events("logout");
     assert_eq!(events.len(), 1, "said once: {events:?}");
-    proxy.logged(0, &["the store did not answer"]).await;
+    proxy.logged(0, &["the store did not respond"]).await;
     // As soon as the store accepts the revocation, it survives restarts.
     sqlx::query("DROP TRIGGER full")
         .execute(&database)

@@ -1,9 +1,9 @@
 //! The certified OpenID provider, shaped like Okta: `tests/idp/okta.mjs` as a process.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{LazyLock, Mutex};
 
 use serde_json::Value;
@@ -20,22 +20,38 @@ pub const PASSWORD: &str = "correct horse";
 pub const API_TOKEN: &str = "00example-read-only-token";
 
 /// A running organisation. All organisations of a test process share one process of Node, which
-/// takes longer to start than most tests.
+/// takes longer to start than most tests. In a run of nextest, all test processes share it.
 pub struct Okta {
     /// The issuer, `http://127.0.0.1:<port>`, followed by a path for a custom authorization server.
     pub issuer: String,
 }
 
-/// The process of Node. It ends with its standard input, so also when the tests are killed.
+/// A connection to the process of Node. Its end stops the organisations, so also when the tests are
+/// killed.
 struct Node {
-    _process: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    input: Box<dyn Write + Send>,
+    output: Box<dyn BufRead + Send>,
 }
 
-static NODE: LazyLock<Mutex<Node>> = LazyLock::new(|| Mutex::new(Node::start()));
+static NODE: LazyLock<Mutex<Node>> = LazyLock::new(|| Mutex::new(Node::find()));
 
 impl Node {
+    /// Connects to the process that `tests/setup` has started, or starts one.
+    fn find() -> Self {
+        match std::env::var("PORTCULLIS_TEST_PROVIDER") {
+            Ok(address) => Self::connect(&address),
+            Err(_) => Self::start(),
+        }
+    }
+
+    fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        Self {
+            input: Box::new(stream.try_clone().unwrap()),
+            output: Box::new(BufReader::new(stream)),
+        }
+    }
+
     fn start() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/idp");
         assert!(
@@ -51,15 +67,16 @@ impl Node {
             .spawn()
             .expect("node is needed for these tests");
         Self {
-            input: process.stdin.take().unwrap(),
-            output: BufReader::new(process.stdout.take().unwrap()),
-            _process: process,
+            input: Box::new(process.stdin.take().unwrap()),
+            output: Box::new(BufReader::new(process.stdout.take().unwrap())),
         }
     }
 
     /// Starts an organisation and returns its issuer.
     fn organisation(&mut self, arguments: &[&str]) -> String {
-        writeln!(self.input, "{}", serde_json::json!(arguments)).unwrap();
+        // In one piece, so that no packet waits for the acknowledgement of another.
+        let line = format!("{}\n", serde_json::json!(arguments));
+        self.input.write_all(line.as_bytes()).unwrap();
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         let issuer = line.trim_end().strip_prefix("ready ");
@@ -111,7 +128,7 @@ impl Okta {
 impl Drop for Okta {
     fn drop(&mut self) {
         // Without an answer the organisation runs on until the process ends, which does no harm.
-        let Ok(mut stream) = std::net::TcpStream::connect(self.address()) else {
+        let Ok(mut stream) = TcpStream::connect(self.address()) else {
             return;
         };
         let body = serde_json::json!({ "close": true }).to_string();

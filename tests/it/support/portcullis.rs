@@ -200,13 +200,7 @@ impl Portcullis {
     /// Starts the proxy and waits until it is ready.
     pub async fn start(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let certificate = Certificate::new(&[
-            "access.test",
-            "wiki.test",
-            "pay.test",
-            "open.test",
-            "app.test",
-        ]);
+        let certificate = Certificate::of_the_listener();
         fs::write(folder.path().join("cert.pem"), &certificate.pem).unwrap();
         fs::write(folder.path().join("key.pem"), &certificate.key_pem).unwrap();
         for (name, content) in &config.files {
