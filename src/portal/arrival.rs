@@ -6,7 +6,7 @@
 
 use http::Method;
 
-use super::outcome::{Denial, LoginOutcome, LoginStep, Retry, SignedIn};
+use super::outcome::{DeniedLogin, LoginOutcome, LoginStep, Retry, SignedIn};
 use crate::control::DecidedLogin;
 use crate::engine::Application;
 use crate::login::{Destination, Handover, Terms};
@@ -40,7 +40,7 @@ pub(super) async fn arrive(
         && application.asks_for_certificates()
         && parts.evaluator.all_answered(application, &identity);
     if verdict.outcome == Outcome::Deny && !may_be_allowed_there {
-        return LoginOutcome::Denied(Box::new(Denial {
+        return LoginOutcome::Denied(Box::new(DeniedLogin {
             identity,
             verdict,
             via,

@@ -10,8 +10,8 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::conflict_page::conflict_page;
 use super::outcome::{
-    Authentication, Denial, FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt, Retry,
-    UnusableCause, UnusableFlow,
+    Authentication, DeniedLogin, FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt,
+    Retry, UnusableCause, UnusableFlow,
 };
 use super::{arrival, error_pages, login, oidc, session, trial_report};
 use crate::control::{Authenticated, DecidedLogin, EndpointParts, Login, LoginMode};
@@ -213,9 +213,9 @@ impl LoginStep<'_> {
         answer::redirect(StatusCode::FOUND, &url)
     }
 
-    fn denied(&self, destination: &Destination, denial: &Denial) -> Response<Bytes> {
+    fn denied(&self, destination: &Destination, denial: &DeniedLogin) -> Response<Bytes> {
         let (parts, request) = (self.parts, self.request);
-        let Denial {
+        let DeniedLogin {
             identity,
             verdict,
             via,

@@ -32,7 +32,7 @@ pub(super) enum LoginOutcome {
     /// The policies allow the user, and the login continues at this URL of the application.
     ToApplication(String),
     /// The policies deny the user.
-    Denied(Box<Denial>),
+    Denied(Box<DeniedLogin>),
     /// The identity provider, or its response, ended the login.
     Failed(Box<FailedLogin>),
     /// The browser has no session to refresh, or it was ended while the user was at the identity
@@ -169,7 +169,7 @@ impl SignedIn {
 }
 
 /// A user, denied by an application's policies at the end of a login.
-pub(super) struct Denial {
+pub(super) struct DeniedLogin {
     pub(super) identity: Arc<Identity>,
     pub(super) verdict: Verdict,
     pub(super) via: Via,
