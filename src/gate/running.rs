@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::{Gate, MAX_NEEDS, audit};
 use crate::engine::{Decision, Need, Permit, Refusal, decide};
@@ -40,11 +40,12 @@ pub(crate) async fn until_ended(
     first: Duration,
     every: Duration,
 ) -> Option<Reason> {
-    let mut next = Instant::now() + first;
+    let mut next = sleep(first);
     let mut was_unknown = false;
     loop {
-        sleep_until(next).await;
-        next = Instant::now() + every;
+        next.await;
+        // Begins before the evaluation, so the interval does not depend on its duration.
+        next = sleep(every);
         // An evaluation that does not end must not keep the request alive.
         match timeout(every, request.evaluate())
             .await
