@@ -73,7 +73,12 @@ pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>
     }
     let world = Neutral::new(&traits, written);
     let mut all: BTreeMap<BTreeSet<String>, Witness> = BTreeMap::new();
+    // Of many policies, most pairs have the same properties: those of one slot replace each other.
+    let mut seen = HashSet::new();
     for seed in &seeds {
+        if !seen.insert(labels(seed)) {
+            continue;
+        }
         if all.len() > MOST_WITNESSES {
             is_all = false;
             break;
@@ -152,6 +157,13 @@ impl Quality {
 
 /// The chosen properties of a user, by slot.
 type Chosen = BTreeMap<String, Rc<Quality>>;
+
+fn labels(chosen: &Chosen) -> Vec<&str> {
+    chosen
+        .values()
+        .map(|quality| quality.label.as_str())
+        .collect()
+}
 
 /// The groups and lists of one configuration.
 struct Names<'a> {
