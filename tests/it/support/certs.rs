@@ -1,4 +1,4 @@
-//! Certificates made on the spot, and the TLS settings of those who trust them.
+//! Certificates, most of them made on the spot, and the TLS settings of those who trust them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +32,18 @@ impl Certificate {
             key_pem: made.signing_key.serialize_pem(),
             der: made.cert.der().clone(),
             key: PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
+        }
+    }
+
+    /// A fixed certificate for the hosts of the tests.
+    pub fn of_the_listener() -> Self {
+        let pem = include_str!("../../keys/listener.crt");
+        let key_pem = include_str!("../../keys/listener.key");
+        Self {
+            pem: pem.to_owned(),
+            key_pem: key_pem.to_owned(),
+            der: CertificateDer::from_pem_slice(pem.as_bytes()).unwrap(),
+            key: PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap(),
         }
     }
 

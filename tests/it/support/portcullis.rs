@@ -200,13 +200,7 @@ impl Portcullis {
     /// Starts the proxy and waits until it is ready.
     pub async fn start(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let certificate = Certificate::new(&[
-            "access.test",
-            "wiki.test",
-            "pay.test",
-            "open.test",
-            "app.test",
-        ]);
+        let certificate = Certificate::of_the_listener();
         fs::write(folder.path().join("cert.pem"), &certificate.pem).unwrap();
         fs::write(folder.path().join("key.pem"), &certificate.key_pem).unwrap();
         for (name, content) in &config.files {
@@ -241,6 +235,14 @@ impl Portcullis {
             self.config.text(self.address, self.metrics),
         )
         .unwrap();
+    }
+
+    /// Writes the configuration file anew, and waits until the proxy uses it.
+    pub async fn reconfigure(&self) {
+        let after = self.log().len();
+        self.write_config();
+        self.logged(after, &["the configuration was reloaded"])
+            .await;
     }
 
     /// Starts the stopped proxy again, in the same folder.
@@ -513,10 +515,7 @@ async fn store_with_keys() -> Vec<u8> {
     let store = SqliteStore::open(&path).await.unwrap();
     for (pem, certificate) in [
         (keys::TEAM, include_str!("../../keys/team.crt")),
-        (
-            include_str!("../../keys/team-next.key"),
-            include_str!("../../keys/team-next.crt"),
-        ),
+        (keys::TEAM_NEXT, include_str!("../../keys/team-next.crt")),
     ] {
         let key = StoredKey {
             kid: keys::signing_key(pem).kid().into(),
