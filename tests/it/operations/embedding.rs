@@ -77,6 +77,8 @@ opt-level = 3
         .args(["build", "--offline", "--quiet"])
         .current_dir(folder.path())
         .env("CARGO_TARGET_DIR", target)
+        // Other tests run meanwhile.
+        .env("CARGO_BUILD_JOBS", "1")
         .output()
         .unwrap();
     assert!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::portcullis::free_address;
 use crate::support::raw::{self, Connection};
@@ -21,6 +22,7 @@ async fn impatient(tls: bool) -> World {
 #[tokio::test]
 async fn plain_connections_end_by_themselves() {
     let world = impatient(false).await;
+    let mut unfinished = Vec::new();
     for start in [
         "",
         "P",
@@ -30,25 +32,25 @@ async fn plain_connections_end_by_themselves() {
     ] {
         let mut connection = world.proxy.connect("open.localhost").await;
         connection.send(start).await;
+        unfinished.push((start, connection));
+    }
+    let after_a_request = async || {
+        let mut connection = world.proxy.connect("open.localhost").await;
+        connection
+            .send("GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n")
+            .await;
+        assert_eq!(connection.response("GET").await.unwrap().status, 200);
+        connection
+    };
+    let mut idle = after_a_request().await;
+    // The second head is bounded like the first.
+    let mut half = after_a_request().await;
+    half.send("GET / HTTP/1.1\r\nHost: op").await;
+    for (start, mut connection) in unfinished {
         assert!(connection.is_closed().await, "{start:?}");
     }
-    let mut connection = world.proxy.connect("open.localhost").await;
-    connection
-        .send("GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n")
-        .await;
-    assert_eq!(connection.response("GET").await.unwrap().status, 200);
-    assert!(
-        connection.is_closed().await,
-        "an idle connection stays open"
-    );
-    // The second head is bounded like the first.
-    let mut connection = world.proxy.connect("open.localhost").await;
-    connection
-        .send("GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n")
-        .await;
-    assert_eq!(connection.response("GET").await.unwrap().status, 200);
-    connection.send("GET / HTTP/1.1\r\nHost: op").await;
-    assert!(connection.is_closed().await, "half a second head stays");
+    assert!(half.is_closed().await, "half a second head stays");
+    assert!(idle.is_closed().await, "an idle connection stays open");
 }
 
 #[tokio::test]
@@ -565,33 +567,37 @@ async fn without_window(
 #[tokio::test]
 async fn client_with_a_closed_window_does_not_delay_the_end() {
     let (proxy, _origin, _idp, redirect) = with_redirect(SHORT).await;
+    let mut targets = JoinSet::new();
     for (address, target) in [
         (redirect, "http://unknown.test/"),
         (proxy.metrics, "http://localhost/metrics"),
         (proxy.metrics, "http://localhost/readyz"),
         (proxy.metrics, "http://localhost/"),
     ] {
-        for _ in 0..2 {
-            let (mut client, connection) = without_window(address).await;
-            let (answer, _) = client
-                .send_request(http::Request::get(target).body(()).unwrap(), true)
-                .unwrap();
-            // The stream ends first, then the idle connection.
-            let answer = tokio::time::timeout(Duration::from_secs(20), answer)
-                .await
-                .expect("no head")
-                .unwrap();
-            let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
-            ended
-                .unwrap_or_else(|_| {
-                    panic!(
-                        "the connection stays open after {} at {target}",
-                        answer.status()
-                    )
-                })
-                .unwrap();
-        }
+        targets.spawn(async move {
+            for _ in 0..2 {
+                let (mut client, connection) = without_window(address).await;
+                let (answer, _) = client
+                    .send_request(http::Request::get(target).body(()).unwrap(), true)
+                    .unwrap();
+                // The stream ends first, then the idle connection.
+                let answer = tokio::time::timeout(Duration::from_secs(20), answer)
+                    .await
+                    .expect("no head")
+                    .unwrap();
+                let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
+                ended
+                    .unwrap_or_else(|_| {
+                        panic!(
+                            "the connection stays open after {} at {target}",
+                            answer.status()
+                        )
+                    })
+                    .unwrap();
+            }
+        });
     }
+    targets.join_all().await;
     // The same over HTTP/1.1: more responses than the kernel stores.
     let mut stream = TcpStream::connect(proxy.metrics).await.unwrap();
     let requests = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);

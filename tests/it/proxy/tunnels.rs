@@ -438,8 +438,8 @@ include = [{ everyone = {} }]
         .signed_in(Person::alice(), "http://short.localhost/")
         .await;
     let token = alice.cookie("short.localhost", "CF_Authorization").unwrap();
-    // 40 of its 60 seconds are left.
-    let mut expiring = Ongoing::start(&world, "short.localhost", &older(token, 20)).await;
+    // 30 of its 60 seconds are left.
+    let mut expiring = Ongoing::start(&world, "short.localhost", &older(token, 30)).await;
     let started = Instant::now();
 
     let mut bob = world
@@ -479,12 +479,12 @@ include = [{ everyone = {} }]
     world.proxy.signal("HUP");
     of_alice.assert_ends_within(limit).await;
 
-    if let Some(rest) = Duration::from_secs(35).checked_sub(started.elapsed()) {
+    if let Some(rest) = Duration::from_secs(25).checked_sub(started.elapsed()) {
         tokio::time::sleep(rest).await;
         expiring.assert_goes_on().await;
     }
     expiring
-        .assert_ends_within(limit + Duration::from_secs(40).saturating_sub(started.elapsed()))
+        .assert_ends_within(limit + Duration::from_secs(30).saturating_sub(started.elapsed()))
         .await;
     assert!(
         !anonymous.closes_within(Duration::from_millis(200)).await,
