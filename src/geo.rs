@@ -85,7 +85,7 @@ impl std::fmt::Debug for Database {
 const COUNTRY: [PathElement<'static>; 2] =
     [PathElement::Key("country"), PathElement::Key("iso_code")];
 
-/// In a database of countries or cities, one of the first networks has a country.
+/// In a country database or cities, one of the first networks has a country.
 const MAX_NETWORKS: usize = 100_000;
 
 #[cfg(test)]

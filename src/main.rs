@@ -30,7 +30,7 @@ enum Command {
         /// The configuration file.
         #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
         config: PathBuf,
-        /// Take over the listeners of the running process, which must then receive SIGQUIT.
+        /// Take over the listeners of the running process; send it SIGQUIT afterwards.
         #[arg(long)]
         upgrade: bool,
         /// Write the log as text instead of JSON.
@@ -57,7 +57,7 @@ enum Command {
     },
     /// Run a demo: the proxy with an identity provider and four applications.
     Demo {
-        /// First of three consecutive ports: proxy, identity provider, applications.
+        /// The first of three consecutive ports: proxy, identity provider, applications.
         #[arg(short, long, default_value_t = 8000)]
         port: u16,
     },
@@ -65,7 +65,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ServiceToken {
-    /// Create a service token. Prints its secret, only this once, and its configuration section.
+    /// Create a service token and print its secret (shown only once) and configuration section.
     New {
         /// The name of the token, shown in logs.
         name: String,

@@ -20,7 +20,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use crate::config::{
     self, AuthorityFile, Config, Environment, Errors, FileContent, Loaded, Problem, Tls,
 };
-use crate::control::{Access, Issuer};
+use crate::control::{Access, IssuerSettings};
 use crate::model::{UnixTime, chain};
 
 /// A certificate that cannot be served.
@@ -167,7 +167,8 @@ fn authority_remarks(
         remarks.truncate(LISTED);
         let file = file.display();
         remarks.push(format!(
-            "{more} more certificate authorities of `{file}` are not valid, or will soon not be"
+            "{more} more certificate authorities of `{file}` have expired, are not valid yet or \
+             expire soon"
         ));
     }
     remarks
@@ -192,9 +193,9 @@ fn hosts_of_config(config: &Config) -> Vec<String> {
 /// Returns the hosts that browsers use under the running configuration.
 pub(super) fn hosts_of(access: &Access) -> Vec<String> {
     let snapshot = access.snapshot();
-    let team = match *access.issuer {
-        Issuer::Local(_) => Some(snapshot.team().domain.as_str()),
-        Issuer::Remote(_) => None,
+    let team = match access.running.services().issuer {
+        IssuerSettings::Local => Some(snapshot.team().domain.as_str()),
+        IssuerSettings::Remote(_) => None,
     };
     let applications = snapshot
         .applications()

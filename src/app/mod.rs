@@ -73,7 +73,7 @@ pub enum RunError {
     TakeOver(#[from] TakeOverError),
     /// A thread or task that the proxy needs has ended.
     #[error(
-        "`{0}` has ended, and the proxy cannot run without it; the log lines before have the cause"
+        "`{0}` has ended, and the proxy cannot run without it; see the log lines above for the cause"
     )]
     Lost(&'static str),
     /// The TLS settings of a listener were rejected.

@@ -27,7 +27,7 @@ impl Domain {
         }
         if let Some((before, _)) = text.split_once(['?', '#']) {
             return Err(format!(
-                "`{text}`: queries and fragments choose no application; write `{before}`"
+                "`{text}`: queries and fragments are not matched; write `{before}`"
             ));
         }
         let (host, path) = match text.find('/').and_then(|at| text.split_at_checked(at)) {
@@ -56,7 +56,7 @@ fn host_pattern(text: &str) -> Result<String, String> {
         && port.bytes().all(|b| b.is_ascii_digit())
     {
         return Err(format!(
-            "an application has no port, all are reached on that of the team domain; write `{host}`"
+            "applications use the port of the team domain; write `{host}`"
         ));
     }
     let malformed = || format!("`{text}` is not a host like `app.example.com` or `*.example.com`");
@@ -143,7 +143,7 @@ fn path_pattern(text: &str) -> Result<String, String> {
                 format!("`{text}` contains `{written}`, which no pattern can name")
             }
             PathFault::NeedlessEscape(character) => {
-                format!("`{text}` escapes what needs no escape; write `{character}`")
+                format!("`{text}` escapes a character that needs no escape; write `{character}`")
             }
             PathFault::NotUtf8(written) => {
                 format!(
@@ -164,7 +164,7 @@ fn path_pattern(text: &str) -> Result<String, String> {
     }
     if text == "/cdn-cgi/access" || text.starts_with("/cdn-cgi/access/") {
         return Err(
-            "what is under `/cdn-cgi/access` is never passed on to an application".to_owned(),
+            "requests under `/cdn-cgi/access` are never passed to an application".to_owned(),
         );
     }
     Ok(text.to_owned())

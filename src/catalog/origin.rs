@@ -95,12 +95,12 @@ impl Origin {
             "h2" => (OriginScheme::H2, "https"),
             "ws" => {
                 return Err(format!(
-                    "WebSocket needs no scheme of its own; write `http://{rest}`"
+                    "WebSocket needs no separate scheme; write `http://{rest}`"
                 ));
             }
             "wss" => {
                 return Err(format!(
-                    "WebSocket needs no scheme of its own; write `https://{rest}`"
+                    "WebSocket needs no separate scheme; write `https://{rest}`"
                 ));
             }
             "grpc" => {
@@ -131,7 +131,7 @@ impl Origin {
         }
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
             return Err(format!(
-                "paths go to the origin as they come; write `{scheme}://{address}`"
+                "paths go to the origin unchanged; write `{scheme}://{address}`"
             ));
         }
         Ok(Self {

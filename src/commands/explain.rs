@@ -44,7 +44,7 @@ struct UserArgs {
     /// A group name; repeatable.
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
-    /// The user is in no group.
+    /// The user has no groups.
     #[arg(long, conflicts_with = "groups")]
     no_groups: bool,
     /// A claim or attribute; repeatable. If given, all other claims are absent.
@@ -67,7 +67,7 @@ struct RequestArgs {
     /// The client's IP address.
     #[arg(long)]
     ip: Option<IpAddr>,
-    /// The country [default: that of the IP address].
+    /// The country [default: from the IP address].
     #[arg(long)]
     country: Option<String>,
     /// The time, such as `2026-05-04T08:30:00Z` [default: now].

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use portcullis::config::{self, Config, IdentityProvider, Offline, System};
 use portcullis::http_client::HttpClient;
 use portcullis::idp::Provider;
-use portcullis::idp::check::{Finding, Outcome, Registration};
+use portcullis::idp::check::{Finding, Registration, Status};
 use portcullis::model::{UnixTime, chain};
 use portcullis::{app, control};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::{failed, warn};
 
 #[derive(Subcommand)]
 pub(crate) enum Idp {
-    /// Check identity providers, as far as possible without a browser.
+    /// Check the configuration of identity providers without a login.
     Check(Check),
     /// Print a link to a test login, valid for ten minutes.
     Test(Test),
@@ -183,7 +183,7 @@ async fn check_all(
         }
         let good = steps
             .iter()
-            .all(|finding| finding.outcome != Outcome::Failed);
+            .all(|finding| finding.outcome != Status::Failed);
         all.push(Checked {
             id: &provider.id().0,
             name: provider.name(),
@@ -202,10 +202,10 @@ async fn check_all(
 
 fn show(finding: &Finding) {
     let (mark, style) = match finding.outcome {
-        Outcome::Good => ("✓", AnsiColor::Green.on_default()),
-        Outcome::Warning => ("!", AnsiColor::Yellow.on_default().bold()),
-        Outcome::Failed => ("✗", AnsiColor::Red.on_default().bold()),
-        Outcome::Skipped => ("–", Style::new().dimmed()),
+        Status::Good => ("✓", AnsiColor::Green.on_default()),
+        Status::Warning => ("!", AnsiColor::Yellow.on_default().bold()),
+        Status::Failed => ("✗", AnsiColor::Red.on_default().bold()),
+        Status::Skipped => ("–", Style::new().dimmed()),
     };
     anstream::println!(
         "  {style}{mark}{style:#} {:<18} {}",

@@ -66,8 +66,9 @@ impl Paths<'_> {
             {
                 let (refused, other) = (refused.canonical(), other.canonical());
                 item.error(&format!(
-                    "only case keeps `{refused}` from being part of `{other}`, so all requests to it are refused; write both in the \
-                     same case, or add `case_sensitive_paths = true` to both applications if their origins tell such paths apart"
+                    "`{refused}` differs from `{other}` only in case, so all requests to it are \
+                     rejected; write both in the same case, or add `case_sensitive_paths = true` \
+                     to both applications if their origins distinguish such paths"
                 ));
             }
         }
@@ -86,7 +87,7 @@ pub(super) fn read_all<'a>(table: &mut Table<'a>, context: &Context<'_, '_>) -> 
     if list.is_empty() {
         table.reader().warn(
             table.place(),
-            "there are no applications, so there is nothing to reach; add `[[applications]]`",
+            "no application is configured; add `[[applications]]`",
         );
     }
     let read = |item: &Item<'a>| {
@@ -187,12 +188,9 @@ fn accept_type(table: &mut Table<'_>) {
     table.foreign(&[
         (
             "type",
-            "every application here is `self_hosted`; leave this out",
+            "every application here is `self_hosted`; remove this",
         ),
-        (
-            "origins",
-            "this is called `origin`, one address or a list of them",
-        ),
+        ("origins", "this is called `origin`: one address or a list"),
         (
             "self_hosted_domains",
             "write an application for each domain",
@@ -226,7 +224,9 @@ fn preflights(table: &mut Table<'_>) -> (Option<Cors>, bool) {
     let bypass = table.flag("options_preflight_bypass", false);
     let item = table.item("options_preflight_bypass");
     if let (true, Some(_), Some(item)) = (bypass, &cors, item) {
-        item.error("with `cors_headers` preflights are answered here; leave one of the two out");
+        item.error(
+            "with `cors_headers`, Portcullis answers preflights itself; remove one of the two",
+        );
     }
     (cors, bypass)
 }
@@ -252,7 +252,8 @@ impl<'a> ClaimedDomain<'a> {
             && context.issuer == Issuer::Local
         {
             item.error(&format!(
-                "`{host}` is the team domain, where users sign in; an application needs a host of its own"
+                "`{host}` is the team domain, where users sign in; an application needs a \
+                 different host"
             ));
         }
         if let Some((labels, last)) = host.rsplit_once('.')
@@ -394,7 +395,7 @@ fn policies(
             };
             reader.warn(
                 place,
-                &format!("this lets in anyone who can log in through {through}"),
+                &format!("this allows anyone who can log in through {through}"),
             );
         } else if everybody && policy.decision == PolicyDecision::Bypass {
             reader.warn(place, "this allows every request, without a login");

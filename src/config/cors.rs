@@ -44,7 +44,7 @@ fn allowed<T>(
     match list {
         Some(list) if every => {
             list.error(&format!(
-                "`{all}` already allows every one; leave one of the two out"
+                "`{all}` already allows every one; remove one of the two"
             ));
             Allowed::All
         }
@@ -65,9 +65,7 @@ fn origin(text: &str) -> Result<String, String> {
     match text {
         "*" => return Err("write `allow_all_origins = true` for all sites".to_owned()),
         "null" => {
-            return Err(format!(
-                "`null` is what any sandboxed page sends; name {like}"
-            ));
+            return Err(format!("any sandboxed page sends `null`; name {like}"));
         }
         _ if text.contains('*') => {
             return Err(format!(
@@ -86,9 +84,7 @@ fn origin(text: &str) -> Result<String, String> {
     if origin == text {
         Ok(origin)
     } else {
-        Err(format!(
-            "`{text}` is not what browsers send; write `{origin}`"
-        ))
+        Err(format!("browsers do not send `{text}`; write `{origin}`"))
     }
 }
 

@@ -62,7 +62,8 @@ impl Evaluations {
         if self.remote && fresh {
             body.reader().warn(
                 body.place(),
-                "this is evaluated at login, which is at another team here, so its result is unknown: in `include` and `require` it \
+                "this is evaluated at login, which happens at another team, so its result is \
+                 unknown: in `include` and `require` it \
                  never matches, in `exclude` it denies every request; move the rule to that team",
             );
         }
@@ -83,7 +84,7 @@ impl Evaluations {
         }
         if url.fragment().is_some() {
             return Some(format!(
-                "`{text}` has a fragment (`#…`), which is never sent; leave it out"
+                "`{text}` has a fragment (`#…`), which is never sent; remove it"
             ));
         }
         if url.scheme() == "http" && !self.plain_http {

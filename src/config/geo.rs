@@ -4,7 +4,7 @@ use super::reader::Table;
 use super::secrets::plain;
 use crate::geo::{Database, LARGEST};
 
-/// The database of countries (`[geo]`).
+/// The country database (`[geo]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geo {
     /// The file, a Country or City database in MaxMind's format. It was valid when the

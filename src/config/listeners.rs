@@ -29,7 +29,8 @@ impl Listeners {
             for place in &self.redirecting {
                 reader.error(
                     place,
-                    "the team is on plain HTTP, so there is no HTTPS to redirect to; leave this listener out",
+                    "the team is on plain HTTP, so there is no HTTPS to redirect to; remove this \
+                     listener",
                 );
             }
             return;

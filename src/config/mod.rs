@@ -73,7 +73,7 @@ pub struct Config {
     pub redirects: Vec<RedirectListener>,
     /// The address of metrics and health, on plain HTTP and for every client; none by default.
     pub metrics: Option<SocketAddr>,
-    /// The database of countries; none by default.
+    /// The country database; none by default.
     pub geo: Option<Geo>,
     /// The settings of calls to identity providers and other services.
     pub outgoing: Outgoing,

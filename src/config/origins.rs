@@ -87,7 +87,7 @@ impl OriginSettings {
         }
         let tls_server_name = table.item("tls_server_name").and_then(|item| {
             if !origins.is_empty() && !origins.iter().any(|origin| origin.scheme.is_tls()) {
-                item.error("no origin of this application is reached over TLS; leave this out, or write `https://…` as `origin`");
+                item.error("no origin of this application is reached over TLS; remove this, or write `https://…` as `origin`");
             }
             item.parse(tls_server_name)
         });
@@ -127,7 +127,7 @@ impl HealthCheck {
         });
         let expect = table.item("expect").map(|item| {
             if without_path {
-                item.error("without a `path` no status is looked at; add one, or leave this out");
+                item.error("without a `path` no status is looked at; add one, or remove this");
             }
             statuses(&item)
         });
@@ -156,7 +156,7 @@ fn statuses(item: &Item<'_>) -> Vec<u16> {
     };
     if list.is_empty() {
         item.error(
-            "this list is empty; write for example `expect = 204`, or leave this out for any 2xx",
+            "this list is empty; write for example `expect = 204`, or remove this for any 2xx",
         );
     }
     list.iter().filter_map(read).collect()

@@ -47,11 +47,11 @@ impl Outgoing {
         };
         if let (Some(item), true) = (&credentials, written.is_none() || none) {
             item.error(
-                "these are for a proxy that `https_proxy` names; write that too, or leave this out",
+                "these are for a proxy that `https_proxy` names; write that too, or remove this",
             );
         }
         if let (Some(item), true) = (&direct, none) {
-            item.error("there is no proxy; leave this out");
+            item.error("there is no proxy; remove this");
         }
         let secret = credentials
             .as_ref()

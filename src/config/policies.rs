@@ -181,7 +181,7 @@ fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
         ),
         (
             "isolation_required",
-            "browser isolation needs Cloudflare's browsers; leave this out",
+            "browser isolation needs Cloudflare's browsers; remove this",
         ),
         (
             "purpose_justification_required",

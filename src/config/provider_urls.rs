@@ -10,7 +10,7 @@ pub(super) fn issuer_address(text: &str, insecure: &Insecure) -> Result<String, 
     let cut = text.strip_suffix("/.well-known/openid-configuration");
     if let Some(issuer) = cut {
         return Err(format!(
-            "`{text}` is the discovery document; write `{issuer}`, or what it says under `issuer`"
+            "`{text}` is the discovery document; write `{issuer}`, or the value of `issuer` in it"
         ));
     }
     let url = endpoint(text, LIKE, insecure)?;
@@ -80,7 +80,7 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
         || (is_okta_s && matches!(first, "www" | "login" | "admin" | "developer" | "help"))
     {
         return Err(format!(
-            "`{host}` is Okta's own site and no account; write your account's, {like}"
+            "`{host}` is Okta's own site, not an account; write {like}"
         ));
     }
     if !url.username().is_empty() || url.password().is_some() {

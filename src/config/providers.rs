@@ -17,7 +17,7 @@ const SAML: &str = "saml";
 
 /// The supported types, for messages.
 const SUPPORTED: &str =
-    "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML";
+    "write `okta`, or `oidc` or `saml` for other providers of OpenID Connect or SAML";
 
 /// Types that Cloudflare Access has, and Portcullis has not.
 const UNSUPPORTED: &[&str] = &[
@@ -130,7 +130,7 @@ impl ClientConfig {
         {
             // OpenID Connect Core 5.1: `email_verified` is about `email` and no other claim.
             item.error(&format!(
-                "a provider vouches for the claim `email` alone, and `{claim}` is another; leave one of both out"
+                "`email_verified` is about the claim `email`, not `{claim}`; remove one of the two"
             ));
         }
         let prompt = table.item("prompt").and_then(|item| item.parse(prompt));
@@ -163,13 +163,13 @@ impl ClientCredentials {
         let id = table.item("private_key_id");
         let Some(key) = table.item("private_key") else {
             if let Some(id) = id {
-                id.error("this names a `private_key`, and there is none");
+                id.error("this names a `private_key`, which is missing");
             }
             let secret = table.needed("client_secret", "\"env:OKTA_CLIENT_SECRET\"")?;
             return secrets::read(&secret, insecure).map(Self::Secret);
         };
         if let Some(secret) = table.item("client_secret") {
-            secret.error("there is a `private_key` too; a client has one or the other, and the key is the better one");
+            secret.error("a client authenticates with `private_key` or with `client_secret`, not with both; the key is more secure");
         }
         let id = id.and_then(|item| item.parse(word));
         let pem = secrets::read_key(&key)?;
@@ -190,7 +190,7 @@ impl OidcConfig {
             REDIRECT,
             (
                 "okta_account",
-                "Okta is a type of its own; write `type = \"okta\"`",
+                "Okta has its own type; write `type = \"okta\"`",
             ),
         ]);
         let client = ClientConfig::read(table, insecure, "provider_logout");
@@ -201,7 +201,8 @@ impl OidcConfig {
                 .item("email_claim_name")
                 .is_some_and(|item| item.node().as_str() != Some("email"));
             let message = if other {
-                "no provider vouches for another claim than `email`; if users cannot enter this one there themselves, write \
+                "providers verify no other claim than `email`; if users cannot enter this one \
+                 there themselves, write \
                  `email_verified = \"optional\"`"
             } else {
                 "an email address is accepted also if the provider does not send `email_verified`; if users can enter \
@@ -232,8 +233,7 @@ impl OidcConfig {
             }),
             (None, None, None) if userinfo.is_none() => None,
             _ => {
-                let message = "`auth_url`, `token_url` and `certs_url` belong together: write all three, or none of them and let \
-                               the issuer's discovery document tell";
+                let message = "`auth_url`, `token_url` and `certs_url` belong together: write all three, or none to use the issuer's discovery document";
                 table.reader().error(table.place(), message);
                 return None;
             }
@@ -256,7 +256,7 @@ impl OidcConfig {
         if let (AbsentGroups::Empty, true, Some(item)) =
             (absent_groups, no_userinfo, table.item("absent_groups"))
         {
-            item.error("an ID token alone may leave groups out; this needs `userinfo_url` beside the other addresses");
+            item.error("an ID token alone may omit groups; this needs `userinfo_url` beside the other addresses");
         }
         Some(Self {
             client: client?,
@@ -276,13 +276,13 @@ impl OktaConfig {
             REDIRECT,
             (
                 "absent_groups",
-                "Okta also leaves the groups out if its filter matches too many; set `api_token` instead",
+                "Okta also omits the groups if its filter matches too many; set `api_token` instead",
             ),
-            ("groups_claim_name", "Okta's groups are in the claim `groups`, or come from its API; leave this out"),
-            ("issuer", "this is made of `okta_account` and `authorization_server_id`; leave it out"),
-            ("sso_target_url", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
-            ("issuer_url", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
-            ("idp_public_certs", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
+            ("groups_claim_name", "Okta's groups are in the claim `groups`, or come from its API; remove this"),
+            ("issuer", "this is derived from `okta_account` and `authorization_server_id`; remove it"),
+            ("sso_target_url", "this is a setting of Okta over SAML; for that, write `type = \"saml\"`"),
+            ("issuer_url", "this is a setting of Okta over SAML; for that, write `type = \"saml\"`"),
+            ("idp_public_certs", "this is a setting of Okta over SAML; for that, write `type = \"saml\"`"),
         ]);
         let client = ClientConfig::read(table, insecure, "okta_logout");
         let account = table.needed("okta_account", "\"https://dev-1.okta.com\"");
@@ -312,9 +312,7 @@ impl OktaConfig {
             (Some(refresh), _) if !has_token => {
                 refresh.error("groups are read again from Okta's API, which needs an `api_token`");
             }
-            (None, Some(stale)) => {
-                stale.error("this is for groups that are read again; write `groups_refresh` too")
-            }
+            (None, Some(stale)) => stale.error("this requires `groups_refresh`; set it too"),
             _ => {}
         }
         Some(Self {
@@ -431,10 +429,10 @@ fn word(text: &str) -> Result<String, String> {
     }
 }
 
-const PKCE: (&str, &str) = ("pkce_enabled", "PKCE is always on; leave this out");
+const PKCE: (&str, &str) = ("pkce_enabled", "PKCE is always on; remove this");
 const REDIRECT: (&str, &str) = (
     "redirect_url",
-    "this is always `/cdn-cgi/access/callback` on the team domain; leave this out",
+    "this is always `/cdn-cgi/access/callback` on the team domain; remove this",
 );
 
 /// A longer age would have no effect: no session lasts longer.

@@ -57,7 +57,7 @@ const LISTS: &[&str] = &["methods", "days", "user_risk_score"];
 /// The names that rules can refer to.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    /// `true` if there is a database of countries.
+    /// `true` if there is a country database.
     pub(super) countries: bool,
     /// The evaluation services that rules name.
     pub(super) evaluations: Evaluations,
@@ -335,7 +335,7 @@ fn has_effect(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             wrong("methods", methods.is_empty().then(|| none.to_owned()))
         }
         Rule::Geo { .. } => {
-            let none = "there is no database of countries; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
+            let none = "there is no country database; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
             wrong("country_code", (!names.countries).then(|| none.to_owned()))
         }
         Rule::ExternalEvaluation {

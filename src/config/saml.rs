@@ -21,11 +21,11 @@ impl SamlConfig {
             ),
             (
                 "okta_account",
-                "this is of Okta over OpenID Connect; for that, write `type = \"okta\"`",
+                "this is a setting of Okta over OpenID Connect; for that, write `type = \"okta\"`",
             ),
             (
                 "redirect_url",
-                "this is always `/cdn-cgi/access/callback` on the team domain; leave this out",
+                "this is always `/cdn-cgi/access/callback` on the team domain; remove this",
             ),
         ]);
         let issuer = table.needed("issuer_url", "\"http://www.okta.com/exk…\"");
@@ -146,7 +146,7 @@ fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
         ));
     }
     match url.fragment() {
-        Some(_) => Err(format!("`{text}` has a part after `#`; leave it out")),
+        Some(_) => Err(format!("`{text}` has a part after `#`; remove it")),
         None => Ok(url),
     }
 }

@@ -297,7 +297,7 @@ fn trimmed(item: &Item<'_>, value: &Secret, source: &str, lines: Lines) -> Optio
 /// Returns the cause of a failed read, without the operating system's number.
 pub(super) fn plain(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::NotFound => "the file does not exist".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         _ => error.to_string(),

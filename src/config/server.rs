@@ -158,7 +158,7 @@ impl Insecure {
             ),
             inline_secrets: switch(
                 "inline_secrets",
-                "everyone who can read this file may find secrets in it",
+                "users who can read this file may find secrets in it",
             ),
             insecure_identity_providers: switch(
                 "insecure_identity_providers",
@@ -195,11 +195,11 @@ impl StoreConfig {
             };
         }
         if let Some(item) = table.item("max_stale") {
-            item.error("a store in memory is never out of reach; leave this out");
+            item.error("a store in memory is always available; remove this");
         }
         if let Some(item) = table.item("memory") {
             if path.is_some() {
-                item.error("a store is either in memory or at a path; leave one of the two out");
+                item.error("a store is either in memory or at a path; remove one of the two");
             } else if !insecure.memory_store {
                 item.error("a restart would sign every user out; remove this, or set `memory_store = true` under `[insecure]`");
             }
@@ -237,7 +237,7 @@ impl Listener {
 impl RedirectListener {
     fn read(table: &mut Table<'_>) -> Option<Self> {
         table.foreign(&[
-            ("tls", "a listener with `redirect_to_https` is for plain HTTP; leave one of the two out"),
+            ("tls", "a listener with `redirect_to_https` is for plain HTTP; remove one of the two"),
             ("hsts", "browsers ignore it on plain HTTP (RFC 6797 8.1); set it on the listener with `tls`"),
         ]);
         let address = table
@@ -248,7 +248,7 @@ impl RedirectListener {
             let folder = item.reader().resolve(item.text()?);
             if !item.reader().env().is_offline() && !folder.is_dir() {
                 item.error(&format!(
-                    "`{}` is not a folder; create it, or correct the path",
+                    "`{}` is not a directory; create it, or correct the path",
                     folder.display()
                 ));
             }

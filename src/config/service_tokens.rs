@@ -49,7 +49,7 @@ fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
         ),
         (
             "duration",
-            "write the end itself, such as `expires_at = \"2027-01-01T00:00:00Z\"`",
+            "write the end as a time, such as `expires_at = \"2027-01-01T00:00:00Z\"`",
         ),
     ]);
     let id = table
@@ -98,7 +98,7 @@ fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
     if !(1..=2).contains(&list.len()) {
         let found = list.len();
         item.error(&format!(
-            "these are {found}; write one, or two while one takes the other's place"
+            "these are {found}; write one, or two during a rotation"
         ));
         return None;
     }
@@ -114,7 +114,8 @@ fn digest(text: &str) -> Result<SecretDigest, &'static str> {
         }
         Ok(digest) => Ok(digest),
         Err(_) => Err(
-            "this is no SHA-256, which has 64 hexadecimal digits; `portcullis service-token new` makes a pair",
+            "this is not a SHA-256, which has 64 hexadecimal digits; `portcullis service-token \
+             new` makes a pair",
         ),
     }
 }
@@ -131,7 +132,7 @@ fn moment(item: &Item<'_>) -> Option<UnixTime> {
         .and_then(|at| u64::try_from(at.as_second()).ok());
     if read.is_none() {
         item.error(&format!(
-            "`{text}` is not a moment like `2027-01-01T00:00:00Z` (RFC 3339, with its offset)"
+            "`{text}` is not a time like `2027-01-01T00:00:00Z` (RFC 3339, with its offset)"
         ));
     }
     read.map(UnixTime)

@@ -84,7 +84,8 @@ impl Team {
             .map(|port| format!("{}:{port}", self.domain))
             .unwrap_or_else(|| self.domain.to_string());
         let message = format!(
-            "browsers are sent to `{}`, port {port}, where no listener is; if nothing in front of this node maps that port, \
+            "browsers are sent to `{}`, port {port}, but no listener has that port; if nothing in \
+             front of this node maps that port, \
              write `{instead}`",
             self.url(),
         );

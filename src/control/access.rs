@@ -5,13 +5,15 @@ use super::changes::Follower;
 use super::evaluator::Evaluator;
 use super::flows::Flows;
 use super::identities::Identities;
-use super::issuer::Issuer;
+use super::issuer::TokenIssuer;
 use super::logins::Logins;
 use super::records::Records;
+use super::repositories::WatchedStore;
+use super::resolver::Resolver;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::Sessions;
-use super::store_watch::WatchedStore;
+use super::upkeep::Upkeep;
 use super::{Clock, Services, StartError};
 use crate::cookie::SealingKey;
 use crate::engine::{Need, Snapshot};
@@ -19,21 +21,25 @@ use crate::http_client::HttpClient;
 use crate::observe::metrics::metrics;
 use crate::store::Store;
 
-/// Shared state behind every front: the running configuration, and the parts that keep it up to
-/// date.
+/// Shared state behind every front: the running configuration, and the parts that requests use.
 pub struct Access {
     pub(crate) running: Arc<Running>,
-    pub(crate) issuer: Arc<Issuer>,
-    pub(crate) identities: Arc<Identities>,
+    pub(crate) endpoints: EndpointParts,
+    resolver: Resolver,
+    /// No request uses it. It is here for the tasks.
+    pub(super) upkeep: Arc<Upkeep>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// The parts that our endpoints use.
+pub(crate) struct EndpointParts {
+    pub(crate) running: Arc<Running>,
+    pub(crate) issuer: Arc<TokenIssuer>,
     pub(crate) sessions: Arc<Sessions>,
-    pub(crate) logins: Arc<Logins>,
     pub(crate) flows: Arc<Flows>,
+    pub(crate) logins: Logins,
     pub(crate) evaluator: Evaluator,
     pub(crate) audit: Audit,
-    pub(super) follower: Follower,
-    pub(super) store: Arc<WatchedStore>,
-    pub(super) revoker: Arc<Revoker>,
-    runtime: tokio::runtime::Handle,
 }
 
 /// The resources of the control path, beside its configuration.
@@ -67,60 +73,36 @@ impl Access {
         } = resources;
         let now = clock.now();
         let seal = sealing_key(&*store).await?;
-        let store = Arc::new(WatchedStore::start(store, now).await);
+        let store = WatchedStore::start(store, now).await;
         let running = Arc::new(Running::new(snapshot, services, clock));
-        let issuer = Arc::new(Issuer::start(&running, &store, &http, now).await?);
-        let records = Arc::new(Records::new(&running, Arc::clone(&store)));
+        let issuer = Arc::new(TokenIssuer::start(&running, &store, &http, now).await?);
+        let records = Arc::new(Records::new(&running, store.logins()));
         let revoker = Arc::new(Revoker::new(&running, &store, &records));
         let identities = Arc::new(Identities::new(
             Arc::clone(&running),
-            Arc::clone(&store),
             Arc::clone(&issuer),
             Arc::clone(&records),
             Arc::clone(&revoker),
         ));
-        let sessions = Arc::new(Sessions::new(
-            Arc::clone(&running),
-            Arc::clone(&issuer),
-            Arc::clone(&identities),
-        ));
-        let flows = Arc::new(Flows::new(Arc::clone(&store), seal));
+        let upkeep = Arc::new(Upkeep {
+            running: Arc::clone(&running),
+            issuer: Arc::clone(&issuer),
+            identities: Arc::clone(&identities),
+            follower: Follower::new(&running, &store, &issuer, &identities),
+            revoker: Arc::clone(&revoker),
+            store: Arc::clone(store.watch()),
+        });
+        let endpoints = EndpointParts::new(&upkeep, &store, &records, seal, http);
         let access = Self {
-            evaluator: Evaluator::new(
-                Arc::clone(&running),
-                Arc::clone(&store),
-                Arc::clone(&issuer),
-                Arc::clone(&records),
-                Arc::clone(&identities),
-                http,
-            ),
-            audit: Audit::new(Arc::clone(&running)),
-            follower: Follower::new(
-                Arc::clone(&running),
-                Arc::clone(&store),
-                Arc::clone(&issuer),
-                Arc::clone(&identities),
-            ),
-            logins: Arc::new(Logins::new(
-                Arc::clone(&running),
-                Arc::clone(&store),
-                records,
-                Arc::clone(&revoker),
-                Arc::clone(&sessions),
-                Arc::clone(&flows),
-            )),
             running,
-            issuer,
-            identities,
-            sessions,
-            flows,
-            store,
-            revoker,
+            endpoints,
+            resolver: Resolver::new(issuer, identities, runtime.clone()),
+            upkeep,
             runtime,
         };
         // Before the first request: a session that was revoked while this process was down must not
         // be valid until the first round.
-        access.follower.follow(now).await?;
+        access.upkeep.follower.follow(now).await?;
         metrics().generation(access.running.load().generation());
         Ok(Arc::new(access))
     }
@@ -139,7 +121,7 @@ impl Access {
     pub fn replace(&self, snapshot: Snapshot, services: Services) {
         metrics().generation(snapshot.generation());
         // Keys before the snapshot: a request under the new issuer must find them.
-        self.issuer.reconfigure(&snapshot, &services);
+        self.endpoints.issuer.reconfigure(&snapshot, &services);
         self.running.replace(snapshot, services);
     }
 
@@ -166,41 +148,63 @@ impl Access {
     /// Returns the cause if the last write to the store failed. Logins and logouts fail then;
     /// sessions go on.
     pub fn store_write_failure(&self) -> Option<Arc<str>> {
-        self.store.write_failure()
+        self.upkeep.store.write_failure()
     }
 
     /// Resolves a fact that a decision needs. It runs on the control runtime, so a client that
     /// disconnects does not cancel it for others.
-    pub async fn resolve(self: &Arc<Self>, need: Need) {
-        let access = Arc::clone(self);
-        let learned = self.runtime.spawn(async move {
-            match need {
-                Need::Keys => access.issuer.learn_keys().await,
-                Need::Identity {
-                    nonce,
-                    issued,
-                    token,
-                } => access.identities.look_up(nonce, issued, &token).await,
-                Need::Assertion {
-                    aud,
-                    common_name,
-                    expires,
-                } => {
-                    access
-                        .issuer
-                        .assert_service_client(&aud, &common_name, expires)
-                        .await;
-                }
-            }
-        });
-        if let Err(error) = learned.await {
-            tracing::error!(%error, "resolving a fact for a decision failed");
-        }
+    pub async fn resolve(&self, need: Need) {
+        self.resolver.resolve(need).await;
     }
 
     /// Returns the runtime of all background tasks and I/O.
     pub(crate) const fn runtime(&self) -> &tokio::runtime::Handle {
         &self.runtime
+    }
+}
+
+impl EndpointParts {
+    fn new(
+        Upkeep {
+            running,
+            issuer,
+            identities,
+            revoker,
+            ..
+        }: &Upkeep,
+        store: &WatchedStore,
+        records: &Arc<Records>,
+        seal: SealingKey,
+        http: HttpClient,
+    ) -> Self {
+        let sessions = Arc::new(Sessions::new(
+            Arc::clone(running),
+            Arc::clone(issuer),
+            Arc::clone(identities),
+        ));
+        let flows = Arc::new(Flows::new(store.uses(), seal));
+        Self {
+            running: Arc::clone(running),
+            issuer: Arc::clone(issuer),
+            logins: Logins::new(
+                Arc::clone(running),
+                store.logins(),
+                Arc::clone(records),
+                Arc::clone(revoker),
+                Arc::clone(&sessions),
+                Arc::clone(&flows),
+            ),
+            sessions,
+            flows,
+            evaluator: Evaluator::new(
+                Arc::clone(running),
+                Arc::clone(issuer),
+                Arc::clone(records),
+                Arc::clone(identities),
+                http,
+            ),
+            audit: Audit::new(Arc::clone(running)),
+        }
     }
 }
 

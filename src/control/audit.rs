@@ -307,7 +307,7 @@ impl Audit {
         .emit();
     }
 
-    /// Records a logout that failed, at least in part, because the store did not answer.
+    /// Records a logout that failed, at least in part, because the store did not respond.
     pub(crate) fn logout_unavailable(&self, session: Option<&SignedIn>, request: &PortalRequest) {
         metrics().logout(Logout::Unavailable);
         let failed = Event {

@@ -36,7 +36,7 @@ pub enum CompileError {
     /// A team domain that no URL can have.
     #[error("the team domain gives no URL")]
     Url(#[from] url::ParseError),
-    /// A database of countries that changed since the check.
+    /// A country database that changed since the check.
     #[error(transparent)]
     Countries(#[from] CountryFileError),
     /// The settings of a SAML provider.
@@ -222,8 +222,12 @@ fn provider(
         }
         IdpKind::Saml(saml) => {
             let agreed = ServiceProvider::new(saml.settings(callback, saml.decryption_keys()?))?;
-            let connection = Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request);
-            Provider::Saml(Box::new(connection.with_absent_groups(saml.absent_groups)))
+            let mut connection = Saml::new(idp.id.clone(), idp.name.clone(), agreed)
+                .with_absent_groups(saml.absent_groups);
+            if saml.sign_request {
+                connection = connection.with_signed_requests();
+            }
+            Provider::Saml(Box::new(connection))
         }
     })
 }

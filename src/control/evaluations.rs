@@ -48,7 +48,7 @@ struct Keys {
 pub(super) enum NoKeys {
     #[error("the keys cannot be fetched")]
     Fetch(#[source] HttpError),
-    #[error("the keys URL answered with status {0}")]
+    #[error("the keys URL responded with status {0}")]
     Status(StatusCode),
     #[error("there are no usable keys")]
     Unusable(#[source] KeyError),

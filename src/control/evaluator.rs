@@ -25,11 +25,10 @@ use tokio::task::JoinSet;
 use super::documents::document;
 use super::evaluations::{NoKeys, Service};
 use super::identities::Identities;
-use super::issuer::Issuer;
+use super::issuer::TokenIssuer;
 use super::records::Records;
 use super::running::Running;
 use super::sessions::Login;
-use super::store_watch::WatchedStore;
 use super::{Clock, SigningKeys};
 use crate::engine::Application;
 use crate::http_client::{HttpClient, HttpError};
@@ -48,15 +47,15 @@ enum NoAnswer {
     Deadline,
     #[error("the service cannot be reached")]
     Service(#[source] HttpError),
-    #[error("the service answered with status {0}")]
+    #[error("the service responded with status {0}")]
     Status(StatusCode),
-    #[error("the answer is not JSON with a `token`")]
+    #[error("the response is not JSON with a `token`")]
     Malformed,
     #[error(transparent)]
     Answer(EvaluationError),
     #[error(transparent)]
     Keys(#[from] NoKeys),
-    #[error("the question could not be signed")]
+    #[error("the request could not be signed")]
     Sign(#[source] SigningKeyError),
 }
 
@@ -80,8 +79,7 @@ impl Expiry<(IdentityNonce, UnixTime, String), Option<bool>> for AnswerExpiry {
 /// Calls the evaluation services before a token is issued.
 pub(crate) struct Evaluator {
     running: Arc<Running>,
-    store: Arc<WatchedStore>,
-    issuer: Arc<Issuer>,
+    issuer: Arc<TokenIssuer>,
     records: Arc<Records>,
     identities: Arc<Identities>,
     http: HttpClient,
@@ -91,15 +89,13 @@ pub(crate) struct Evaluator {
 impl Evaluator {
     pub(super) fn new(
         running: Arc<Running>,
-        store: Arc<WatchedStore>,
-        issuer: Arc<Issuer>,
+        issuer: Arc<TokenIssuer>,
         records: Arc<Records>,
         identities: Arc<Identities>,
         http: HttpClient,
     ) -> Self {
         Self {
             running,
-            store,
             issuer,
             records,
             identities,
@@ -178,7 +174,7 @@ impl Evaluator {
                 Ok((key, Some(answer))) => drop(answers.insert(key, answer)),
                 Ok((_, None)) => {}
                 Err(error) => {
-                    tracing::error!(%error, request_id = %question.request, "a call of an evaluation service failed");
+                    tracing::error!(%error, request_id = %question.request, "calling an evaluation service failed");
                 }
             }
         }
@@ -220,7 +216,8 @@ impl Evaluator {
         });
         let expires = now.after(services.identity_lifetime);
         let kept = self.records.update(nonce, identity, expires).await;
-        kept.inspect_err(|error| self.store.failed(error)).map(drop)
+        kept.inspect_err(|error| self.records.failed(error))
+            .map(drop)
     }
 }
 
@@ -251,7 +248,7 @@ impl Question {
         answer
             .map_err(|error| {
                 let error = crate::model::chain(&error);
-                tracing::warn!(url, %request_id, error, "no answer from an evaluation service; treating the rule as unknown");
+                tracing::warn!(url, %request_id, error, "no response from an evaluation service; treating the rule as unknown");
             })
             .ok()
     }

@@ -1,20 +1,19 @@
 //! Logins in progress, and names that can be used once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::store_watch::WatchedStore;
+use super::repositories::Watched;
 use crate::cookie::SealingKey;
 use crate::login::State;
 use crate::model::{UnixTime, UserId};
-use crate::store::StoreError;
+use crate::store::{StoreError, UseRepository};
 
 /// Logins in progress, and names that can be used once.
 pub(crate) struct Flows {
-    store: Arc<WatchedStore>,
+    uses: Watched<dyn UseRepository>,
     seal: SealingKey,
     /// Names that this process saw used, for as long as they are valid. The store decides.
     used: Cache<String, ()>,
@@ -28,7 +27,7 @@ pub(crate) struct Flows {
 }
 
 impl Flows {
-    pub(super) fn new(store: Arc<WatchedStore>, seal: SealingKey) -> Self {
+    pub(super) fn new(uses: Watched<dyn UseRepository>, seal: SealingKey) -> Self {
         let used = Cache::builder()
             .time_to_live(USED_FOR)
             .max_capacity(MAX_USED);
@@ -37,7 +36,7 @@ impl Flows {
             .weigher(|_, state: &State| u32::try_from(state.size()).unwrap_or(u32::MAX))
             .max_capacity(MAX_BEGUN_BYTES);
         Self {
-            store,
+            uses,
             seal,
             used: used.eviction_policy(EvictionPolicy::lru()).build(),
             signed_out: Cache::builder()
@@ -70,10 +69,10 @@ impl Flows {
             return Ok(None);
         }
         let revision = self
-            .store
+            .uses
             .first_use(name, until.after(CLOCK_DIFFERENCE))
             .await
-            .inspect_err(|error| self.store.failed(error))?;
+            .inspect_err(|error| self.uses.failed(error))?;
         self.used.insert(name.to_owned(), ());
         Ok(revision)
     }

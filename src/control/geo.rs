@@ -1,4 +1,4 @@
-//! The database of countries. It is read at the start, and again when its file changes.
+//! The country database. It is read at the start, and again when its file changes.
 
 use std::fs::Metadata;
 use std::io;
@@ -15,7 +15,7 @@ use crate::geo::{Database, DatabaseError, LARGEST};
 use crate::observe::metrics::{Reload, metrics};
 use crate::policy::{Countries, Country};
 
-/// The database of countries of the running configuration.
+/// The country database of the running configuration.
 #[derive(Debug)]
 pub struct CountryFile {
     path: PathBuf,
@@ -23,11 +23,11 @@ pub struct CountryFile {
     seen: Mutex<Option<Stamp>>,
 }
 
-/// An error of a database of countries.
+/// An error of a country database.
 #[derive(Debug, Error)]
 pub enum CountryFileError {
     /// The file cannot be read.
-    #[error("the database of countries `{}` cannot be read", path.display())]
+    #[error("the country database `{}` cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum CountryFileError {
         source: io::Error,
     },
     /// The file is not a usable database.
-    #[error("the database of countries `{}` cannot be used", path.display())]
+    #[error("the country database `{}` cannot be used", path.display())]
     Use {
         /// The path of the file.
         path: PathBuf,
@@ -69,14 +69,14 @@ impl CountryFile {
         }
         match read(&self.path) {
             Ok(database) => {
-                tracing::info!(database = %self.path.display(), kind = database.kind(), "reloaded the database of countries");
+                tracing::info!(database = %self.path.display(), kind = database.kind(), "reloaded the country database");
                 self.current.store(Arc::new(database));
                 metrics().country_database(Reload::Applied);
             }
             Err(error) => {
                 tracing::error!(
                     error = crate::model::chain(&error),
-                    "keeping the running database of countries"
+                    "keeping the previous country database"
                 );
                 metrics().country_database(Reload::Rejected);
             }

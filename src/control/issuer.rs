@@ -12,17 +12,18 @@ use http::HeaderValue;
 use serde::Serialize;
 
 use super::remote::RemoteIssuer;
+use super::repositories::{Watched, WatchedStore};
 use super::running::Running;
-use super::store_watch::WatchedStore;
+use super::store_watch::StoreWatch;
 use super::{IssuerSettings, Services, SigningKeys, SigningKeysError, StartError};
 use crate::engine::{IssuerKeys, Snapshot};
 use crate::http_client::HttpClient;
 use crate::model::{Aud, UnixTime};
-use crate::store::StoreError;
+use crate::store::{KeyRepository, StoreError};
 use crate::token::{KeyError, KeySet, Kind, ServiceClaims};
 
 /// The signer of the team's tokens: this process, or a team that runs elsewhere.
-pub(crate) enum Issuer {
+pub(crate) enum TokenIssuer {
     /// This process, with the store's keys.
     Local(LocalIssuer),
     /// Another team. Users log in there.
@@ -32,18 +33,19 @@ pub(crate) enum Issuer {
 /// A team that signs its tokens here.
 pub(crate) struct LocalIssuer {
     running: Arc<Running>,
-    store: Arc<WatchedStore>,
+    keys: Watched<dyn KeyRepository>,
+    store_watch: Arc<StoreWatch>,
     signing: ArcSwap<SigningKeys>,
     asserting: tokio::sync::Mutex<()>,
     /// Counts reloads. Keys that were read before one of them are not published after it.
     reloads: Mutex<u64>,
 }
 
-impl Issuer {
+impl TokenIssuer {
     /// Loads the signing keys, or prepares to fetch those of the remote team.
     pub(super) async fn start(
         running: &Arc<Running>,
-        store: &Arc<WatchedStore>,
+        store: &WatchedStore,
         http: &HttpClient,
         now: UnixTime,
     ) -> Result<Self, StartError> {
@@ -143,17 +145,19 @@ impl Issuer {
 impl LocalIssuer {
     async fn start(
         running: &Arc<Running>,
-        store: &Arc<WatchedStore>,
+        store: &WatchedStore,
         now: UnixTime,
     ) -> Result<Self, StartError> {
+        let (keys, store_watch) = (store.keys(), Arc::clone(store.watch()));
         let lifetime = running.services().token_lifetime;
-        let keys = SigningKeys::load_or_create(&***store, lifetime, now, store.time());
-        let keys = keys.await?;
-        publish(running, running.load().issuer(), &keys)?;
+        let signing = SigningKeys::load_or_create(&*keys, lifetime, now, store_watch.time());
+        let signing = signing.await?;
+        publish(running, running.load().issuer(), &signing)?;
         Ok(Self {
             running: Arc::clone(running),
-            store: Arc::clone(store),
-            signing: ArcSwap::from_pointee(keys),
+            keys,
+            store_watch,
+            signing: ArcSwap::from_pointee(signing),
             asserting: tokio::sync::Mutex::new(()),
             reloads: Mutex::new(0),
         })
@@ -161,9 +165,9 @@ impl LocalIssuer {
 
     async fn rotate(&self) {
         let (now, lifetime) = (self.running.now(), self.running.services().token_lifetime);
-        let store = &self.store;
+        let seen = self.store_watch.time();
         let before = *self.reloads();
-        match SigningKeys::load_or_create(&***store, lifetime, now, store.time()).await {
+        match SigningKeys::load_or_create(&*self.keys, lifetime, now, seen).await {
             Ok(keys) => {
                 let reloads = self.reloads();
                 if *reloads == before {
@@ -181,7 +185,7 @@ impl LocalIssuer {
 
     async fn reload(&self, now: UnixTime) -> Result<(), StoreError> {
         *self.reloads() += 1;
-        match SigningKeys::load(&**self.store, now).await {
+        match SigningKeys::load(&*self.keys, now).await {
             Ok(keys) => {
                 let _one = self.reloads();
                 self.replace(keys);
@@ -195,7 +199,7 @@ impl LocalIssuer {
             Err(error) => {
                 tracing::error!(
                     error = crate::model::chain(&error),
-                    "the signing keys in the store cannot be used; the last ones stay"
+                    "the signing keys in the store cannot be used; keeping the previous keys"
                 );
                 Ok(())
             }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::repositories::Watched;
 use super::running::Running;
-use super::store_watch::WatchedStore;
 use crate::engine::{IdentityState, NodeCache};
 use crate::model::{Identity, IdentityNonce, UnixTime};
-use crate::store::StoreError;
+use crate::store::{LoginRepository, StoreError};
 
 /// The identity records behind logins, in memory and in the store.
 pub(super) struct Records {
     known: Arc<NodeCache>,
-    store: Arc<WatchedStore>,
+    logins: Watched<dyn LoginRepository>,
     /// One lock for each login. Its holder may write the record, so that no change undoes another,
     /// and concurrent requests share one look-up.
     locks: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
@@ -32,10 +32,10 @@ pub(super) struct Seen {
 }
 
 impl Records {
-    pub(super) fn new(running: &Running, store: Arc<WatchedStore>) -> Self {
+    pub(super) fn new(running: &Running, logins: Watched<dyn LoginRepository>) -> Self {
         Self {
             known: Arc::clone(running.cache()),
-            store,
+            logins,
             locks: moka::sync::Cache::builder().time_to_idle(LOCK_IDLE).build(),
             changes: moka::sync::Cache::builder().time_to_idle(LOCK_IDLE).build(),
             resets: AtomicU64::new(0),
@@ -93,8 +93,18 @@ impl Records {
     ) -> Result<Option<Arc<Identity>>, StoreError> {
         match self.known(nonce) {
             Some(identity) => Ok(Some(identity)),
-            None => Ok(self.store.identity(&nonce).await?.map(Arc::new)),
+            None => Ok(self.read(nonce).await?.map(Arc::new)),
         }
+    }
+
+    /// Reads the record from the store, which may hold an earlier one than the engine knows.
+    pub(super) async fn read(&self, nonce: IdentityNonce) -> Result<Option<Identity>, StoreError> {
+        self.logins.identity(&nonce).await
+    }
+
+    /// Logs and counts an error of the store.
+    pub(super) fn failed(&self, error: &StoreError) {
+        self.logins.failed(error);
     }
 
     /// Stores a new login; `None` if a revocation since the revision `began` covers it. No earlier
@@ -107,7 +117,7 @@ impl Records {
     ) -> Result<Option<(IdentityNonce, Arc<Identity>)>, StoreError> {
         let nonce = IdentityNonce::random();
         let inserted = self
-            .store
+            .logins
             .insert_identity(&nonce, &identity, began, expires)
             .await?;
         let Some(revision) = inserted else {
@@ -131,7 +141,7 @@ impl Records {
         expires: UnixTime,
     ) -> Result<Option<Arc<Identity>>, StoreError> {
         if self
-            .store
+            .logins
             .update_identity(&nonce, &identity, expires)
             .await?
         {

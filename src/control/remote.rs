@@ -142,7 +142,7 @@ impl RemoteIssuer {
         if response.status != StatusCode::OK {
             return Err((
                 Fetch::Unreachable,
-                format!("the answer has status {}", response.status),
+                format!("the response has status {}", response.status),
             ));
         }
         match KeySet::from_jwks(&response.body) {
@@ -218,7 +218,7 @@ impl RemoteIssuer {
             // Any other status may come from a server on the way, and means nothing about the
             // token.
             StatusCode::UNAUTHORIZED => Ok(None),
-            status => Err(format!("the answer has status {status}")),
+            status => Err(format!("the response has status {status}")),
         }
     }
 }

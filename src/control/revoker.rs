@@ -9,15 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::records::Records;
+use super::repositories::{Watched, WatchedStore};
 use super::running::Running;
-use super::store_watch::WatchedStore;
+use super::store_watch::StoreWatch;
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
-use crate::store::{Revocation, StoreError, StoredRevocation};
+use crate::store::{Revocation, RevocationRepository, StoreError, StoredRevocation};
 
 /// Revokes logins.
 pub(super) struct Revoker {
     running: Arc<Running>,
-    store: Arc<WatchedStore>,
+    revocations: Watched<dyn RevocationRepository>,
+    store_watch: Arc<StoreWatch>,
     records: Arc<Records>,
     unpersisted_revocations: UnpersistedRevocations,
 }
@@ -25,12 +27,13 @@ pub(super) struct Revoker {
 impl Revoker {
     pub(super) fn new(
         running: &Arc<Running>,
-        store: &Arc<WatchedStore>,
+        store: &WatchedStore,
         records: &Arc<Records>,
     ) -> Self {
         Self {
             running: Arc::clone(running),
-            store: Arc::clone(store),
+            revocations: store.revocations(),
+            store_watch: Arc::clone(store.watch()),
             records: Arc::clone(records),
             unpersisted_revocations: UnpersistedRevocations::default(),
         }
@@ -39,17 +42,17 @@ impl Revoker {
     /// Returns the time at which a revocation that is made now may be forgotten. If this machine's
     /// clock is behind the store's time, that one counts, because it decides what is deleted.
     fn expiry(&self, now: UnixTime) -> UnixTime {
-        now.max(self.store.time()).after(LONGEST_LIVED)
+        now.max(self.store_watch.time()).after(LONGEST_LIVED)
     }
 
     /// Revokes in the store first, so that no restart undoes it, and then here.
     async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
         let expires = self.expiry(now);
         let revision = self
-            .store
+            .revocations
             .revoke(&revocation, expires)
             .await
-            .inspect_err(|error| self.store.failed(error))?;
+            .inspect_err(|error| self.revocations.failed(error))?;
         self.running.apply_revocations([StoredRevocation {
             revision,
             revocation,
@@ -82,10 +85,10 @@ impl Revoker {
         now: UnixTime,
     ) -> Result<(), StoreError> {
         let stored = self
-            .store
-            .identity(&nonce)
+            .records
+            .read(nonce)
             .await
-            .inspect_err(|error| self.store.failed(error))?;
+            .inspect_err(|error| self.records.failed(error))?;
         // Either record may miss a link: another process may have changed the stored one, and the
         // known one may have been read before a login was linked to it.
         let known = self.records.known(nonce);
@@ -96,7 +99,7 @@ impl Revoker {
             .collect();
         for login in linked {
             let record = self.records.stored(login).await;
-            match record.inspect_err(|error| self.store.failed(error))? {
+            match record.inspect_err(|error| self.records.failed(error))? {
                 Some(other) => self.revoke_login_and_user(login, &other.user, now).await?,
                 None => self.revoke_login(login, now).await?,
             }
@@ -200,23 +203,6 @@ impl Revoker {
     /// Returns `true` if the store has not accepted a revocation of that user yet.
     pub(super) fn awaits_store(&self, user: &UserId) -> bool {
         self.unpersisted_revocations.concern(user)
-    }
-
-    /// Deletes what has expired by the store's own time: one wrong reading of the clock hardly
-    /// changes that.
-    pub(super) async fn prune(&self, now: UnixTime) {
-        let time = match self.store.advance(now).await {
-            Ok(time) => time,
-            Err(error) => return self.store.failed(&error),
-        };
-        self.running.forget_revocations(time);
-        loop {
-            match self.store.prune(time).await {
-                Ok(pruned) if pruned.is_full() => {}
-                Ok(_) => return,
-                Err(error) => return self.store.failed(&error),
-            }
-        }
     }
 }
 

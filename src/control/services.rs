@@ -35,7 +35,7 @@ pub struct Services {
     pub audit_identity: bool,
     /// The evaluation services that the applications' policies name.
     pub evaluations: Evaluations,
-    /// The database of countries, if one is configured.
+    /// The country database, if one is configured.
     pub countries: Option<Arc<CountryFile>>,
     /// Further files of the configuration: it is reloaded when one of them changes.
     pub watched: Vec<PathBuf>,

@@ -7,14 +7,13 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use super::reload::Reloader;
 use super::{
     Access, Background, Clock, CompileError, Ended, Resources, StartError, Tasks, Vital, compile,
-    watch_configuration,
 };
-use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
+use crate::config::{Config, Environment, Errors, Loaded, StoreConfig};
 use crate::engine::{NodeCache, Origins};
 use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
-use crate::observe::metrics::{Reload, metrics};
 use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
 
 /// The control path of a configuration, on a runtime of its own. Fronts use [`Control::access`].
@@ -104,7 +103,7 @@ impl Control {
             .map_err(ControlError::Runtime)?;
         let http = http_client(config)?;
         if let Some(proxy) = &config.outgoing.proxy {
-            tracing::info!(%proxy, credentials = proxy.has_credentials(), "https calls of other services go through a proxy");
+            tracing::info!(%proxy, credentials = proxy.has_credentials(), "HTTPS calls to other services go through a proxy");
         }
         let known = Arc::new(NodeCache::new(
             usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX),
@@ -174,32 +173,19 @@ impl Control {
     /// running one stays. Sections that are read only at start, such as the listeners, keep their
     /// values: a change of them is logged.
     pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
-        let (access, http, origins) = (
-            Arc::clone(&self.access),
-            self.http.clone(),
-            Arc::clone(&self.origins),
-        );
-        let (started, background, file) = (
-            Arc::clone(&self.started),
-            self.background(),
-            file.to_owned(),
-        );
+        let reloader = Reloader {
+            access: Arc::clone(&self.access),
+            http: self.http.clone(),
+            origins: Arc::clone(&self.origins),
+            started: Arc::clone(&self.started),
+            background: self.background(),
+            file: file.to_owned(),
+            load,
+        };
         let running = self.vital.watch("configuration");
         self.runtime.spawn(async move {
             let _running = running;
-            let changed = || async {
-                reload(
-                    &access,
-                    &http,
-                    &*origins,
-                    &started,
-                    &background,
-                    &file,
-                    load,
-                )
-                .await
-            };
-            watch_configuration(&file, || access.running.services().watched.clone(), changed).await;
+            reloader.run().await;
         });
     }
 
@@ -233,187 +219,10 @@ async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> 
     }
 }
 
-async fn reload(
-    access: &Access,
-    http: &HttpClient,
-    origins: &dyn OriginSource,
-    started: &Config,
-    background: &Background,
-    file: &Path,
-    load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>,
-) {
-    let loaded = match load(file, &System) {
-        Ok(loaded) => loaded,
-        Err(errors) => {
-            metrics().reload(Reload::Rejected);
-            tracing::error!(
-                "the configuration was not reloaded, keeping the running configuration:\n{errors}"
-            );
-            return;
-        }
-    };
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    let certs_url = loaded.config.catalog.team.certs_url.as_ref();
-    if access.running.services().issuer.certs_url() != certs_url {
-        metrics().reload(Reload::Rejected);
-        tracing::error!(
-            "the configuration was not reloaded: `team.certs_url` changes only at a restart; keeping the running configuration"
-        );
-        return;
-    }
-    let made = origins.origins(&loaded.config, background).await;
-    let known = Arc::clone(access.running.cache());
-    match compile(
-        &loaded.config,
-        access.next_generation(),
-        known,
-        http,
-        |application| origins_of(&made, &application.id),
-    ) {
-        Ok((snapshot, services)) => {
-            access.replace(snapshot, services);
-            metrics().reload(Reload::Applied);
-            tracing::info!(
-                applications = loaded.config.catalog.applications.len(),
-                "the configuration was reloaded"
-            );
-            let waiting = needs_restart(started, &loaded.config);
-            if !waiting.is_empty() {
-                tracing::warn!("changes of {} take effect at a restart", waiting.join(", "));
-            }
-        }
-        Err(error) => {
-            metrics().reload(Reload::Rejected);
-            tracing::error!(%error, "the configuration was not reloaded, keeping the running configuration");
-        }
-    }
-}
-
-/// Returns the changed sections that take effect only at a restart.
-fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
-    let limits = |config: &Config| Limits {
-        max_body: None,
-        ..config.limits.clone()
-    };
-    let store = |config: &Config| match &config.store {
-        StoreConfig::Sqlite { path, .. } => Some(path.clone()),
-        StoreConfig::Memory => None,
-    };
-    let changed = [
-        (
-            "`[[listen]]`",
-            started.listen != now.listen || started.redirects != now.redirects,
-        ),
-        ("`[metrics]`", started.metrics != now.metrics),
-        ("`[store]`", store(started) != store(now)),
-        ("`[limits]`", limits(started) != limits(now)),
-        ("`[server]`", started.server != now.server),
-        ("`[outgoing]`", started.outgoing != now.outgoing),
-    ];
-    changed
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(section, _)| section)
-        .collect()
-}
-
 /// Returns an application's origins. Without any, a front that uses the permit's origins forwards
 /// nothing.
-fn origins_of(made: &HashMap<String, Origins>, application: &str) -> Origins {
+pub(super) fn origins_of(made: &HashMap<String, Origins>, application: &str) -> Origins {
     made.get(application)
         .cloned()
         .unwrap_or_else(|| Origins::new(()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    #[test]
-    fn only_sections_that_need_a_restart_are_named() {
-        let text = r#"
-[insecure]
-plain_http = true
-inline_secrets = true
-[team]
-domain = "access.localhost:8080"
-[store]
-path = "portcullis.db"
-max_stale = "60s"
-[limits]
-header_count = 100
-max_body = "1MiB"
-[server]
-grace_period = "5s"
-[audit]
-allow_sample = 0.5
-[metrics]
-address = "127.0.0.1:9090"
-[[identity_providers]]
-id = "okta"
-name = "Okta"
-type = "okta"
-config = { client_id = "id", client_secret = "example-secret", okta_account = "https://dev-1.okta.com" }
-[[listen]]
-address = "127.0.0.1:8080"
-trusted_proxies = ["10.0.0.0/8"]
-[[applications]]
-domain = "app.localhost"
-origin = "http://127.0.0.1:9"
-"#;
-        let read = |text: &str| {
-            config::parse(text, Path::new("x.toml"), &System)
-                .unwrap_or_else(|e| panic!("{e}"))
-                .config
-        };
-        let started = read(text);
-        for (line, other, said) in [
-            ("name = \"Okta\"", "name = \"Another\"", &[][..]),
-            ("max_stale = \"60s\"", "max_stale = \"90s\"", &[]),
-            ("max_body = \"1MiB\"", "max_body = \"2MiB\"", &[]),
-            ("allow_sample = 0.5", "allow_sample = 1", &[]),
-            (
-                "domain = \"app.localhost\"",
-                "domain = \"other.localhost\"",
-                &[],
-            ),
-            ("\"10.0.0.0/8\"", "\"10.1.0.0/16\"", &["`[[listen]]`"]),
-            ("127.0.0.1:9090", "127.0.0.1:9091", &["`[metrics]`"]),
-            (
-                "path = \"portcullis.db\"",
-                "path = \"other.db\"",
-                &["`[store]`"],
-            ),
-            ("header_count = 100", "header_count = 101", &["`[limits]`"]),
-            (
-                "[server]\ngrace_period = \"5s\"",
-                "[server]\ngrace_period = \"6s\"",
-                &["`[server]`"],
-            ),
-            (
-                "[server]\n",
-                "[outgoing]\nhttps_proxy = \"http://192.0.2.1:3128\"\n[server]\n",
-                &["`[outgoing]`"],
-            ),
-        ] {
-            assert!(text.contains(line), "{line}");
-            assert_eq!(
-                needs_restart(&started, &read(&text.replace(line, other))),
-                said,
-                "{other}"
-            );
-        }
-        let all = text
-            .replace("header_count = 100", "")
-            .replace("5s", "7s")
-            .replace("[metrics]\naddress = \"127.0.0.1:9090\"", "");
-        assert_eq!(
-            needs_restart(&started, &read(&all)),
-            ["`[metrics]`", "`[limits]`", "`[server]`"]
-        );
-        assert_eq!(needs_restart(&started, &started), [""; 0]);
-    }
 }

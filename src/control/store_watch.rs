@@ -10,42 +10,45 @@ use std::time::Duration;
 
 use crate::model::{UnixTime, chain};
 use crate::observe::metrics::metrics;
-use crate::store::{Maintenance, Store, StoreError};
+use crate::store::{Maintenance, Pruned, StoreError};
 
-/// The store's time as it was last read, and how often in a row a probe has failed.
-#[derive(Debug, Default)]
+/// The store's time as it was last read, and its health.
 pub(super) struct StoreWatch {
+    store: Arc<dyn Maintenance>,
     time: AtomicU64,
     lags: AtomicBool,
     rounds: AtomicU32,
+    /// The number of probes in a row that failed.
     failures: AtomicU32,
 }
 
 impl StoreWatch {
     /// Reads the store's time. If that fails, nothing counts as old until it succeeds.
-    pub(super) async fn start(store: &dyn Maintenance, now: UnixTime) -> Self {
-        let watch = Self::default();
-        if let Err(error) = watch.advance(store, now).await {
+    pub(super) async fn start(store: Arc<dyn Maintenance>, now: UnixTime) -> Self {
+        let watch = Self {
+            store,
+            time: AtomicU64::default(),
+            lags: AtomicBool::default(),
+            rounds: AtomicU32::default(),
+            failures: AtomicU32::default(),
+        };
+        if let Err(error) = watch.advance(now).await {
             tracing::error!(
                 error = chain(&error),
-                "the store's time could not be read, so nothing is deleted for its age"
+                "the store's time could not be read; expired rows are not deleted"
             );
         }
         watch
     }
 
-    /// The store's time, which is never later than the clock was when it was read.
+    /// The store's own time, which is never later than the clock was when it was read.
     pub(super) fn time(&self) -> UnixTime {
         UnixTime(self.time.load(Ordering::Relaxed))
     }
 
     /// Advances the store's time towards the clock.
-    pub(super) async fn advance(
-        &self,
-        store: &dyn Maintenance,
-        now: UnixTime,
-    ) -> Result<UnixTime, StoreError> {
-        let time = store.advance_clock(now).await?;
+    pub(super) async fn advance(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
+        let time = self.store.advance_clock(now).await?;
         self.time.store(time.0, Ordering::Relaxed);
         let behind = now.since(time);
         let lags = behind >= LAG;
@@ -54,7 +57,8 @@ impl StoreWatch {
             match lags {
                 true => tracing::warn!(
                     hours,
-                    "the clock is ahead of the last time that the store saw; nothing is deleted for its age until the \
+                    "the clock is ahead of the store's last recorded time; expired rows are not \
+                     deleted until the \
                      store's time catches up, by an hour every ten minutes"
                 ),
                 false => tracing::info!("the store's time has caught up with the clock"),
@@ -62,54 +66,28 @@ impl StoreWatch {
         }
         Ok(time)
     }
-}
 
-/// The store, with its health and its time.
-pub(super) struct WatchedStore {
-    store: Arc<dyn Store>,
-    watch: StoreWatch,
-}
-
-impl std::ops::Deref for WatchedStore {
-    type Target = dyn Store;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.store
-    }
-}
-
-impl WatchedStore {
-    pub(super) async fn start(store: Arc<dyn Store>, now: UnixTime) -> Self {
-        let watch = StoreWatch::start(&*store, now).await;
-        Self { store, watch }
-    }
-
-    /// The store's own time, which is never later than the clock was when it was read.
-    pub(super) fn time(&self) -> UnixTime {
-        self.watch.time()
-    }
-
-    /// Advances the store's time towards the clock.
-    pub(super) async fn advance(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
-        self.watch.advance(&*self.store, now).await
+    /// Deletes at most one batch of rows that have expired by the store's time.
+    pub(super) async fn prune(&self, time: UnixTime) -> Result<Pruned, StoreError> {
+        self.store.prune(time).await
     }
 
     /// Logs and counts an error of the store.
     pub(super) fn failed(&self, error: &StoreError) {
         metrics().store_error(error);
         self.show_health();
-        tracing::error!(error = %chain(error), "the store did not answer");
+        tracing::error!(error = %chain(error), "the store did not respond");
     }
 
     /// Probes the store with a write: on every call while the store takes none, else on every
     /// third. Logs at once and then once a minute while it does not.
     pub(super) async fn check_health(&self) {
-        let round = self.watch.rounds.fetch_add(1, Ordering::Relaxed);
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
         if self.store.write_failure().is_none() && !round.is_multiple_of(PROBE_EVERY) {
             return self.show_health();
         }
         let probed = self.store.probe().await;
-        let failures = &self.watch.failures;
+        let failures = &self.failures;
         match probed {
             Ok(()) => {
                 if failures.swap(0, Ordering::Relaxed) > 0 {
@@ -159,14 +137,13 @@ mod tests {
 
     #[tokio::test]
     async fn time_lags_behind_a_clock_that_jumps_and_catches_up() {
-        let store = MemoryStore::new();
         let start = UnixTime(1_800_000_000);
-        let watch = StoreWatch::start(&store, start).await;
+        let watch = StoreWatch::start(Arc::new(MemoryStore::new()), start).await;
         assert_eq!(watch.time(), start);
         let jumped = start.after(Duration::from_secs(10_000));
         let mut times = Vec::new();
         for _ in 0..4 {
-            watch.advance(&store, jumped).await.unwrap();
+            watch.advance(jumped).await.unwrap();
             times.push(watch.time().since(start).as_secs());
         }
         assert_eq!(times, [3600, 7200, 10_000, 10_000]);

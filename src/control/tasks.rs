@@ -6,7 +6,7 @@ use notify::Watcher as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::running::Running;
+use super::upkeep::Upkeep;
 use super::{Access, Vital, signing_keys};
 
 /// The background tasks of the control path. Dropping this ends them.
@@ -16,30 +16,25 @@ pub struct Tasks(#[expect(dead_code, reason = "dropping it ends the tasks")] Joi
 impl Tasks {
     /// Starts the tasks on the current runtime. `vital` reports a task that ends by itself.
     pub fn spawn(access: &Arc<Access>, vital: &Vital) -> Self {
+        let upkeep = &access.upkeep;
         let mut tasks = JoinSet::new();
-        tasks.spawn(every(FOLLOW_EVERY, access, |access| async move {
-            match access.follower.follow(access.running.now()).await {
-                // Logs its own errors.
-                // Only after a successful read: persisting begins with reads, so each attempt would
-                // fail and log a second error.
-                Ok(()) => drop(access.revoker.persist_revocations().await),
-                Err(error) => access.store.failed(&error),
-            }
+        tasks.spawn(every(FOLLOW_EVERY, upkeep, |upkeep| async move {
+            upkeep.follow_changes().await
         }));
-        tasks.spawn(every(KEYS_EVERY, access, |access| async move {
-            access.issuer.keep_keys_fresh().await
+        tasks.spawn(every(KEYS_EVERY, upkeep, |upkeep| async move {
+            upkeep.issuer.keep_keys_fresh().await
         }));
-        tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move {
-            check_countries(&access.running).await
+        tasks.spawn(every(COUNTRIES_EVERY, upkeep, |upkeep| async move {
+            upkeep.check_countries().await
         }));
-        tasks.spawn(every(PRUNE_EVERY, access, |access| async move {
-            access.revoker.prune(access.running.now()).await
+        tasks.spawn(every(PRUNE_EVERY, upkeep, |upkeep| async move {
+            upkeep.prune(upkeep.running.now()).await
         }));
-        tasks.spawn(every(WATCH_EVERY, access, |access| async move {
-            access.store.check_health().await
+        tasks.spawn(every(WATCH_EVERY, upkeep, |upkeep| async move {
+            upkeep.store.check_health().await
         }));
-        tasks.spawn(Arc::clone(&access.identities).keep_groups_fresh());
-        tasks.spawn(Arc::clone(&access.identities).expire_groups_at_bound());
+        tasks.spawn(Arc::clone(&upkeep.identities).keep_groups_fresh());
+        tasks.spawn(Arc::clone(&upkeep.identities).expire_groups_at_bound());
         let mut supervisor = JoinSet::new();
         let running = vital.watch("control");
         supervisor.spawn(async move {
@@ -53,26 +48,15 @@ impl Tasks {
 
 fn every<F: Future<Output = ()> + Send>(
     period: Duration,
-    access: &Arc<Access>,
-    work: impl Fn(Arc<Access>) -> F + Send + 'static,
+    upkeep: &Arc<Upkeep>,
+    work: impl Fn(Arc<Upkeep>) -> F + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let access = Arc::clone(access);
+    let upkeep = Arc::clone(upkeep);
     async move {
         loop {
-            work(Arc::clone(&access)).await;
+            work(Arc::clone(&upkeep)).await;
             tokio::time::sleep(period).await;
         }
-    }
-}
-
-/// Reads the database of countries again if its file changed.
-async fn check_countries(running: &Running) {
-    let Some(countries) = running.services().countries.clone() else {
-        return;
-    };
-    let looked = tokio::task::spawn_blocking(move || countries.reload_if_changed());
-    if let Err(error) = looked.await {
-        tracing::error!(%error, "keeping the running database of countries");
     }
 }
 
@@ -154,7 +138,7 @@ fn watch(
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// The period of both the rotation of our own keys and the fetch of a remote team's.
 const KEYS_EVERY: Duration = signing_keys::CHECK_EVERY;
-/// The time until a new database of countries is used.
+/// The time until a new country database is used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
 /// The time until it is noticed that the store accepts writes again. A failure is noticed within
 /// half a minute.

@@ -18,8 +18,8 @@ use super::*;
 use crate::config::{ClientCredentials, Config, IdentityProvider, IdpKind, StoreConfig, System};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::idp::{
-    Ages, Callback, ClientSettings, EmailFailure, Hints, LoginFailure, OktaSettings, Provider,
-    ProviderIdentity,
+    Ages, Callback, CallbackContext, ClientSettings, EmailFailure, Hints, LoginFailure,
+    OktaSettings, Provider, ProviderIdentity,
 };
 use crate::model::{Groups, UnixTime, UserId};
 use crate::policy::{Facts, Outcome, PolicySet, Requester};
@@ -109,9 +109,11 @@ async fn log_in(
             &Secret::new("state"),
             &begun.pending,
             &callback,
-            now,
-            Duration::from_secs(60),
-            None,
+            CallbackContext {
+                now,
+                leeway: Duration::from_secs(60),
+                client_ip: None,
+            },
         )
         .await
 }

@@ -127,7 +127,7 @@ impl Snapshot {
         })
     }
 
-    /// Sets the database of countries.
+    /// Sets the country database.
     #[must_use]
     pub fn with_countries(self, countries: Option<Arc<dyn Countries>>) -> Self {
         Self { countries, ..self }
@@ -167,7 +167,7 @@ impl Snapshot {
             .is_some()
     }
 
-    /// Returns the database of countries.
+    /// Returns the country database.
     pub fn countries(&self) -> Option<&dyn Countries> {
         self.countries.as_deref()
     }

@@ -6,6 +6,7 @@
 //! that must be fetched first.
 
 mod audit;
+mod failure;
 mod headers;
 mod responses;
 mod running;
@@ -18,16 +19,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
+pub(crate) use self::failure::Failure;
 pub(crate) use self::headers::{Downstream, HeaderEdits};
-pub(crate) use self::responses::retry;
-pub(crate) use self::running::Standing;
+#[cfg(test)]
+pub(crate) use self::running::tests::Scripted;
+pub(crate) use self::running::{EVALUATE_EVERY, Evaluate, Reevaluation, may_last, until_ended};
 use crate::control::Access;
-use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
+use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, Team, decide};
 use crate::login::{self, LoginUrl, PortalRequest};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::Outcome;
 use crate::observe::metrics::{self, metrics};
-use crate::pages::{ErrorPage, answer};
+use crate::pages::answer;
 use crate::portal::{self, LoginRequired};
 
 /// The Access check.
@@ -124,20 +127,12 @@ impl Gate {
             Decision::Handle {
                 endpoint,
                 host_role,
-            } => Reply::Portal(Box::new(PortalRequest {
-                endpoint,
-                host_role,
-                method: request.method.clone(),
-                host: request.authority.host.to_string(),
-                path: request.path.normalized().into_owned(),
-                query: request.query.map(str::to_owned),
-                headers: request.headers.clone(),
-                client: request.client,
-                body: Bytes::new(),
-                id: RequestId::random(),
-                support: snapshot.team().support.clone(),
-                now,
-            })),
+            } => {
+                let team = snapshot.team();
+                Reply::Portal(Box::new(PortalRequest::new(
+                    request, endpoint, host_role, team, now,
+                )))
+            }
             Decision::Preflight(application) => {
                 metrics().request(metrics::Decision::Endpoint, None);
                 let mut response = answer::empty(StatusCode::NO_CONTENT);
@@ -159,7 +154,7 @@ impl Gate {
         let is_sampled = permit.is_authenticated() && self.access.running.samples();
         let id = audit::forwarded(snapshot, request, &permit, is_sampled);
         let plain_http = snapshot.team().plain_http;
-        match rewritten(request, snapshot.team().port.is_none()) {
+        match rewritten(request, snapshot.team()) {
             Ok(rewritten) => Reply::Forward(Forwarded {
                 permit,
                 rewritten,
@@ -277,7 +272,7 @@ impl Gate {
             .runtime()
             // On the control runtime: a client that disconnects must not cancel a login half-way,
             // because its code and flow are used up.
-            .spawn(async move { portal::handle(&access, &request).await })
+            .spawn(async move { portal::handle(&access.endpoints, &request).await })
             .await;
         let answered = answered
             .map_err(|error| tracing::error!(%error, "an endpoint failed"))
@@ -297,18 +292,11 @@ impl Gate {
     pub(crate) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
         responses::refused(reason, style, id, self.access.running.load().team())
     }
-
-    /// Returns the response for an error, with the team's support.
-    pub(crate) fn error(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        responses::error(page, style, self.access.running.load().team())
-    }
 }
 
 /// Returns the target and host of the decision, if they differ from those that were sent.
-fn rewritten(
-    request: &RequestView<'_>,
-    default_port: bool,
-) -> Result<Option<Box<Rewritten>>, Reason> {
+fn rewritten(request: &RequestView<'_>, team: &Team) -> Result<Option<Box<Rewritten>>, Reason> {
+    let default_port = team.port.is_none();
     let host = request.authority.rewritten(default_port);
     if host.is_none() && !request.path.is_rewritten() {
         return Ok(None);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode, Uri, header};
 
 use crate::engine::{Refusal, Style, Team};
-use crate::login::ReturnTo;
+use crate::login::{LoginOption, ReturnTo};
 use crate::model::{Reason, RequestId, RequestView};
 use crate::pages::{Denied, ErrorPage, Link, TRY_AGAIN, answer};
 
@@ -42,7 +42,7 @@ pub(super) fn unavailable(
 /// Returns the path and query of a failed request for a "try again" button.
 ///
 /// `None` if a link cannot repeat the request, or if a second attempt would fail alike.
-pub(crate) fn retry(method: &Method, target: &Uri, status: StatusCode) -> Option<String> {
+pub(super) fn retry(method: &Method, target: &Uri, status: StatusCode) -> Option<String> {
     let is_temporary = matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
@@ -65,7 +65,7 @@ fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
         Reason::BodyTooLarge => ErrorPage::content_too_large(id),
         Reason::NoApplication => ErrorPage::application_not_found(id),
         Reason::MethodRefused => {
-            let sentence = "This method is not served here.";
+            let sentence = "This method is not allowed here.";
             ErrorPage::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Method not allowed",
@@ -182,17 +182,17 @@ pub(super) fn denied(
             answer::json(StatusCode::FORBIDDEN, &body)
         }
         (Some(session), Style::Redirect | Style::Page | Style::Upgrade) => {
-            let anew =
-                (refusal.reason == Reason::IdentityIncomplete).then(|| format!("{login}&anew=1"));
+            let at_provider = (refusal.reason == Reason::IdentityIncomplete)
+                .then(|| LoginOption::AtProvider.added_to(login));
             let page = Denied {
                 application: &settings.name,
                 signed_in_as: session.email().map(crate::model::Email::as_str),
                 message: settings.custom_deny_message.as_deref(),
-                undecided: anew.as_deref(),
+                undecided: at_provider.as_deref(),
                 groups_unknown: session
                     .identity()
                     .is_some_and(|identity| application.misses_groups(identity)),
-                switch_account: Some(&format!("{login}&switch=1")),
+                switch_account: Some(&LoginOption::SwitchAccount.added_to(login)),
                 support: team.support.as_deref(),
                 reason: Some(refusal.reason.id()),
                 request_id: &id.to_string(),

@@ -147,11 +147,12 @@ impl HttpError {
             Self::Tls { proxy: None, .. } => {
                 "if a private certificate authority issued its certificate, name that authority as `ca` under \
                  `[outgoing]`, or install it on this machine (or name a file with all trusted roots in \
-                 `SSL_CERT_FILE`); otherwise, the certificate is for another name or has expired, or something \
-                 intercepts the connection"
+                 `SSL_CERT_FILE`); otherwise, the certificate is for another name or has expired, \
+                 or a middlebox intercepts the connection"
             }
             Self::Timeout { .. } | Self::Protocol { .. } => {
-                "something on the way may hold back the response: try the same URL from this machine with `curl`"
+                "a device or proxy in between may be holding back the response: try the same URL \
+                 from this machine with `curl`"
             }
         })
     }

@@ -16,6 +16,7 @@ mod settings;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -24,10 +25,10 @@ use url::Url;
 pub use failure::{
     Blame, BodyKind, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, Step,
 };
-pub use oidc::{Ages, Oidc};
+pub use oidc::Oidc;
 pub use okta::AccountStatus;
 pub use saml::{Saml, SamlPending, VerifiedSamlLogin};
-pub use settings::{ClientSettings, OidcSettings, OktaSettings, RefreshTerms};
+pub use settings::{Ages, ClientSettings, OidcSettings, OktaSettings, RefreshTerms};
 
 use self::check::{Finding, Registration};
 use self::okta::Directory;
@@ -46,6 +47,17 @@ pub enum Provider {
     /// A SAML provider. Its logins use messages that browsers post, instead of the query of a
     /// callback.
     Saml(Box<Saml>),
+}
+
+/// The circumstances of a callback.
+#[derive(Clone, Copy, Debug)]
+pub struct CallbackContext {
+    /// The current time.
+    pub now: UnixTime,
+    /// The accepted clock difference, up to 300 s.
+    pub leeway: Duration,
+    /// The client's IP address.
+    pub client_ip: Option<IpAddr>,
 }
 
 /// A login that was started.

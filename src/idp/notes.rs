@@ -74,28 +74,29 @@ impl Provider {
                      name."
                 ));
             }
-            Some(GroupsMissing::Unreadable) => {
-                let (fault, advice) = match self {
-                    Self::Oidc(_) => (
-                        "is not a list of names",
-                        "an array of strings, under exactly that name",
-                    ),
-                    Self::Saml(_) => (
-                        "cannot be read",
-                        "values of text only, without line breaks around them",
-                    ),
-                };
-                return Some(format!(
-                    "`{claim}` {fault}; the log names the fault. The groups are therefore unknown whatever \
-                     `absent_groups` is, and rules on groups admit no user. To change that, have the provider send \
-                     {advice}."
-                ));
-            }
+            Some(GroupsMissing::Unreadable) => return Some(self.unreadable_note(claim)),
         };
         let advice = self.groups_advice();
         Some(format!(
             "{found}, so the groups are unknown and rules on groups admit no user. To change that, {advice}."
         ))
+    }
+
+    fn unreadable_note(&self, claim: &str) -> String {
+        let (fault, advice) = match self {
+            Self::Oidc(_) => (
+                "is not a list of names",
+                "an array of strings, under exactly that name",
+            ),
+            Self::Saml(_) => (
+                "cannot be read",
+                "values of text only, without line breaks around them",
+            ),
+        };
+        format!(
+            "`{claim}` {fault}; the log names the fault. The groups are therefore unknown whatever `absent_groups` \
+             is, and rules on groups admit no user. To change that, have the provider send {advice}."
+        )
     }
 
     /// Explains to an operator which configured claims of a login are unknown, if any are.

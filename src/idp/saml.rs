@@ -52,19 +52,21 @@ pub struct VerifiedSamlLogin {
 
 impl Saml {
     /// Creates a configured SAML provider.
-    pub const fn new(
-        id: IdpId,
-        name: String,
-        provider: ServiceProvider,
-        sign_request: bool,
-    ) -> Self {
+    pub const fn new(id: IdpId, name: String, provider: ServiceProvider) -> Self {
         Self {
             id,
             name,
             provider,
-            sign_request,
+            sign_request: false,
             absent_groups: AbsentGroups::Unknown,
         }
+    }
+
+    /// Signs every request.
+    #[must_use]
+    pub const fn with_signed_requests(mut self) -> Self {
+        self.sign_request = true;
+        self
     }
 
     /// Sets the meaning of an assertion without the groups attribute.

@@ -2,9 +2,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Ages, Prompt};
 use crate::model::{AbsentGroups, IdpId, Secret};
-use crate::oidc::{ClientAuth, Credentials, EmailVerification, Endpoints, GroupsClaim};
+use crate::oidc::{ClientAuth, Credentials, EmailVerification, Endpoints, GroupsClaim, Prompt};
 
 /// The client of an OpenID Connect provider, and the parameters of its logins.
 #[derive(Clone, Debug)]
@@ -87,6 +86,31 @@ pub struct RefreshTerms {
     pub every: Duration,
     /// The age at which they become unknown if they cannot be read.
     pub max_stale: Duration,
+}
+
+/// The lifetimes of a provider's published documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ages {
+    /// An older document is fetched again when it is needed.
+    pub fresh: Duration,
+    /// If the fetch fails, the last good document is used up to this age.
+    pub stale: Duration,
+    /// Tokens signed with an unknown key cause two fetches of the keys at once, and then one per
+    /// this period.
+    pub cooldown: Duration,
+    /// A failed fetch is not repeated for this period; all logins get its failure.
+    pub failure: Duration,
+}
+
+impl Default for Ages {
+    fn default() -> Self {
+        Self {
+            fresh: Duration::from_secs(3600),
+            stale: Duration::from_secs(24 * 3600),
+            cooldown: Duration::from_secs(30),
+            failure: Duration::from_secs(5),
+        }
+    }
 }
 
 impl OktaSettings {

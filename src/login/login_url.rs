@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -5,9 +6,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{AppSession, ReturnTo};
+use super::{AppSession, PortalRequest, ReturnTo};
 use crate::engine::{Application, Team};
 use crate::model::UnixTime;
+use crate::route::Endpoint;
 
 /// The URL at which a browser logs in to a page of an application:
 /// `https://<team>/cdn-cgi/access/login/<host>?kid=…&meta=…&redirect_url=…`.
@@ -32,8 +34,9 @@ impl LoginUrl<'_> {
         }
         query.append_pair("redirect_url", self.to.as_str());
         format!(
-            "{}/cdn-cgi/access/login/{}?{}",
+            "{}{}/login/{}?{}",
             self.team.url(),
+            Endpoint::PREFIX,
             self.host,
             query.finish()
         )
@@ -66,6 +69,55 @@ impl LoginUrl<'_> {
     }
 }
 
+/// A parameter of a login's URL that changes how the login begins. Anyone can add it, so it can only
+/// ask the user for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoginOption {
+    /// The identity provider has to report the user again, although there is a session.
+    AtProvider,
+    /// The identity provider has to require credentials: the user switches accounts.
+    SwitchAccount,
+    /// The login began again by itself. It does so once.
+    SecondAttempt,
+}
+
+impl LoginOption {
+    const fn parameter(self) -> &'static str {
+        match self {
+            Self::AtProvider => "anew",
+            Self::SwitchAccount => "switch",
+            Self::SecondAttempt => "second",
+        }
+    }
+
+    /// Returns the URL of a login with this option.
+    pub(crate) fn added_to(self, login_url: &str) -> String {
+        with_parameter(login_url, self.parameter(), "1")
+    }
+
+    /// Returns `true` if the request to a login has this option.
+    pub(crate) fn is_in(self, request: &PortalRequest) -> bool {
+        request.parameter(self.parameter()).is_some()
+    }
+}
+
+/// Returns the URL of a login that replaces a hand-over, whose page and login count again. `state`
+/// is the hand-over's.
+pub(crate) fn with_handover(login_url: &str, state: &str) -> String {
+    let state: String = url::form_urlencoded::byte_serialize(state.as_bytes()).collect();
+    with_parameter(login_url, HANDOVER, &state)
+}
+
+/// Returns the `state` of the hand-over that a login replaces.
+pub(crate) fn replaced_handover(request: &PortalRequest) -> Option<Cow<'_, str>> {
+    request.parameter(HANDOVER)
+}
+
+fn with_parameter(url: &str, name: &str, value: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{name}={value}")
+}
+
 /// Returns the hash of the browser's `CF_AppSession` cookie in a `meta` token.
 ///
 /// The token's `exp` is ignored, as its signature is: neither would prove anything, and checking it
@@ -84,5 +136,31 @@ pub(crate) fn app_session_hash(meta: &str) -> Option<String> {
     is_hash.then_some(hash)
 }
 
+/// The parameter of a login that replaces a hand-over.
+const HANDOVER: &str = "handover";
 // Nothing here reads `exp`. It is part of the form of Access' `meta` token.
 const META_LIFETIME: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn option_keeps_the_other_parameters() {
+        let login = "https://access.example.com/cdn-cgi/access/login/app.example.com";
+        for (url, added) in [
+            (login.to_owned(), format!("{login}?switch=1")),
+            (format!("{login}?kid=1"), format!("{login}?kid=1&switch=1")),
+        ] {
+            assert_eq!(LoginOption::SwitchAccount.added_to(&url), added);
+        }
+    }
+
+    #[test]
+    fn state_of_a_handover_is_encoded() {
+        assert_eq!(
+            with_handover("/login?kid=1", "a&b="),
+            "/login?kid=1&handover=a%26b%3D"
+        );
+    }
+}

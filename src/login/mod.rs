@@ -20,7 +20,9 @@ pub(crate) use app_session::AppSession;
 pub(crate) use conflict::Conflict;
 pub(crate) use flow::{Flow, FlowCookies, State, is_flow};
 pub(crate) use handover::{Claim, Granted, Handover, Refused, Terms};
-pub(crate) use login_url::{LoginUrl, app_session_hash};
+pub(crate) use login_url::{
+    LoginOption, LoginUrl, app_session_hash, replaced_handover, with_handover,
+};
 pub(crate) use provider_trial::TrialLink;
 pub(crate) use purpose::{Destination, LoginPurpose, organisation_aud, refresh_path};
 pub(crate) use request::PortalRequest;

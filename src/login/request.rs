@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use crate::model::{RequestId, Support, UnixTime};
+use crate::engine::Team;
+use crate::model::{RequestId, RequestView, Support, UnixTime};
 use crate::route::{Endpoint, HostRole};
 
 /// A request to one of our endpoints, read from the front's native request.
@@ -30,6 +31,30 @@ pub(crate) struct PortalRequest {
 }
 
 impl PortalRequest {
+    /// Copies a request to one of our endpoints. The front adds the body.
+    pub(crate) fn new(
+        request: &RequestView<'_>,
+        endpoint: Endpoint,
+        host_role: HostRole,
+        team: &Team,
+        now: UnixTime,
+    ) -> Self {
+        Self {
+            endpoint,
+            host_role,
+            method: request.method.clone(),
+            host: request.authority.host.to_string(),
+            path: request.path.normalized().into_owned(),
+            query: request.query.map(str::to_owned),
+            headers: request.headers.clone(),
+            client: request.client,
+            body: Bytes::new(),
+            id: RequestId::random(),
+            support: team.support.clone(),
+            now,
+        }
+    }
+
     /// Returns the value of a query parameter; `None` if it occurs twice.
     pub(crate) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         let query = self.query.as_deref().unwrap_or_default();

@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
     u64::try_from(total)
         .map(Duration::from_nanos)
-        .map_err(|_| format!("`{text}` is too long a time"))
+        .map_err(|_| format!("`{text}` is too long"))
 }
 
 /// Writes a duration so that [`parse`] reads it back.

@@ -125,7 +125,7 @@ pub enum AbsentGroups {
     /// Nothing is known of the groups.
     #[default]
     Unknown,
-    /// The user is in no group.
+    /// The user has no groups.
     Empty,
 }
 

@@ -187,7 +187,7 @@ impl fmt::Display for RequestId {
 )]
 pub(crate) fn fill_random(bytes: &mut [u8]) {
     if rand::fill(bytes).is_err() {
-        panic!("the operating system gave no randomness");
+        panic!("the operating system returned no random bytes");
     }
 }
 

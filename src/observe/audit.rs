@@ -300,7 +300,7 @@ impl Sample {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "it was brought between 0 and 2^32"
+        reason = "the value was clamped to the range"
     )]
     pub fn part(rate: f64) -> Self {
         let rate = if rate.is_nan() {

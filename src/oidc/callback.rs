@@ -1,5 +1,6 @@
 use thiserror::Error;
 
+use super::ResponseIssuer;
 use crate::model::Secret;
 
 /// The query of the provider's redirect to the callback (RFC 6749 4.1.2). Nothing in it is trusted
@@ -8,11 +9,11 @@ use crate::model::Secret;
 pub struct Callback {
     state: Secret,
     iss: Option<String>,
-    outcome: Outcome,
+    response: AuthorizationResponse,
 }
 
 #[derive(Clone, Debug)]
-enum Outcome {
+enum AuthorizationResponse {
     Code(Secret),
     Error {
         error: String,
@@ -38,7 +39,7 @@ pub enum CallbackError {
     Issuer,
     /// The provider reported an error (RFC 6749 4.1.2.1). Both texts are cut and free of control
     /// characters, but not escaped for HTML.
-    #[error("the provider answered `{error}`")]
+    #[error("the provider returned `{error}`")]
     Provider {
         /// The provider's error code.
         error: String,
@@ -99,9 +100,9 @@ impl Callback {
             }
         };
         let state = Secret::new(one("state")?.ok_or(CallbackError::Parameter("state"))?);
-        let outcome = match (one("code")?, one("error")?) {
-            (Some(code), None) => Outcome::Code(Secret::new(code)),
-            (None, Some(error)) => Outcome::Error {
+        let response = match (one("code")?, one("error")?) {
+            (Some(code), None) => AuthorizationResponse::Code(Secret::new(code)),
+            (None, Some(error)) => AuthorizationResponse::Error {
                 error,
                 description: one("error_description")?,
             },
@@ -111,35 +112,37 @@ impl Callback {
         Ok(Self {
             state,
             iss: one("iss")?,
-            outcome,
+            response,
         })
     }
 
-    /// Returns the authorization code if this callback answers the login with this `state` and
-    /// `issuer`.
-    ///
-    /// `iss_promised`: the provider's metadata promises that every response names its issuer.
+    /// Returns the authorization code if this callback responds to the login with this `state`, and
+    /// comes from this issuer.
     ///
     /// # Errors
     /// [`CallbackError::State`], [`CallbackError::Issuer`], [`CallbackError::Provider`].
     pub fn code(
         &self,
         state: &Secret,
-        issuer: &str,
-        iss_promised: bool,
+        issuer: ResponseIssuer<'_>,
     ) -> Result<&Secret, CallbackError> {
         if self.state != *state {
             return Err(CallbackError::State);
         }
         // RFC 9207 2.4: simple string comparison, also before an error is read.
-        match self.iss.as_deref() {
-            Some(iss) if iss != issuer => return Err(CallbackError::Issuer),
-            None if iss_promised => return Err(CallbackError::Issuer),
-            _ => {}
+        let is_expected = match (self.iss.as_deref(), issuer) {
+            (Some(iss), ResponseIssuer::Named(issuer) | ResponseIssuer::MayBeNamed(issuer)) => {
+                iss == issuer
+            }
+            (None, ResponseIssuer::Named(_)) => false,
+            (None, ResponseIssuer::MayBeNamed(_)) => true,
+        };
+        if !is_expected {
+            return Err(CallbackError::Issuer);
         }
-        match &self.outcome {
-            Outcome::Code(code) => Ok(code),
-            Outcome::Error { error, description } => Err(CallbackError::Provider {
+        match &self.response {
+            AuthorizationResponse::Code(code) => Ok(code),
+            AuthorizationResponse::Error { error, description } => Err(CallbackError::Provider {
                 error: one_line(error, 64),
                 description: description.as_deref().map(|text| one_line(text, 300)),
             }),

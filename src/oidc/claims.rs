@@ -4,7 +4,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::groups_claim::{self, Found};
+use super::nested::{self, Found};
 use crate::model::{UnixTime, is_nearly, json};
 
 /// The claims of an ID token or of a userinfo response, as received. No claim name occurs twice.
@@ -56,9 +56,9 @@ impl UserClaims {
     }
 
     /// Finds the claim with this whole name, or the nested claim at the end of the path; see
-    /// [`GroupsClaim`].
+    /// [`GroupsClaim`](super::GroupsClaim).
     pub(super) fn find(&self, name: &str) -> Found<'_> {
-        groups_claim::find(&self.0, name)
+        nested::find(&self.0, name)
     }
 
     /// Returns the names of claims that are replaced by a reference (OpenID Connect Core 5.6.2).
@@ -81,7 +81,7 @@ impl UserClaims {
 
     /// Returns `true` if a claim, or a reference to one, has a similar name.
     pub(super) fn has_similar(&self, name: &str) -> bool {
-        groups_claim::has_similar(&self.0, name)
+        nested::has_similar(&self.0, name)
             || self
                 .references()
                 .any(|reference| is_nearly(reference, name))

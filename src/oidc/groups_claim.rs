@@ -1,9 +1,10 @@
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::UserClaims;
 use super::claims::CLAIM_NAMES;
 use super::lenient::strings;
-use crate::model::{GroupsSource, is_nearly};
+use super::nested::{Found, find};
+use crate::model::GroupsSource;
 
 /// The claim with the user's groups: the configured one, or `groups` in upper or lower case.
 ///
@@ -95,38 +96,6 @@ impl GroupsClaim {
     }
 }
 
-/// The outcome of a search for a claim.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Found<'a> {
-    Value(&'a Value),
-    Absent,
-    /// A step of the path leads into a value that is not an object.
-    Unreadable,
-}
-
-/// Finds the member with this whole name, or else the one at the end of the path. `null` counts as
-/// absent (OpenID Connect Core 5.3.2).
-pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> {
-    if let Some(value) = object.get(name).filter(|value| !value.is_null()) {
-        return Found::Value(value);
-    }
-    let mut outcome = Found::Absent;
-    for (dot, _) in name.rmatch_indices('.') {
-        let (Some(step), Some(rest)) = (name.get(..dot), name.get(dot + 1..)) else {
-            continue;
-        };
-        match object.get(step) {
-            Some(Value::Object(inner)) => match find(inner, rest) {
-                Found::Absent => {}
-                found => return found,
-            },
-            None | Some(Value::Null) => {}
-            Some(_) => outcome = Found::Unreadable,
-        }
-    }
-    outcome
-}
-
 /// Returns the names, or `None` unless every entry is a name.
 ///
 /// The value of a key in an object is a detail of the membership, such as the organisations in
@@ -142,23 +111,6 @@ fn names(value: &Value) -> Option<Vec<String>> {
         }
         other => strings(other),
     }
-}
-
-/// Returns `true` if a member, or every step of the path to one, has a similar name.
-pub(super) fn has_similar(object: &Map<String, Value>, name: &str) -> bool {
-    let mut members = object.iter().filter(|(_, value)| !value.is_null());
-    members.any(|(member, value)| {
-        let mut steps = name
-            .match_indices('.')
-            .filter_map(|(dot, _)| Some((name.get(..dot)?, name.get(dot + 1..)?)));
-        is_nearly(member, name)
-            || steps.any(|(step, rest)| {
-                is_nearly(member, step)
-                    && value
-                        .as_object()
-                        .is_none_or(|inner| has_similar(inner, rest))
-            })
-    })
 }
 
 /// The fault of a claim with a name that differs from the configured one only in case or spaces.

@@ -153,7 +153,8 @@ impl IdTokenError {
                 "with `max_age`, the provider must send the time of the user's authentication (`auth_time`)"
             }
             Self::LoginTooOld => {
-                "the provider did not ask for credentials again: make its own session shorter than `max_age`"
+                "the provider did not reauthenticate the user: make its own session shorter than \
+                 `max_age`"
             }
             Self::Time { .. } => "synchronise both clocks with NTP",
             Self::Malformed | Self::Claim(_) | Self::Nonce | Self::AccessToken => return None,

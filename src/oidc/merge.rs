@@ -4,8 +4,9 @@ use serde_json::{Map, Value};
 
 use super::callback::one_line;
 use super::claims::CLAIM_NAMES;
-use super::groups_claim::{Found, NOT_AN_OBJECT, SIMILAR_NAME};
+use super::groups_claim::{NOT_AN_OBJECT, SIMILAR_NAME};
 use super::lenient::{boolean, json_type, strings};
+use super::nested::Found;
 use super::{GroupsClaim, NamedGroups, UserClaims, VerifiedIdToken};
 use crate::model::{GroupsSource, is_groups};
 

@@ -173,6 +173,24 @@ impl Members {
     }
 }
 
+/// The issuer that an authorization response must come from, as its `iss` names it (RFC 9207).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseIssuer<'a> {
+    /// The metadata promises that every response names it.
+    Named(&'a str),
+    /// A response may omit it, but must not name another one.
+    MayBeNamed(&'a str),
+}
+
+/// The use of pushed authorization requests (RFC 9126).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushedRequests {
+    /// For every login.
+    Always,
+    /// Only if the provider's metadata requires them.
+    IfRequired,
+}
+
 impl Metadata {
     /// Returns the URL of the discovery document of `issuer` (OpenID Connect Discovery 1.0 4.1).
     /// `None` if the issuer is not a URL.
@@ -197,11 +215,11 @@ impl Metadata {
         };
         members.check_issuer(issuer)?;
         members.check_pkce()?;
-        let allows_http = issuer.starts_with("http:");
+        let issuer_scheme = issuer.split(':').next().unwrap_or_default();
         let secure = |value: &Value| {
             Url::parse(value.as_str()?)
                 .ok()
-                .filter(|url| is_secure(url, allows_http))
+                .filter(|url| is_secure(url, issuer_scheme))
         };
         let iss_promised = members.iss_promised();
         let metadata = Self {
@@ -264,9 +282,9 @@ impl Metadata {
 
     fn require_secure(self) -> Result<Self, MetadataError> {
         let metadata = self;
-        let allows_http = metadata.issuer.url().scheme() == "http";
+        let issuer_scheme = metadata.issuer.url().scheme();
         for (name, url) in metadata.endpoints() {
-            if !is_secure(url, allows_http) {
+            if !is_secure(url, issuer_scheme) {
                 return Err(MetadataError::Insecure(name));
             }
         }
@@ -306,14 +324,13 @@ impl Metadata {
         self.token.url()
     }
 
-    /// Returns the endpoint for pushed requests (RFC 9126), if `wanted` or required by the
-    /// provider.
+    /// Returns the endpoint for pushed requests (RFC 9126), if this login uses it.
     ///
     /// # Errors
     /// [`MetadataError::Unsupported`] if it is needed and the provider has none.
-    pub fn pushed(&self, wanted: bool) -> Result<Option<&Url>, MetadataError> {
+    pub fn pushed(&self, requests: PushedRequests) -> Result<Option<&Url>, MetadataError> {
         match &self.pushed {
-            _ if !wanted && !self.pushed_required => Ok(None),
+            _ if requests == PushedRequests::IfRequired && !self.pushed_required => Ok(None),
             Some(url) => Ok(Some(url)),
             None => Err(MetadataError::Unsupported("pushed authorization requests")),
         }
@@ -350,9 +367,13 @@ impl Metadata {
         &self.jwks
     }
 
-    /// Returns `true` if the provider names its issuer in every authorization response (RFC 9207).
-    pub const fn iss_promised(&self) -> bool {
-        self.iss_promised
+    /// Returns the issuer of the provider's authorization responses (RFC 9207).
+    pub fn response_issuer(&self) -> ResponseIssuer<'_> {
+        if self.iss_promised {
+            ResponseIssuer::Named(self.issuer())
+        } else {
+            ResponseIssuer::MayBeNamed(self.issuer())
+        }
     }
 
     /// Returns the members that are present but unreadable, for the log, each with the type that
@@ -424,8 +445,9 @@ fn lists_s256(methods: &Value) -> Option<Option<bool>> {
     }
 }
 
-fn is_secure(url: &Url, allows_http: bool) -> bool {
-    url.scheme() == "https" || allows_http && url.scheme() == "http"
+/// Returns `true` for HTTPS, and for plain HTTP if the issuer uses it too.
+fn is_secure(url: &Url, issuer_scheme: &str) -> bool {
+    url.scheme() == "https" || issuer_scheme == "http" && url.scheme() == "http"
 }
 
 /// RFC 9207 3

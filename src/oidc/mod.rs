@@ -26,6 +26,7 @@ mod keys;
 mod lenient;
 mod merge;
 mod metadata;
+mod nested;
 mod request;
 mod tokens;
 
@@ -40,7 +41,9 @@ use groups_claim::NamedGroups;
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, signed_userinfo, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
 pub use merge::{Absence, ClaimedEmail, ClaimedGroups, EmailVerification, MergedClaims, merge};
-pub use metadata::{Endpoints, Metadata, MetadataError, OptionalEndpoints};
+pub use metadata::{
+    Endpoints, Metadata, MetadataError, OptionalEndpoints, PushedRequests, ResponseIssuer,
+};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;
 pub use request::{
     Client, CodeAndVerifier, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client,

@@ -74,8 +74,8 @@ impl<'a> ErrorPage<'a> {
     pub(crate) fn request_too_slow(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
-            "Request too slow",
-            "The request did not arrive completely in time.",
+            "Request timed out",
+            "The request did not arrive in time.",
             request_id,
         )
     }
@@ -85,7 +85,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "Upload too large",
-            "What you sent is larger than this application accepts.",
+            "The upload is larger than this application accepts.",
             request_id,
         )
     }
@@ -160,7 +160,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Something went wrong.",
-            "An error on our side stopped this request.",
+            "An internal error stopped this request.",
             request_id,
         )
         .with_hint(TELL_THE_ADMINISTRATOR)
@@ -171,7 +171,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::BAD_GATEWAY,
             "The application cannot be reached.",
-            "The server behind this address did not answer; this is not a problem with your sign-in.",
+            "The server behind this address did not respond; this is not a problem with your sign-in.",
             request_id,
         )
         .with_hint("Wait a minute, then try again.")
@@ -204,7 +204,8 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
             "The application took too long.",
-            "The server behind this address did not answer in time; this is not a problem with your sign-in.",
+            "The server behind this address did not respond in time; this is not a problem with \
+             your sign-in.",
             request_id,
         )
         .with_hint("It may have completed your request. Check before you send it again.")
@@ -214,8 +215,8 @@ impl<'a> ErrorPage<'a> {
     pub(crate) fn unavailable(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Signing in is not possible right now.",
-            "A service that is needed to verify your identity cannot be reached.",
+            "Sign-in is currently unavailable.",
+            "A service that verifies your identity cannot be reached.",
             request_id,
         )
         .with_hint("Try again in a minute.")
@@ -240,7 +241,7 @@ impl<'a> ErrorPage<'a> {
     pub(crate) fn session_not_accepted(start_again: &'a str, request_id: &'a str) -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
-            "Your sign-in is not accepted here.",
+            "Your sign-in was not accepted.",
             "You signed in, but this server does not accept the new session.",
             request_id,
         )
@@ -257,7 +258,7 @@ impl<'a> ErrorPage<'a> {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             NO_GROUPS,
-            "Without it, access cannot be decided.",
+            "Without it, access cannot be determined.",
             request_id,
         )
         .with_hint(TELL_THE_ADMINISTRATOR)

@@ -57,7 +57,7 @@ pub struct Facts<'a> {
     pub certificate: Fact<&'a str>,
     /// The id of the linked application that issued a token in the request.
     pub linked_app: Fact<&'a str>,
-    /// The database of countries; all are unknown without it.
+    /// The country database; all are unknown without it.
     pub countries: Option<&'a dyn Countries>,
     /// The country, looked up when the first rule depends on it.
     pub country: OnceCell<Option<Country>>,

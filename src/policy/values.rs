@@ -221,11 +221,11 @@ impl TryFrom<TimeWindowText> for TimeWindow {
         for day in &text.days {
             let place = DAYS.iter().position(|known| known == day);
             let slot = place.and_then(|place| days.get_mut(place));
-            *slot.ok_or_else(|| format!("`{day}` is none of `{}`", DAYS.join("`, `")))? = true;
+            *slot.ok_or_else(|| format!("`{day}` is not one of `{}`", DAYS.join("`, `")))? = true;
         }
         let zone = TimeZone::get(&text.time_zone).map_err(|_| {
             format!(
-                "there is no time zone `{}`; one is called `Europe/Berlin`",
+                "unknown time zone `{}`; write for example `Europe/Berlin`",
                 text.time_zone
             )
         })?;

@@ -19,11 +19,9 @@ pub(super) async fn arrive(
     destination: &Destination,
     SignedIn { login, via, .. }: &SignedIn,
 ) -> LoginOutcome {
-    let LoginStep {
-        access, request, ..
-    } = *step;
+    let LoginStep { parts, request, .. } = *step;
     let (application, via) = (&destination.application, *via);
-    let Ok(identity) = access
+    let Ok(identity) = parts
         .evaluator
         .evaluated(application, login, request.id, request.now)
         .await
@@ -39,7 +37,7 @@ pub(super) async fn arrive(
     // can still allow the user. The answers of evaluation services are the same there.
     let may_be_allowed_there = verdict.unknown
         && application.asks_for_certificates()
-        && access.evaluator.all_answered(application, &identity);
+        && parts.evaluator.all_answered(application, &identity);
     if verdict.outcome == Outcome::Deny && !may_be_allowed_there {
         return LoginOutcome::Denied(Box::new(Denial {
             identity,
@@ -51,7 +49,7 @@ pub(super) async fn arrive(
     // Without the application host's cookie the browser returns here with one, and is signed in by
     // then. That visit records the login.
     if destination.app_session.is_some() || via == Via::Provider {
-        access
+        parts
             .audit
             .logged_in(&verdict, application, &identity, via, request);
     }
@@ -70,7 +68,7 @@ pub(super) async fn arrive(
         },
         request.now,
     );
-    match handover.url(access.flows.seal(), &base) {
+    match handover.url(parts.flows.seal(), &base) {
         Ok(url) => LoginOutcome::ToApplication(url),
         Err(_) => LoginOutcome::Internal,
     }

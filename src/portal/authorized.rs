@@ -10,21 +10,22 @@ use http::{Response, StatusCode, header};
 use super::conflict_page::conflict_page;
 use super::error_pages;
 use super::redeem::redeem;
-use crate::control::{Access, Issuer};
+use crate::control::{EndpointParts, TokenIssuer};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::login::{
     AppSession, Claim, Conflict, Granted, Handover, LoginUrl, PortalRequest, Refused, ReturnTo,
+    with_handover,
 };
 use crate::model::{Aud, Reason};
-use crate::observe::metrics::Login as Outcome;
+use crate::observe::metrics::Login as Counted;
 use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
 
 /// Redeems the hand-over that a browser brings, and sets the application's session.
-pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.running.snapshot();
+pub(super) async fn authorized(parts: &EndpointParts, request: &PortalRequest) -> Response<Bytes> {
+    let snapshot = parts.running.snapshot();
     let arrival = Arrival {
-        access,
+        parts,
         snapshot: &snapshot,
         request,
         nonce: &request.parameter("nonce").unwrap_or_default(),
@@ -38,9 +39,9 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     // leaked, and is used up.
     let redeemed = arrival.redeem(session.as_ref()).await;
     let Some(session) = session else {
-        access
+        parts
             .audit
-            .login_refused("app_session_missing", Outcome::Invalid, None, request);
+            .login_refused("app_session_missing", Counted::Invalid, None, request);
         return arrival.cookie_missing();
     };
     match redeemed {
@@ -51,7 +52,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
 
 /// A hand-over that a browser brings to the application's host.
 struct Arrival<'a> {
-    access: &'a Access,
+    parts: &'a EndpointParts,
     snapshot: &'a Snapshot,
     request: &'a PortalRequest,
     nonce: &'a str,
@@ -66,12 +67,19 @@ impl Arrival<'_> {
             app_session: session.map_or("", AppSession::id),
             host: &self.request.host,
         };
-        match (&*self.access.issuer, session) {
+        match (&*self.parts.issuer, session) {
             // Also without the cookie, which redeems nothing: the hand-over is used up by that.
-            (Issuer::Local(_), _) => redeem(self.access, &claim, self.request.now).await,
+            (TokenIssuer::Local(_), _) => {
+                let EndpointParts {
+                    flows, sessions, ..
+                } = self.parts;
+                redeem(self.snapshot, flows, sessions, &claim, self.request.now).await
+            }
             // Requests that cannot succeed are not sent to the team: anyone can cause them.
-            (Issuer::Remote(team), Some(_)) if claim.is_plausible() => team.redeem(&claim).await,
-            (Issuer::Remote(_), _) => Err(Refused::Invalid),
+            (TokenIssuer::Remote(team), Some(_)) if claim.is_plausible() => {
+                team.redeem(&claim).await
+            }
+            (TokenIssuer::Remote(_), _) => Err(Refused::Invalid),
         }
     }
 
@@ -92,7 +100,7 @@ impl Arrival<'_> {
     }
 
     fn refuse(&self, session: &AppSession, refused: Refused) -> Response<Bytes> {
-        let (access, request) = (self.access, self.request);
+        let (parts, request) = (self.parts, self.request);
         match refused {
             // The same URL was opened twice, for instance with the back button. The page has the
             // session of the first time, or begins a login.
@@ -108,13 +116,13 @@ impl Arrival<'_> {
                     .find(&request.host, path)
                     .and_then(|index| self.snapshot.applications().get(index))
                     .map(AsRef::as_ref);
-                access
+                parts
                     .audit
-                    .login_refused("login_expired", Outcome::Invalid, application, request);
+                    .login_refused("login_expired", Counted::Invalid, application, request);
                 error_pages::login_expired(request, Some(&self.page_url(&to)))
             }
             Refused::Unavailable => {
-                access.audit.login_unavailable(None, None, request);
+                parts.audit.login_unavailable(None, None, request);
                 error_pages::unavailable(request)
             }
             Refused::Invalid => self.invalid(),
@@ -122,10 +130,10 @@ impl Arrival<'_> {
     }
 
     fn invalid(&self) -> Response<Bytes> {
-        let (access, request) = (self.access, self.request);
-        access
+        let (parts, request) = (self.parts, self.request);
+        parts
             .audit
-            .login_refused("handover_invalid", Outcome::Invalid, None, request);
+            .login_refused("handover_invalid", Counted::Invalid, None, request);
         error_pages::bad_request(request, "handover_invalid")
     }
 
@@ -142,9 +150,7 @@ impl Arrival<'_> {
             app_session: Some(session),
         }
         .build(self.request.now);
-        let handover: String =
-            url::form_urlencoded::byte_serialize(self.state.as_bytes()).collect();
-        answer::redirect(StatusCode::FOUND, &format!("{login}&handover={handover}"))
+        answer::redirect(StatusCode::FOUND, &with_handover(&login, self.state))
     }
 
     /// Sets the application's session and leads to the page.
@@ -195,9 +201,8 @@ impl Arrival<'_> {
     /// of them may bind the hand-over to another user's login, which another host of the domain
     /// planted together with the cookie.
     fn conflict(&self) -> Response<Bytes> {
-        let (access, request) = (self.access, self.request);
-        let handover =
-            Handover::open(access.flows.seal(), self.nonce, self.state, request.now).ok();
+        let (parts, request) = (self.parts, self.request);
+        let handover = Handover::open(parts.flows.seal(), self.nonce, self.state, request.now).ok();
         let to = handover
             .filter(|handover| handover.host == request.host)
             .map_or_else(|| ReturnTo::parse("/"), |handover| handover.to);
@@ -209,9 +214,9 @@ impl Arrival<'_> {
             now: request.now,
         };
         let reason = Reason::SessionConflict.id();
-        access
+        parts
             .audit
-            .login_refused(reason, Outcome::Invalid, None, request);
+            .login_refused(reason, Counted::Invalid, None, request);
         if conflict.came_back(&request.headers) {
             return conflict_page(&conflict, &page, request.support.as_deref(), request.id);
         }

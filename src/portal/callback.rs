@@ -8,26 +8,24 @@ use http::{Method, Response, header};
 
 use super::error_pages;
 use super::oidc::OidcResponse;
-use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
+use super::outcome::{LoginAttempt, LoginOutcome, LoginStep, Retry, UnusableCause, UnusableFlow};
 use super::protocol::ProviderResponse;
-use super::provider_error::Reported;
 use super::saml::SamlCallback;
-use crate::control::{Access, Flows};
+use crate::control::{EndpointParts, Flows};
 use crate::login::{Flow, FlowCookies, LoginPurpose, PortalRequest, State};
 use crate::model::UnixTime;
-use crate::observe::audit::Via;
 use crate::store::StoreError;
 
 /// Answers a callback, over OpenID Connect by GET and over SAML by POST.
-pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(super) async fn callback(parts: &EndpointParts, request: &PortalRequest) -> Response<Bytes> {
     if request.method == Method::POST {
-        match SamlCallback::read(access, request).await {
-            Ok(response) => finish(access, request, response).await,
+        match SamlCallback::read(parts, request).await {
+            Ok(response) => finish(parts, request, response).await,
             Err(refusal) => *refusal,
         }
     } else {
-        match OidcResponse::read(access, request) {
-            Ok(response) => finish(access, request, response).await,
+        match OidcResponse::read(parts, request) {
+            Ok(response) => finish(parts, request, response).await,
             Err(refusal) => *refusal,
         }
     }
@@ -35,28 +33,37 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
 
 /// Finishes the flow that a provider's response belongs to.
 async fn finish<R: ProviderResponse>(
-    access: &Access,
+    parts: &EndpointParts,
     request: &PortalRequest,
     mut returned: R,
 ) -> Response<Bytes> {
-    let snapshot = access.running.snapshot();
+    let snapshot = parts.running.snapshot();
     let Some(purpose) = LoginPurpose::from_state(returned.state(), &snapshot) else {
         return error_pages::not_found(request);
     };
     let step = LoginStep {
-        access,
+        parts,
         snapshot: &snapshot,
         request,
         purpose: &purpose,
     };
-    let flow = returned.take_flow(access.flows.seal(), request);
+    let flow = returned.take_flow(parts.flows.seal(), request);
     let (flow, began) =
-        match UsedFlow::take(&access.flows, flow, returned.state(), request.now).await {
+        match UsedFlow::take(&parts.flows, flow, returned.state(), request.now).await {
             Ok(UsedFlow::First(flow, began)) => (flow, began),
             Ok(UsedFlow::Unusable(cause)) => {
-                let reported = returned.reported(&access.flows, request).await;
-                let outcome = unusable(&step, returned.state(), cause, reported.as_ref()).await;
-                return step.conclude(outcome).await;
+                // The flow that a reported error ends may have ended here before. The operator
+                // still needs the provider's reason.
+                if let Some(reported) = returned.reported(&parts.flows, request).await {
+                    reported.log(cause.reason(), request);
+                }
+                let state = returned.state();
+                let unusable = UnusableFlow {
+                    flow: state.flow.clone(),
+                    cause,
+                    attempt: LoginAttempt::of(state),
+                };
+                return step.conclude(LoginOutcome::UnusableFlow(unusable)).await;
             }
             Err(_) => {
                 let (idp, retry) = (None, Retry::Login);
@@ -79,16 +86,7 @@ enum UsedFlow<P> {
     /// The browser returns for the first time, at this revision of the store. The provider is
     /// called once, however often the browser returns.
     First(Flow<P>, u64),
-    Unusable(Cause),
-}
-
-/// The cause for which a flow cannot be finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    /// It was used before, or its time is over.
-    Expired,
-    /// Only its cookie is missing.
-    CookieLost,
+    Unusable(UnusableCause),
 }
 
 impl<P> UsedFlow<P> {
@@ -106,73 +104,17 @@ impl<P> UsedFlow<P> {
         // Before the use is recorded: the store forgets names after this time, so an expired flow
         // must never count as new.
         if state.has_expired(now) {
-            return Ok(Self::Unusable(Cause::Expired));
+            return Ok(Self::Unusable(UnusableCause::Expired));
         }
         Ok(match flow {
-            None if flows.is_used_up(&name) => Self::Unusable(Cause::Expired),
+            None if flows.is_used_up(&name) => Self::Unusable(UnusableCause::Expired),
             // Not used up: another browser that brings a copied `state` must not end the login of
             // the right one.
-            None => Self::Unusable(Cause::CookieLost),
+            None => Self::Unusable(UnusableCause::CookieLost),
             Some(flow) => match flows.use_up(&name, state.ends()).await? {
                 Some(began) => Self::First(flow, began),
-                None => Self::Unusable(Cause::Expired),
+                None => Self::Unusable(UnusableCause::Expired),
             },
         })
-    }
-}
-
-/// Continues a login after its flow became unusable. A browser with a session continues with that.
-async fn unusable(
-    step: &LoginStep<'_>,
-    state: &State,
-    cause: Cause,
-    reported: Option<&Reported>,
-) -> LoginOutcome {
-    let (access, request) = (step.access, step.request);
-    // The flow that a reported error ends may have ended here before. The operator still needs the
-    // provider's reason.
-    if let Some(reported) = reported {
-        let reason = match cause {
-            Cause::Expired => "login_expired",
-            Cause::CookieLost => "flow_cookie_missing",
-        };
-        reported.log(reason, request);
-    }
-    if let LoginPurpose::Application(destination) = step.purpose {
-        match access
-            .sessions
-            .organisation_session(&request.headers, request.now)
-            .await
-        {
-            Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
-                return LoginOutcome::SignedIn(SignedIn {
-                    login,
-                    via: Via::Session,
-                    cookie: None,
-                });
-            }
-            Ok(_) => {}
-            Err(_) => {
-                return LoginOutcome::Unavailable {
-                    idp: None,
-                    retry: Retry::Login,
-                };
-            }
-        }
-        // With many tabs the oldest flows lose their cookies to newer ones, and begin once more by
-        // themselves. With a form from the provider the browser sends no session, so the new login
-        // is the first to see it.
-        let may_be_displaced = FlowCookies::from_headers(&request.headers, access.flows.seal())
-            .are_many()
-            || request.method == Method::POST;
-        if cause == Cause::CookieLost && !state.is_restart && may_be_displaced {
-            return LoginOutcome::Restart;
-        }
-    }
-    match cause {
-        Cause::Expired => LoginOutcome::Expired,
-        Cause::CookieLost => LoginOutcome::CookieLost {
-            flow: state.flow.clone(),
-        },
     }
 }

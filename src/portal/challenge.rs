@@ -12,7 +12,9 @@ use serde_json::json;
 use super::conflict_page::conflict_page;
 use crate::cookie::{APP_SESSION, AUTHORIZATION, SameSite};
 use crate::engine::{Application, Challenge, Style, Team};
-use crate::login::{AppSession, Conflict, LOGGED_OUT, LoginUrl, ReturnTo, ReturnToError};
+use crate::login::{
+    AppSession, Conflict, LOGGED_OUT, LoginOption, LoginUrl, ReturnTo, ReturnToError,
+};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::pages::answer;
 use crate::pages::{ErrorPage, Link, LoggedOut, LoginLoop, LostCookie, ResendForm};
@@ -207,7 +209,7 @@ impl LoginRequired<'_> {
                 href: &format!("{}{path}", self.team.url_of(self.host())),
                 label: "Back to the application",
             }),
-            switch_account: Some(&format!("{login}&switch=1")),
+            switch_account: Some(&LoginOption::SwitchAccount.added_to(&login)),
             request_id: &self.id.to_string(),
         };
         with_login_url(answer::page(page.page()), &login)

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure};
-use crate::login::{PortalRequest, ReturnTo};
+use crate::login::{LoginOption, PortalRequest, ReturnTo};
 use crate::model::{Identity, Reason};
 use crate::pages::{
     Denied, ErrorPage, Link, LoginLoop, LostCookie, TELL_THE_ADMINISTRATOR, TRY_AGAIN, answer,
@@ -95,7 +95,8 @@ pub(super) fn not_signed_in(request: &PortalRequest) -> Response<Bytes> {
             "You are not signed in.",
             sentence,
             &id,
-        ),
+        )
+        .with_reason("no_session"),
         request,
     )
 }
@@ -130,7 +131,7 @@ pub(super) fn login_failed(
     let page = match (failure, failure.blame()) {
         (LoginFailure::Groups(_), _) => ErrorPage::groups_unavailable(&id),
         (_, Blame::Provider) => {
-            let title = "Signing in is not possible right now.";
+            let title = "Sign-in is currently unavailable.";
             let page = ErrorPage::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 title,
@@ -170,14 +171,15 @@ pub(super) fn denied(
     login: &str,
     reason: Reason,
 ) -> Response<Bytes> {
-    let retry = (reason == Reason::IdentityIncomplete).then(|| format!("{login}&anew=1"));
+    let retry =
+        (reason == Reason::IdentityIncomplete).then(|| LoginOption::AtProvider.added_to(login));
     let page = Denied {
         application: &application.settings().name,
         signed_in_as: Some(user.email.as_str()),
         message: application.settings().custom_deny_message.as_deref(),
         undecided: retry.as_deref(),
         groups_unknown: application.misses_groups(user),
-        switch_account: Some(&format!("{login}&switch=1")),
+        switch_account: Some(&LoginOption::SwitchAccount.added_to(login)),
         support: request.support.as_deref(),
         reason: Some(reason.id()),
         request_id: &request.id.to_string(),

@@ -3,111 +3,76 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response};
 
-use super::conflict_page::conflict_page;
-use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
+use super::outcome::{Authentication, LoginOutcome, LoginStep, Retry, SignedIn};
 use super::{error_pages, provider_request};
-use crate::control::{Access, Organisation, Services};
-use crate::cookie;
+use crate::control::{EndpointParts, Organisation, Services};
 use crate::engine::Snapshot;
 use crate::idp::{Hints, Prompt, Provider};
 use crate::login::{
-    Conflict, Destination, Handover, LoginPurpose, PortalRequest, ReturnTo, ReturnToError, State,
-    app_session_hash,
+    Destination, Handover, LoginOption, LoginPurpose, PortalRequest, ReturnTo, ReturnToError,
+    State, app_session_hash, replaced_handover,
 };
 use crate::model::{Aud, HostPort, IdpId, Reason};
-use crate::observe::audit::Via;
-use crate::observe::metrics;
 use crate::pages::{ErrorPage, Link, LoginChooser, answer};
 use crate::route::Endpoint;
 
 /// Answers `login/<host>`: hands over a browser that has a session, and sends others to an identity
 /// provider.
-pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.running.snapshot();
+pub(super) async fn login(parts: &EndpointParts, request: &PortalRequest) -> Response<Bytes> {
+    let snapshot = parts.running.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else {
         return error_pages::not_found(request);
     };
     // The browser would end on the front page, and the user would not know why.
     let page = request.parameter("redirect_url");
     if page.is_some_and(|page| ReturnTo::read(&page) == Err(ReturnToError::TooLong)) {
-        return target_too_long(&access.running.services(), &destination, request);
+        return target_too_long(&parts.running.services(), &destination, request);
     }
-    let authentication = Authentication::required(request);
-    let session = match authentication {
+    let found = match Authentication::required(request) {
         Authentication::Session => {
-            access
-                .sessions
-                .organisation(&request.headers, request.now)
-                .await
+            let (headers, now) = (&request.headers, request.now);
+            parts.sessions.organisation(headers, now).await
         }
         Authentication::Provider | Authentication::Credentials => Ok(Organisation::Nobody),
     };
-    if let Ok(Organisation::SignedIn(login)) = &session {
-        // Only the browser for which a hand-over was made learns the page that it leads to.
-        let page = request.parameter("handover").and_then(|handover| {
-            Handover::page(
-                access.flows.seal(),
-                &handover,
-                &destination.host,
-                login.nonce,
-            )
-        });
-        if let Some(page) = page
-            && destination.application.allows_idp(&login.identity.idp.id)
-        {
-            destination.to = page;
-        }
-    }
-    let host = destination.host.clone();
-    let purpose = LoginPurpose::Application(destination.clone());
-    let step = LoginStep {
-        access,
-        snapshot: &snapshot,
-        request,
-        purpose: &purpose,
-    };
-    let mut response = match session {
+    let outcome = match found {
         Ok(Organisation::SignedIn(login))
             if destination.application.allows_idp(&login.identity.idp.id) =>
         {
-            let outcome = LoginOutcome::SignedIn(SignedIn {
-                login,
-                via: Via::Session,
-                cookie: None,
+            // Only the browser for which a hand-over was made learns the page that it leads to.
+            let page = replaced_handover(request).and_then(|handover| {
+                let seal = parts.flows.seal();
+                Handover::page(seal, &handover, &destination.host, login.nonce)
             });
-            step.conclude(outcome).await
+            destination.to = page.unwrap_or(destination.to);
+            LoginOutcome::SignedIn(SignedIn::by_session(login))
         }
-        Ok(Organisation::Conflict) => conflict(&step, &destination).await,
-        Ok(_) => choose_provider(&step, &destination, authentication).await,
-        Err(_) => {
-            let (idp, retry) = (None, Retry::Request);
-            step.conclude(LoginOutcome::Unavailable { idp, retry })
-                .await
-        }
+        Ok(Organisation::Conflict) => LoginOutcome::SessionConflict,
+        Ok(_) => LoginOutcome::Unauthenticated(Authentication::required(request)),
+        Err(_) => LoginOutcome::Unavailable {
+            idp: None,
+            retry: Retry::Request,
+        },
     };
-    if let Ok(host) = HeaderValue::try_from(host) {
+    let host = HeaderValue::try_from(&destination.host);
+    let step = LoginStep {
+        parts,
+        snapshot: &snapshot,
+        request,
+        purpose: &LoginPurpose::Application(destination),
+    };
+    let mut response = step.conclude(outcome).await;
+    if let Ok(host) = host {
         response.headers_mut().insert("cf-access-domain", host);
     }
     response
 }
 
-/// The authentication that a login requires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Authentication {
-    /// An organisation session suffices.
-    Session,
-    /// The identity provider has to report the user again, and may use its own session. A fact
-    /// was unknown at the last login. The provider may know it now.
-    Provider,
-    /// The identity provider has to require credentials: the user switches accounts.
-    Credentials,
-}
-
 impl Authentication {
     fn required(request: &PortalRequest) -> Self {
-        if request.parameter("switch").is_some() {
+        if LoginOption::SwitchAccount.is_in(request) {
             Self::Credentials
-        } else if request.parameter("anew").is_some() {
+        } else if LoginOption::AtProvider.is_in(request) {
             Self::Provider
         } else {
             Self::Session
@@ -127,85 +92,57 @@ fn target_too_long(
     error_pages::shown(page, request)
 }
 
-/// Expires both organisation sessions of a browser that shows two, and begins a login.
-async fn conflict(step: &LoginStep<'_>, destination: &Destination) -> Response<Bytes> {
-    let (access, request) = (step.access, step.request);
-    let conflict = Conflict {
-        cookie: cookie::AUTHORIZATION,
-        host: &request.host,
-        path: &request.path,
-        now: request.now,
-    };
-    // Another host sets its cookie again after each expiry, so a further login would not end the
-    // conflict.
-    if conflict.came_back(&request.headers) {
-        access.audit.login_refused(
-            Reason::SessionConflict.id(),
-            metrics::Login::Invalid,
-            Some(&destination.application),
-            request,
-        );
-        let login = destination.login_url(&access.running.services().team_url);
-        return conflict_page(&conflict, &login, request.support.as_deref(), request.id);
-    }
-    let mut response = choose_provider(step, destination, Authentication::Provider).await;
-    conflict.expire(response.headers_mut());
-    conflict.mark(response.headers_mut());
-    response
-}
-
-/// Shows the application's identity providers, or begins a login at the one that is chosen.
-async fn choose_provider(
+/// Begins a login at the application's identity provider that the user chose, or at its only one.
+pub(super) async fn choose_provider(
     step: &LoginStep<'_>,
     destination: &Destination,
     authentication: Authentication,
-) -> Response<Bytes> {
-    let (access, request) = (step.access, step.request);
-    let services = access.running.services();
-    let settings = destination.application.settings();
-    let allowed: Vec<&Provider> = services
-        .providers
-        .iter()
-        .filter(|provider| destination.application.allows_idp(provider.id()))
-        .collect();
+) -> LoginOutcome {
+    let (parts, request) = (step.parts, step.request);
+    let services = parts.running.services();
+    let allowed = allowed_providers(&services, destination);
     let chosen = request.parameter("idp").map(|id| IdpId(id.as_ref().into()));
+    let redirects = destination.application.settings().auto_redirect_to_identity;
     let provider = match (chosen, allowed.as_slice()) {
         (Some(chosen), allowed) => match allowed.iter().find(|p| *p.id() == chosen) {
-            Some(provider) => Some(*provider),
-            None => return error_pages::bad_request(request, "unknown_identity_provider"),
+            Some(provider) => *provider,
+            None => return LoginOutcome::UnknownProvider,
         },
         // With several providers the user has to choose, whatever the setting is.
-        (None, [only]) if settings.auto_redirect_to_identity => Some(*only),
-        _ => None,
+        (None, [only]) if redirects => *only,
+        _ => return LoginOutcome::SeveralProviders,
     };
     // cloudflared requests this with HEAD, and does not follow a login.
-    let Some(provider) = provider.filter(|_| request.method == Method::GET) else {
-        return provider_list(step, &settings.name, &allowed);
-    };
+    if request.method != Method::GET {
+        return LoginOutcome::SeveralProviders;
+    }
     let mut state = State::to_application(destination, request.now);
-    state.is_restart = request.parameter("second").is_some();
+    state.is_restart = LoginOption::SecondAttempt.is_in(request);
     let hints = Hints {
         prompt: (authentication == Authentication::Credentials).then_some(Prompt::Login),
         ..Hints::default()
     };
-    let outcome = provider_request::begin(access, provider, state, hints, request).await;
-    step.conclude(outcome).await
+    provider_request::begin(parts, provider, state, hints, request).await
 }
 
-fn provider_list(
-    step: &LoginStep<'_>,
-    application: &str,
-    providers: &[&Provider],
-) -> Response<Bytes> {
-    let request = step.request;
+fn allowed_providers<'a>(services: &'a Services, destination: &Destination) -> Vec<&'a Provider> {
+    let providers = services.providers.iter();
+    providers
+        .filter(|provider| destination.application.allows_idp(provider.id()))
+        .collect()
+}
+
+/// Returns the page on which the user chooses an identity provider.
+pub(super) fn provider_list(step: &LoginStep<'_>, destination: &Destination) -> Response<Bytes> {
+    let (request, services) = (step.request, step.parts.running.services());
     let choice = |provider: &Provider| {
         let mut query =
             url::form_urlencoded::Serializer::new(request.query.clone().unwrap_or_default());
         query.append_pair("idp", &provider.id().0);
         format!("{}?{}", request.path, query.finish())
     };
-    let choices: Vec<_> = providers
-        .iter()
+    let choices: Vec<_> = allowed_providers(&services, destination)
+        .into_iter()
         .map(|provider| (choice(provider), provider.name()))
         .collect();
     let links: Vec<_> = choices
@@ -214,7 +151,7 @@ fn provider_list(
         .collect();
     let page = LoginChooser {
         team: &step.snapshot.team().name,
-        application,
+        application: &destination.application.settings().name,
         providers: &links,
         request_id: &request.id.to_string(),
     };

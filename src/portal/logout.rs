@@ -9,84 +9,103 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::error_pages;
 use super::provider_logout::ProviderLogout;
-use crate::control::{Access, Audit, BrowserSessions, Issuer, Running, SignedIn};
+use crate::control::{Audit, BrowserSessions, EndpointParts, Running, SignedIn, TokenIssuer};
 use crate::cookie::{self, SameSite, SealingKey, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{AppSession, Conflict, Landing, PortalRequest, ReturnTo};
 use crate::model::{IdentityNonce, Reason};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::{Endpoint, HostRole};
+use crate::store::StoreError;
 
 /// Answers `logout`: ends the login of the browser's session, for every application. `returnTo`
 /// names the page after it, which can only be on the team domain or on an application's host.
-pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(super) async fn logout(parts: &EndpointParts, request: &PortalRequest) -> Response<Bytes> {
     let return_to = request.parameter("returnTo");
     let return_to =
-        return_to.and_then(|to| Landing::parse(&to, &request.host, &access.running.snapshot()));
+        return_to.and_then(|to| Landing::parse(&to, &request.host, &parts.running.snapshot()));
     let Ok(BrowserSessions {
         found: logins,
         are_incomplete,
-    }) = access.sessions.signed_in(request).await
+    }) = parts.sessions.signed_in(request).await
     else {
-        access.audit.logout_unavailable(None, request);
+        parts.audit.logout_unavailable(None, request);
         return error_pages::unavailable(request);
     };
-    let is_remote = matches!(*access.issuer, Issuer::Remote(_));
+    let is_remote = matches!(*parts.issuer, TokenIssuer::Remote(_));
     let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
         if are_incomplete && !is_remote {
-            return match intent(access.flows.seal(), request, &logins) {
-                Intent::SignOut | Intent::Confirm => incomplete(&access.audit, request),
+            return match intent(parts.flows.seal(), request, &logins) {
+                Intent::SignOut | Intent::Confirm => incomplete(&parts.audit, request),
                 Intent::Refuse => answer::empty(StatusCode::FORBIDDEN),
             };
         }
         // The cookie of an application on a path is not sent here, and a remote team ends its own
         // sessions.
         return match request.host_role {
-            HostRole::Team => signed_out(&access.running.snapshot(), request, return_to),
-            HostRole::Application => to_team(&access.running, request, return_to),
+            HostRole::Team => signed_out(&parts.running.snapshot(), request, return_to),
+            HostRole::Application => to_team(&parts.running, request, return_to),
         };
     };
-    match intent(access.flows.seal(), request, &logins) {
+    match intent(parts.flows.seal(), request, &logins) {
         Intent::SignOut => {}
-        Intent::Confirm => return confirm(access.flows.seal(), request, nonce, return_to.as_ref()),
+        Intent::Confirm => return confirm(parts.flows.seal(), request, nonce, return_to.as_ref()),
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
     // The identity is known only until its session ends.
-    let identity = access
-        .identities
+    let identity = parts
+        .sessions
         .identity(nonce, request.now)
         .await
         .ok()
         .flatten();
-    // With several logins, another host of the domain planted all but one of them. The genuine one
-    // is unknown, so all are ended.
-    for login in &logins {
-        if access
-            .logins
-            .end_sessions(login.nonce, &login.user, request.now)
-            .await
-            .is_err()
-        {
-            access.audit.logout_unavailable(Some(login), request);
-            return error_pages::unavailable(request);
-        }
-        access.flows.remember_sign_out(&login.user, request.now);
-        access
-            .audit
-            .logged_out(login.email.as_ref(), &login.user, request);
+    if end(parts, &logins, request).await.is_err() {
+        return error_pages::unavailable(request);
     }
     if are_incomplete {
-        return incomplete(&access.audit, request);
+        return incomplete(&parts.audit, request);
     }
     if let Some(identity) = identity {
         let idp = identity.idp.id.clone();
         let there = ProviderLogout::new(nonce, idp, return_to.as_ref(), request.now);
-        if let Some(mut response) = there.respond(access, request).await {
-            expire_cookies(&access.running.snapshot(), request, response.headers_mut());
+        if let Some(mut response) = there
+            .respond(
+                &parts.running.services(),
+                parts.flows.seal(),
+                &parts.logins,
+                request,
+            )
+            .await
+        {
+            expire_cookies(&parts.running.snapshot(), request, response.headers_mut());
             return response;
         }
     }
-    signed_out(&access.running.snapshot(), request, return_to)
+    signed_out(&parts.running.snapshot(), request, return_to)
+}
+
+/// Ends the logins of a browser. With several, another host of the domain planted all but one of
+/// them. The genuine one is unknown, so all are ended.
+///
+/// # Errors
+/// If the store does not answer. Some of them may have ended.
+async fn end(
+    parts: &EndpointParts,
+    logins: &[SignedIn],
+    request: &PortalRequest,
+) -> Result<(), StoreError> {
+    for login in logins {
+        parts
+            .logins
+            .end_sessions(login.nonce, &login.user, request.now)
+            .await
+            .inspect_err(|_| parts.audit.logout_unavailable(Some(login), request))?;
+        parts.flows.remember_sign_out(&login.user, request.now);
+        parts
+            .audit
+            .logged_out(login.email.as_ref(), &login.user, request);
+    }
+    Ok(())
 }
 
 /// Returns the page that requires a click to sign out.

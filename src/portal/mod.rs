@@ -35,7 +35,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 pub(crate) use self::challenge::LoginRequired;
-use crate::control::{Access, Issuer, Running};
+use crate::control::{EndpointParts, Running, TokenIssuer};
 use crate::engine::Snapshot;
 use crate::login::PortalRequest;
 use crate::pages::answer;
@@ -55,12 +55,12 @@ pub(crate) fn max_body(running: &Running, request: &PortalRequest) -> usize {
 }
 
 /// Answers a request to one of our endpoints.
-pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(crate) async fn handle(parts: &EndpointParts, request: &PortalRequest) -> Response<Bytes> {
     let Some(allowed) = methods(request.endpoint, request.host_role) else {
         return error_pages::not_found(request);
     };
     let allowed = if request.endpoint == Endpoint::Callback
-        && saml::is_configured(&access.running.services())
+        && saml::is_configured(&parts.running.services())
     {
         "GET, POST"
     } else {
@@ -74,24 +74,34 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         return response;
     }
     let mut response = match request.endpoint {
-        Endpoint::Login => login::login(access, request).await,
-        Endpoint::Callback => callback::callback(access, request).await,
+        Endpoint::Login => login::login(parts, request).await,
+        Endpoint::Callback => callback::callback(parts, request).await,
         Endpoint::SamlMetadata => {
-            saml_metadata::metadata(&access.running.services(), &access.issuer, request)
+            saml_metadata::metadata(&parts.running.services(), &parts.issuer, request)
         }
-        Endpoint::PublicCert => saml_metadata::public_cert(&access.issuer, request),
+        Endpoint::PublicCert => saml_metadata::public_cert(&parts.issuer, request),
         Endpoint::Authorized => match request.host_role {
-            HostRole::Team => redeem::redeem_for_edge(access, request).await,
-            HostRole::Application => authorized::authorized(access, request).await,
+            HostRole::Team => redeem::redeem_for_edge(parts, request).await,
+            HostRole::Application => authorized::authorized(parts, request).await,
         },
-        Endpoint::Logout => logout::logout(access, request).await,
-        Endpoint::Certs => certs(&access.issuer, request),
-        Endpoint::GetIdentity => identity::get_identity(access, request).await,
-        Endpoint::TestIdp => provider_trial::test_provider(access, request).await,
-        Endpoint::RefreshIdentity => refresh::refresh_identity(access, request).await,
-        Endpoint::LoggedOut => provider_logout::logged_out(access, request).await,
-        Endpoint::ProtectedResource => protected_resource(&access.running.snapshot(), request),
-        Endpoint::Home => home::home(&access.running.snapshot(), &access.sessions, request).await,
+        Endpoint::Logout => logout::logout(parts, request).await,
+        Endpoint::Certs => certs(&parts.issuer, request),
+        Endpoint::GetIdentity => {
+            identity::get_identity(&parts.running.snapshot(), &parts.sessions, request).await
+        }
+        Endpoint::TestIdp => provider_trial::test_provider(parts, request).await,
+        Endpoint::RefreshIdentity => refresh::refresh_identity(parts, request).await,
+        Endpoint::LoggedOut => {
+            let EndpointParts {
+                running,
+                flows,
+                logins,
+                ..
+            } = parts;
+            provider_logout::logged_out(running, flows.seal(), logins, request).await
+        }
+        Endpoint::ProtectedResource => protected_resource(&parts.running.snapshot(), request),
+        Endpoint::Home => home::home(&parts.running.snapshot(), &parts.sessions, request).await,
         Endpoint::Unknown => error_pages::not_found(request),
     };
     // The browser must not post the body again elsewhere (RFC 9110 15.4.4).
@@ -162,7 +172,7 @@ fn protected_resource(snapshot: &Snapshot, request: &PortalRequest) -> Response<
 }
 
 /// Returns the public keys (`docs/wire.md` 2.5).
-fn certs(issuer: &Issuer, request: &PortalRequest) -> Response<Bytes> {
+fn certs(issuer: &TokenIssuer, request: &PortalRequest) -> Response<Bytes> {
     let Some(document) = issuer.jwks() else {
         return error_pages::unavailable(request);
     };

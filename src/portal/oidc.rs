@@ -1,22 +1,24 @@
 //! Logins over OpenID Connect: the request to the provider, and the callback that answers it.
 //!
-//! Decides which flow a callback belongs to, and whether a failed login is tried once more. Trusts
-//! a sealed `state` and the flow cookie that was made with it. Never calls a provider twice for one
+//! Decides which flow a callback belongs to, and whether another attempt may succeed. Trusts a sealed `state` and the flow cookie that was made with it. Never calls a provider twice for one
 //! flow.
 
 use bytes::Bytes;
 use http::Response;
 
-use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest};
+use super::outcome::{
+    Authenticated, FailedLogin, LoginOutcome, LoginStep, NextAttempt, ProviderRequest,
+};
 use super::protocol::ProviderResponse;
 use super::provider_error::{self, Reported};
-use crate::control::{Access, Flows, Services};
+use crate::control::{EndpointParts, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{
-    Callback, Hints, LoginFailure, Oidc, Pending, Provider, ProviderIdentity, StartedLogin,
+    Attempt, Callback, CallbackContext, Hints, LoginFailure, Oidc, Pending, Provider,
+    ProviderIdentity, StartedLogin,
 };
 use crate::login::{Flow, PortalRequest, State};
-use crate::model::{Secret, chain};
+use crate::model::{IdpId, Secret};
 use crate::observe::metrics::Login as Counted;
 use crate::saml::Message;
 
@@ -34,7 +36,7 @@ pub(super) async fn begin(
     };
     match provider.begin(&sealed, hints, request.now).await {
         Ok(begun) => to_provider(flows, provider, &Sealed { state, sealed }, begun, request),
-        Err(failure) => failed(provider, failure),
+        Err(failure) => LoginOutcome::failed(provider.id(), failure),
     }
 }
 
@@ -72,13 +74,6 @@ fn to_provider(
     }
 }
 
-fn failed(provider: &Oidc, failure: LoginFailure) -> LoginOutcome {
-    LoginOutcome::Failed {
-        idp: provider.id().clone(),
-        failure,
-    }
-}
-
 /// A callback by GET, with the parameters in its query.
 pub(super) struct OidcResponse {
     state: State,
@@ -92,19 +87,19 @@ impl OidcResponse {
     /// # Errors
     /// The response to a callback with a `state` that is absent or not of this team.
     pub(super) fn read(
-        access: &Access,
+        parts: &EndpointParts,
         request: &PortalRequest,
     ) -> Result<Self, Box<Response<Bytes>>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
-        let Ok(state) = State::open(access.flows.seal(), &sealed) else {
-            access
+        let Ok(state) = State::open(parts.flows.seal(), &sealed) else {
+            parts
                 .audit
                 .login_refused("login_state", Counted::Invalid, None, request);
             let page = provider_error::without_state("login_state", request);
             return Err(Box::new(page));
         };
         // This process may remember the long URL that the sealed `state` has no room for.
-        let state = access.flows.begun(&state.flow).unwrap_or(state);
+        let state = parts.flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })
     }
 }
@@ -127,7 +122,7 @@ impl ProviderResponse for OidcResponse {
 
     async fn finish(self, step: &LoginStep<'_>, pending: Pending, began: u64) -> LoginOutcome {
         match authenticate(
-            &step.access.running.services(),
+            &step.parts.running.services(),
             &self.sealed,
             &pending,
             step.request,
@@ -139,13 +134,19 @@ impl ProviderResponse for OidcResponse {
                 previous: None,
                 began,
             })),
-            Err(failure) => match try_again(step, &self.state, &pending, &failure).await {
-                Some(outcome) => outcome,
-                None => LoginOutcome::Failed {
+            Err(failure) => {
+                let services = step.parts.running.services();
+                let attempt = oidc_provider(&services, &pending.idp)
+                    .and_then(|provider| provider.next_attempt(&failure, &pending));
+                LoginOutcome::Failed(Box::new(FailedLogin {
                     idp: pending.idp,
                     failure,
-                },
-            },
+                    next: attempt.map(|attempt| NextAttempt::AtProvider {
+                        state: self.state,
+                        attempt,
+                    }),
+                }))
+            }
         }
     }
 }
@@ -157,50 +158,42 @@ async fn authenticate(
     pending: &Pending,
     request: &PortalRequest,
 ) -> Result<ProviderIdentity, LoginFailure> {
-    let provider = services
-        .providers
-        .iter()
-        .find(|provider| *provider.id() == pending.idp)
-        .and_then(Provider::as_oidc)
-        .ok_or(LoginFailure::Flow)?;
+    let provider = oidc_provider(services, &pending.idp).ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
-    let (state, client) = (Secret::new(sealed), Some(request.client));
-    let (now, leeway) = (request.now, services.leeway);
-    provider
-        .finish(&state, pending, &callback, now, leeway, client)
-        .await
+    let context = CallbackContext {
+        now: request.now,
+        leeway: services.leeway,
+        client_ip: Some(request.client),
+    };
+    let state = Secret::new(sealed);
+    provider.finish(&state, pending, &callback, context).await
 }
 
-/// Begins a failed login once more, if another attempt may succeed and was not made before.
-async fn try_again(
-    step: &LoginStep<'_>,
-    failed_state: &State,
-    pending: &Pending,
-    failure: &LoginFailure,
+/// Begins a failed login once more, with another request to the provider; `None` if that is not
+/// configured any more.
+pub(super) async fn begin_again(
+    parts: &EndpointParts,
+    idp: &IdpId,
+    failed: &State,
+    attempt: Attempt,
+    request: &PortalRequest,
 ) -> Option<LoginOutcome> {
-    let (access, request) = (step.access, step.request);
-    let services = access.running.services();
-    let provider = services
-        .providers
-        .iter()
-        .find(|provider| *provider.id() == pending.idp)?
-        .as_oidc()?;
-    let attempt = provider.next_attempt(failure, pending)?;
-    let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
-    tracing::info!(request_id = %request.id, idp, error, hint, "starting the login again");
-    let state = without_long_url(&access.flows, failed_state.begun_again(request.now));
-    let Ok(sealed) = state.seal(access.flows.seal()) else {
+    let (flows, services) = (&parts.flows, parts.running.services());
+    let provider = oidc_provider(&services, idp)?;
+    let state = without_long_url(flows, failed.begun_again(request.now));
+    let Ok(sealed) = state.seal(flows.seal()) else {
         return Some(LoginOutcome::Internal);
     };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
     Some(match begun {
-        Ok(begun) => to_provider(
-            &access.flows,
-            provider,
-            &Sealed { state, sealed },
-            begun,
-            request,
-        ),
-        Err(failure) => failed(provider, failure),
+        Ok(begun) => to_provider(flows, provider, &Sealed { state, sealed }, begun, request),
+        Err(failure) => LoginOutcome::failed(idp, failure),
     })
+}
+
+fn oidc_provider<'a>(services: &'a Services, idp: &IdpId) -> Option<&'a Oidc> {
+    let mut providers = services.providers.iter();
+    providers
+        .find(|provider| provider.id() == idp)
+        .and_then(Provider::as_oidc)
 }

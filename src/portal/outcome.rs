@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::control::{Access, Login};
+use crate::control::{EndpointParts, Login};
 use crate::engine::Snapshot;
-use crate::idp::{LoginFailure, ProviderIdentity};
-use crate::login::{LoginPurpose, PortalRequest};
+use crate::idp::{Attempt, LoginFailure, ProviderIdentity};
+use crate::login::{LoginPurpose, PortalRequest, State};
 use crate::model::{Identity, IdentityNonce, IdpId};
 use crate::observe::audit::Via;
 use crate::policy::Verdict;
@@ -13,8 +13,18 @@ use crate::saml::Message;
 
 /// The result of one step of a login.
 pub(super) enum LoginOutcome {
+    /// The browser has no session that suffices: the identity provider authenticates the user.
+    Unauthenticated(Authentication),
+    /// The browser has sessions of two logins, of which another host may have set one.
+    SessionConflict,
+    /// The application has several identity providers, and the user has to choose.
+    SeveralProviders,
+    /// The identity provider does not exist, or the application does not allow it.
+    UnknownProvider,
     /// The browser has to go to the identity provider.
     ToProvider(Box<ProviderRequest>),
+    /// The browser returned with a flow that cannot be finished.
+    UnusableFlow(UnusableFlow),
     /// The identity provider authenticated the user.
     Authenticated(Box<Authenticated>),
     /// The browser has an organisation session.
@@ -23,22 +33,102 @@ pub(super) enum LoginOutcome {
     ToApplication(String),
     /// The policies deny the user.
     Denied(Box<Denial>),
-    /// The login could not be finished, and begins once more.
-    Restart,
     /// The identity provider, or its response, ended the login.
-    Failed { idp: IdpId, failure: LoginFailure },
-    /// The flow was finished before, or its time is over.
-    Expired,
-    /// The browser returned without the cookie of this flow.
-    CookieLost { flow: String },
-    /// The session was ended while the user was at the identity provider.
-    SessionEnded,
+    Failed(Box<FailedLogin>),
+    /// The browser has no session to refresh, or it was ended while the user was at the identity
+    /// provider.
+    NoSession,
     /// The store did not answer.
     Unavailable { idp: Option<IdpId>, retry: Retry },
     /// The request cannot begin a login, because it is no navigation of the user's.
     NotNavigation,
     /// Sealing or signing failed.
     Internal,
+}
+
+/// The authentication that a login requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Authentication {
+    /// An organisation session suffices.
+    Session,
+    /// The identity provider has to report the user again, and may use its own session. A fact
+    /// was unknown at the last login. The provider may know it now.
+    Provider,
+    /// The identity provider has to require credentials: the user switches accounts.
+    Credentials,
+}
+
+/// A flow that cannot be finished.
+pub(super) struct UnusableFlow {
+    /// Its name.
+    pub(super) flow: String,
+    pub(super) cause: UnusableCause,
+    /// The number of times that the login began by itself.
+    pub(super) attempt: LoginAttempt,
+}
+
+/// The cause for which a flow cannot be finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnusableCause {
+    /// It was used before, or its time is over.
+    Expired,
+    /// Only its cookie is missing.
+    CookieLost,
+}
+
+impl UnusableCause {
+    /// Returns the reason id.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Expired => "login_expired",
+            Self::CookieLost => "flow_cookie_missing",
+        }
+    }
+}
+
+/// The attempts at a login that the user began once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LoginAttempt {
+    First,
+    /// The login began again by itself, which happens once.
+    Second,
+}
+
+impl LoginAttempt {
+    pub(super) const fn of(state: &State) -> Self {
+        if state.is_restart {
+            Self::Second
+        } else {
+            Self::First
+        }
+    }
+}
+
+/// A login that the identity provider, or its response, ended.
+pub(super) struct FailedLogin {
+    pub(super) idp: IdpId,
+    pub(super) failure: LoginFailure,
+    /// The attempt that may succeed, if there is one.
+    pub(super) next: Option<NextAttempt>,
+}
+
+/// Another attempt at a login that failed.
+pub(super) enum NextAttempt {
+    /// The same login with another request to the provider.
+    AtProvider { state: State, attempt: Attempt },
+    /// A new login to the same page. Only an application has one.
+    NewLogin,
+}
+
+impl LoginOutcome {
+    /// Returns the outcome of a failure that no further attempt helps.
+    pub(super) fn failed(idp: &IdpId, failure: LoginFailure) -> Self {
+        Self::Failed(Box::new(FailedLogin {
+            idp: idp.clone(),
+            failure,
+            next: None,
+        }))
+    }
 }
 
 /// A message to an identity provider, which the browser carries.
@@ -67,6 +157,26 @@ pub(super) struct SignedIn {
     pub(super) cookie: Option<HeaderValue>,
 }
 
+impl SignedIn {
+    /// A browser that presents its session.
+    pub(super) const fn by_session(login: Login) -> Self {
+        Self {
+            login,
+            via: Via::Session,
+            cookie: None,
+        }
+    }
+
+    /// A browser that returns from the identity provider, and gets a session.
+    pub(super) const fn at_provider(login: Login, cookie: HeaderValue) -> Self {
+        Self {
+            login,
+            via: Via::Provider,
+            cookie: Some(cookie),
+        }
+    }
+}
+
 /// A user, denied by an application's policies at the end of a login.
 pub(super) struct Denial {
     pub(super) identity: Arc<Identity>,
@@ -86,7 +196,7 @@ pub(super) enum Retry {
 /// A login, at one request of its browser.
 #[derive(Clone, Copy)]
 pub(super) struct LoginStep<'a> {
-    pub(super) access: &'a Access,
+    pub(super) parts: &'a EndpointParts,
     pub(super) snapshot: &'a Snapshot,
     pub(super) request: &'a PortalRequest,
     pub(super) purpose: &'a LoginPurpose,

@@ -10,7 +10,8 @@ use http::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::control::{Access, Services};
+use crate::control::{Logins, Running, Services};
+use crate::cookie::SealingKey;
 use crate::idp::{Oidc, Provider};
 use crate::login::{Landing, PortalRequest};
 use crate::model::{IdentityNonce, IdpId, UnixTime};
@@ -45,7 +46,9 @@ impl ProviderLogout {
     /// Returns the next response of a logout; `None` if the provider does not end sessions.
     pub(super) async fn respond(
         &self,
-        access: &Access,
+        services: &Services,
+        seal: &SealingKey,
+        logins: &Logins,
         request: &PortalRequest,
     ) -> Option<Response<Bytes>> {
         let is_script = request
@@ -53,9 +56,9 @@ impl ProviderLogout {
             .is_some_and(|mode| mode != "navigate");
         // A form must not lead to another host, not even through redirects (CSP, `form-action`).
         if is_script || request.method == Method::POST {
-            self.link(access, request)
+            self.link(services, seal, request)
         } else {
-            self.redirect(access).await
+            self.redirect(services, seal, logins).await
         }
     }
 
@@ -68,11 +71,15 @@ impl ProviderLogout {
     }
 
     /// Returns a page with a link that leads to the provider.
-    fn link(&self, access: &Access, request: &PortalRequest) -> Option<Response<Bytes>> {
-        let services = access.running.services();
-        let label = format!("Sign out of {} too", self.provider(&services)?.name());
-        let sealed = access.flows.seal().seal(LEAVE, self).ok()?;
-        let href = format!("{}?leave={sealed}", logged_out_url(&services));
+    fn link(
+        &self,
+        services: &Services,
+        seal: &SealingKey,
+        request: &PortalRequest,
+    ) -> Option<Response<Bytes>> {
+        let label = format!("Sign out of {} too", self.provider(services)?.name());
+        let sealed = seal.seal(LEAVE, self).ok()?;
+        let href = format!("{}?leave={sealed}", logged_out_url(services));
         let page = LoggedOut {
             also_at: None,
             back: Some(Link {
@@ -86,17 +93,20 @@ impl ProviderLogout {
     }
 
     /// Redirects to the provider, which ends its session and returns the browser to [`logged_out`].
-    async fn redirect(&self, access: &Access) -> Option<Response<Bytes>> {
-        let services = access.running.services();
-        let provider = self.provider(&services)?;
+    async fn redirect(
+        &self,
+        services: &Services,
+        seal: &SealingKey,
+        logins: &Logins,
+    ) -> Option<Response<Bytes>> {
+        let provider = self.provider(services)?;
         let returned = Returned {
             provider: provider.name().to_owned(),
             to: self.to.clone(),
         };
-        let state = access.flows.seal().seal(LEFT, &returned).ok()?;
-        let back = Url::parse(&logged_out_url(&services)).ok()?;
-        let url = access
-            .logins
+        let state = seal.seal(LEFT, &returned).ok()?;
+        let back = Url::parse(&logged_out_url(services)).ok()?;
+        let url = logins
             .leave_provider(self.nonce, provider, &back, &state)
             .await?;
         Some(answer::redirect(StatusCode::FOUND, url.as_str()))
@@ -115,28 +125,27 @@ struct Returned {
 ///
 /// It ends nothing itself, so a link on another site does no harm. A `state` that this team did not
 /// seal is ignored.
-pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(super) async fn logged_out(
+    running: &Running,
+    seal: &SealingKey,
+    logins: &Logins,
+    request: &PortalRequest,
+) -> Response<Bytes> {
     let leave = request
         .parameter("leave")
-        .and_then(|leave| {
-            access
-                .flows
-                .seal()
-                .open::<ProviderLogout>(LEAVE, &leave)
-                .ok()
-        })
+        .and_then(|leave| seal.open::<ProviderLogout>(LEAVE, &leave).ok())
         .filter(|leave| request.now < leave.expires);
     if let Some(leave) = &leave
-        && let Some(response) = leave.redirect(access).await
+        && let Some(response) = leave.redirect(&running.services(), seal, logins).await
     {
         return response;
     }
     let state = request.parameter("state").unwrap_or_default();
-    let returned = access.flows.seal().open::<Returned>(LEFT, &state).ok();
+    let returned = seal.open::<Returned>(LEFT, &state).ok();
     let to = leave
         .and_then(|leave| leave.to)
         .or_else(|| returned.as_ref()?.to.clone())
-        .and_then(|to| Landing::parse(&to, &request.host, &access.running.snapshot()));
+        .and_then(|to| Landing::parse(&to, &request.host, &running.snapshot()));
     let page = LoggedOut {
         also_at: returned.as_ref().map(|returned| returned.provider.as_str()),
         back: to.as_ref().map(|to| Link {

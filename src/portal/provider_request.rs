@@ -3,7 +3,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::outcome::{LoginOutcome, ProviderRequest};
 use super::{oidc, saml};
-use crate::control::Access;
+use crate::control::EndpointParts;
 use crate::cookie::SealingKey;
 use crate::idp::{Hints, Provider};
 use crate::login::{FlowCookies, PortalRequest, State};
@@ -12,7 +12,7 @@ use crate::saml::Message;
 
 /// Begins a login at an identity provider.
 pub(super) async fn begin(
-    access: &Access,
+    parts: &EndpointParts,
     provider: &Provider,
     state: State,
     hints: Hints,
@@ -22,8 +22,8 @@ pub(super) async fn begin(
         return LoginOutcome::NotNavigation;
     }
     match provider {
-        Provider::Saml(saml) => saml::begin(access, saml, &state, &hints, request).await,
-        Provider::Oidc(oidc) => oidc::begin(&access.flows, oidc, state, hints, request).await,
+        Provider::Saml(saml) => saml::begin(parts, saml, &state, &hints, request).await,
+        Provider::Oidc(oidc) => oidc::begin(&parts.flows, oidc, state, hints, request).await,
     }
 }
 

@@ -3,7 +3,7 @@ use http::{Response, StatusCode};
 
 use super::outcome::LoginStep;
 use super::{error_pages, provider_request};
-use crate::control::Access;
+use crate::control::EndpointParts;
 use crate::idp::Hints;
 use crate::login::{LoginPurpose, PortalRequest, State, TrialLink};
 use crate::model::IdpId;
@@ -15,14 +15,17 @@ use crate::route::Endpoint;
 ///
 /// It needs a link that an administrator made, because the page shows the provider's errors and the
 /// user's groups.
-pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(super) async fn test_provider(
+    parts: &EndpointParts,
+    request: &PortalRequest,
+) -> Response<Bytes> {
     let idp = request
         .path
         .strip_prefix(Endpoint::PREFIX)
         .and_then(|rest| rest.strip_prefix("/test-idp/"));
     let idp = IdpId(idp.unwrap_or_default().into());
     let link = request.parameter("link").unwrap_or_default();
-    let services = access.running.services();
+    let services = parts.running.services();
     let provider = services
         .providers
         .iter()
@@ -37,7 +40,7 @@ pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> R
             )
         },
     );
-    let is_valid = TrialLink::is_valid(access.flows.seal(), &link, &idp, request.now);
+    let is_valid = TrialLink::is_valid(parts.flows.seal(), &link, &idp, request.now);
     let Some(provider) = provider.filter(|_| is_valid) else {
         let id = request.id.to_string();
         let sentence = "Links to test an identity provider are valid for ten minutes.";
@@ -49,12 +52,12 @@ pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> R
         );
         return error_pages::shown(page.with_hint(&command).with_reason("test_link"), request);
     };
-    let snapshot = access.running.snapshot();
+    let snapshot = parts.running.snapshot();
     let state = State::to_team(&snapshot, &request.host, &request.path, request.now);
     let hints = Hints::default();
-    let outcome = provider_request::begin(access, provider, state, hints, request).await;
+    let outcome = provider_request::begin(parts, provider, state, hints, request).await;
     let step = LoginStep {
-        access,
+        parts,
         snapshot: &snapshot,
         request,
         purpose: &LoginPurpose::ProviderTrial,

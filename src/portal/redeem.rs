@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use crate::control::Access;
+use crate::control::{EndpointParts, Flows, Sessions};
+use crate::engine::Snapshot;
 use crate::login::{AppSession, Claim, Granted, Handover, PortalRequest, Refused, ReturnTo};
 use crate::model::UnixTime;
 use crate::pages::answer;
@@ -19,19 +20,19 @@ use crate::pages::answer;
 /// # Errors
 /// If the browser may not have the session, or the store does not answer.
 pub(super) async fn redeem(
-    access: &Access,
+    snapshot: &Snapshot,
+    flows: &Flows,
+    sessions: &Sessions,
     claim: &Claim<'_>,
     now: UnixTime,
 ) -> Result<Granted, Refused> {
-    let handover = Handover::open(access.flows.seal(), claim.nonce, claim.state, now)
+    let handover = Handover::open(flows.seal(), claim.nonce, claim.state, now)
         .map_err(|_| Refused::Invalid)?;
     // The first attempt uses the hand-over up, even one of another browser: that one overheard it.
-    let used = access
-        .flows
+    let used = flows
         .use_up(&format!("hand-over {}", handover.id), handover.expires())
         .await;
     let is_first = used.map_err(|_| Refused::Unavailable)?.is_some();
-    let snapshot = access.running.snapshot();
     let application = snapshot
         .application(&handover.aud)
         .ok_or(Refused::Invalid)?;
@@ -54,14 +55,13 @@ pub(super) async fn redeem(
         return Err(Refused::Used(handover.to));
     }
     let (made, expires) = (handover.made(), handover.session_expires);
-    let token = access
-        .sessions
+    let token = sessions
         .application_token(application, nonce, made, expires, now)
         .await
         .map_err(|_| Refused::Unavailable)?
         .ok_or_else(|| Refused::Over(handover.to.clone()))?;
-    let identity = access.identities.identity(nonce, now).await.ok().flatten();
-    let signed_out = identity.and_then(|identity| access.flows.signed_out(&identity.user));
+    let identity = sessions.identity(nonce, now).await.ok().flatten();
+    let signed_out = identity.and_then(|identity| flows.signed_out(&identity.user));
     Ok(Granted {
         aud: handover.aud,
         to: handover.to,
@@ -74,7 +74,10 @@ pub(super) async fn redeem(
 /// Answers `authorized` on the team domain: an edge node without the login side redeems a hand-over
 /// that a browser brought to it. It posts the browser's hand-over and the cookie to which it is
 /// bound.
-pub(super) async fn redeem_for_edge(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(super) async fn redeem_for_edge(
+    parts: &EndpointParts,
+    request: &PortalRequest,
+) -> Response<Bytes> {
     let fields: HashMap<_, _> = url::form_urlencoded::parse(&request.body).collect();
     let field = |name: &str| fields.get(name).map(AsRef::as_ref).unwrap_or_default();
     let claim = Claim {
@@ -87,7 +90,14 @@ pub(super) async fn redeem_for_edge(access: &Access, request: &PortalRequest) ->
         let to = to.map(ReturnTo::as_str);
         answer::json(status, &json!({"error": error, "redirect_url": to}))
     };
-    match redeem(access, &claim, request.now).await {
+    let EndpointParts {
+        running,
+        flows,
+        sessions,
+        audit,
+        ..
+    } = parts;
+    match redeem(&running.snapshot(), flows, sessions, &claim, request.now).await {
         Ok(Granted {
             aud,
             to,
@@ -108,7 +118,7 @@ pub(super) async fn redeem_for_edge(access: &Access, request: &PortalRequest) ->
         ),
         Err(Refused::Invalid) => refused(StatusCode::BAD_REQUEST, "invalid", None),
         Err(Refused::Unavailable) => {
-            access.audit.login_unavailable(None, None, request);
+            audit.login_unavailable(None, None, request);
             refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", None)
         }
     }

@@ -8,14 +8,17 @@ use http::Response;
 use serde::{Deserialize, Serialize};
 
 use super::error_pages;
-use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest, Retry};
+use super::outcome::{
+    Authenticated, FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt,
+    ProviderRequest, Retry,
+};
 use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
-use crate::control::{Access, Flows, Running, Services};
+use crate::control::{EndpointParts, Flows, Running, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
-use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
-use crate::model::{IdentityNonce, chain};
+use crate::login::{Flow, PortalRequest, State, is_flow};
+use crate::model::IdentityNonce;
 use crate::observe::metrics::Login as Counted;
 use crate::saml::{AssertionUse, Reauthentication, SamlError};
 
@@ -42,13 +45,13 @@ pub(super) fn is_configured(services: &Services) -> bool {
 
 /// Begins a login.
 pub(super) async fn begin(
-    access: &Access,
+    parts: &EndpointParts,
     saml: &Saml,
     state: &State,
     hints: &Hints,
     request: &PortalRequest,
 ) -> LoginOutcome {
-    let Ok(session) = access
+    let Ok(session) = parts
         .sessions
         .organisation_session(&request.headers, request.now)
         .await
@@ -58,7 +61,7 @@ pub(super) async fn begin(
             retry: Retry::Login,
         };
     };
-    let keys = access.issuer.signing();
+    let keys = parts.issuer.signing();
     let key = keys.as_deref().map(|keys| keys.signer());
     let reauthentication = match hints.prompt {
         Some(Prompt::Login) => Reauthentication::Required,
@@ -67,21 +70,18 @@ pub(super) async fn begin(
     let (message, pending) = match saml.begin(&state.flow, key, reauthentication, request.now) {
         Ok(begun) => begun,
         Err(failure) => {
-            return LoginOutcome::Failed {
-                idp: saml.id().clone(),
-                failure,
-            };
+            return LoginOutcome::failed(saml.id(), failure);
         }
     };
     // A long URL does not fit into the cookie, so only this node knows it.
-    access.flows.remember_begun(state);
+    parts.flows.remember_begun(state);
     let flow = SamlFlow {
         pending,
         state: state.shortened(),
         previous: session.map(|login| login.nonce),
     };
     let flow = Flow::new(&state.flow, flow, request.now);
-    let cookie = flow.to_cookie_for_forms(access.flows.seal(), &state.flow, request.now);
+    let cookie = flow.to_cookie_for_forms(parts.flows.seal(), &state.flow, request.now);
     match cookie {
         Some(flow_cookie) => LoginOutcome::ToProvider(Box::new(ProviderRequest {
             provider: saml.name().to_owned(),
@@ -106,7 +106,7 @@ impl SamlCallback {
     /// # Errors
     /// The response to a form that belongs to no known flow.
     pub(super) async fn read(
-        access: &Access,
+        parts: &EndpointParts,
         request: &PortalRequest,
     ) -> Result<Self, Box<Response<Bytes>>> {
         let Form {
@@ -117,23 +117,23 @@ impl SamlCallback {
             &saml_response,
             relay_state.filter(|relay_state| is_flow(relay_state)),
         ) else {
-            let page = without_flow(access, saml_response.as_deref(), request).await;
+            let page = without_flow(parts, saml_response.as_deref(), request).await;
             return Err(Box::new(page));
         };
-        let flow = Flow::<SamlFlow>::named(&request.headers, access.flows.seal(), &name);
-        let state = access
+        let flow = Flow::<SamlFlow>::named(&request.headers, parts.flows.seal(), &name);
+        let state = parts
             .flows
             .begun(&name)
             .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
         let Some(state) = state else {
             let reason = "flow_cookie_missing";
-            if let Some(reported) = Reported::in_response(&access.flows, response).await {
+            if let Some(reported) = Reported::in_response(&parts.flows, response).await {
                 reported.log(reason, request);
             }
-            access
+            parts
                 .audit
                 .login_refused(reason, Counted::Invalid, None, request);
-            let home = &access.running.services().team_url;
+            let home = &parts.running.services().team_url;
             let page = error_pages::flow_cookie_missing(request, &name, Some(home));
             return Err(Box::new(page));
         };
@@ -147,14 +147,14 @@ impl SamlCallback {
 
 /// Rejects a form without a response, or without the name of a flow.
 async fn without_flow(
-    access: &Access,
+    parts: &EndpointParts,
     response: Option<&str>,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     if let Some(response) = response
-        && let Some(reported) = Reported::in_response(&access.flows, response).await
+        && let Some(reported) = Reported::in_response(&parts.flows, response).await
     {
-        access
+        parts
             .audit
             .login_refused(NO_STATE, Counted::Invalid, None, request);
         reported.log(NO_STATE, request);
@@ -162,7 +162,7 @@ async fn without_flow(
     }
     // Most of these logins began at the provider, with a tile there.
     let failure = LoginFailure::Saml(SamlError::Unsolicited);
-    access.audit.login_failed(&failure, None, None, request);
+    parts.audit.login_failed(&failure, None, None, request);
     error_pages::login_failed(request, &failure, error_pages::FailureLinks::default())
 }
 
@@ -186,8 +186,8 @@ impl ProviderResponse for SamlCallback {
             pending, previous, ..
         } = flow;
         let verified = verify(
-            &step.access.running,
-            &step.access.flows,
+            &step.parts.running,
+            &step.parts.flows,
             &pending,
             self.response,
             step.request,
@@ -203,24 +203,19 @@ impl ProviderResponse for SamlCallback {
                 idp: Some(pending.idp),
                 retry: Retry::Login,
             },
-            Err(failure)
-                if failure.is_expired()
-                    && !self.state.is_restart
-                    && matches!(step.purpose, LoginPurpose::Application(_)) =>
-            {
-                let (idp, error) = (&*pending.idp.0, chain(&failure));
-                tracing::info!(request_id = %step.request.id, idp, error, "starting the login again");
-                LoginOutcome::Restart
+            Err(failure) => {
+                let is_first = LoginAttempt::of(&self.state) == LoginAttempt::First;
+                LoginOutcome::Failed(Box::new(FailedLogin {
+                    idp: pending.idp,
+                    next: (failure.is_expired() && is_first).then_some(NextAttempt::NewLogin),
+                    failure,
+                }))
             }
-            Err(failure) => LoginOutcome::Failed {
-                idp: pending.idp,
-                failure,
-            },
         }
     }
 }
 
-/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too
+/// Verifies a response and uses its assertion up; `None` if the store did not respond, or if too
 /// many responses are being verified.
 ///
 /// # Errors

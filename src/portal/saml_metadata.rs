@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 
 use super::error_pages;
-use crate::control::{Issuer, Services};
+use crate::control::{Services, TokenIssuer};
 use crate::idp::Provider;
 use crate::login::PortalRequest;
 use crate::pages::answer;
@@ -14,7 +14,7 @@ use crate::route::Endpoint;
 /// Answers `saml-metadata`, for the provider in the path or the only one.
 pub(super) fn metadata(
     services: &Services,
-    issuer: &Issuer,
+    issuer: &TokenIssuer,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let mut all = services.providers.iter().filter_map(Provider::as_saml);
@@ -42,7 +42,7 @@ pub(super) fn metadata(
 }
 
 /// Answers `public-cert`, with the certificates of the keys that may sign requests.
-pub(super) fn public_cert(issuer: &Issuer, request: &PortalRequest) -> Response<Bytes> {
+pub(super) fn public_cert(issuer: &TokenIssuer, request: &PortalRequest) -> Response<Bytes> {
     let certificates = certificates(issuer);
     if certificates.is_empty() {
         return error_pages::unavailable(request);
@@ -51,7 +51,7 @@ pub(super) fn public_cert(issuer: &Issuer, request: &PortalRequest) -> Response<
 }
 
 /// Returns the certificates of the `certs` document, in PEM.
-fn certificates(issuer: &Issuer) -> Vec<String> {
+fn certificates(issuer: &TokenIssuer) -> Vec<String> {
     #[derive(Deserialize)]
     struct Document {
         public_certs: Vec<Published>,

@@ -17,7 +17,7 @@ pub(super) fn compared(rule: &Rule, world: &World, answer: &Answer) -> String {
             (None, Some(ip)) if world.snapshot.countries().is_some() => {
                 format!("{ip} is not in the database")
             }
-            (None, Some(_)) => "no database of countries is configured".to_owned(),
+            (None, Some(_)) => "no country database is configured".to_owned(),
             (None, None) => "the country is unknown".to_owned(),
         },
         (Rule::PortcullisMethod { .. }, _) => answer.method.to_string(),
@@ -98,7 +98,7 @@ fn with_person(rule: &Rule, identity: &Identity) -> String {
             evaluate_url,
             keys_url,
         } => match evaluations.get(&evaluation_key(evaluate_url, keys_url)) {
-            None => "the answer is unknown".to_owned(),
+            None => "the result is unknown".to_owned(),
             Some(answer) => format!("answered {answer}"),
         },
         _ => email.as_str().to_owned(),

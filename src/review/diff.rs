@@ -139,7 +139,8 @@ impl Diff {
             let (named, is_all) = witnesses(&written, now);
             if !is_all {
                 let note = format!(
-                    "{page}: its policies name more than was tried; replay an audit log, too"
+                    "{page}: its policies name more combinations than were compared; also replay \
+                     an audit log (`--audit`)"
                 );
                 comparison.diff.notes.push(note);
             }

@@ -159,7 +159,7 @@ impl Suite {
         }
         if document.tests.is_empty() {
             return Err(format!(
-                "{}: there are no tests in it; add `[[tests]]`",
+                "{}: the file contains no tests; add `[[tests]]`",
                 file.display()
             ));
         }

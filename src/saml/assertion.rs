@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
+use http::HeaderName;
 use roxmltree::Node;
 use serde_json::{Map, Value};
 
+use super::attributes::{Attributes, OuterSpace};
 use super::envelope::{Content, Envelope};
-use super::error::{EmailSource, NO_END, SPACE_AROUND, one_line};
+use super::error::EmailSource;
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
-use super::{Expected, Reauthentication, SamlError, ServiceProvider};
-use crate::model::{Email, Group, Groups, UnixTime, is_nearly};
+use super::validity::Validity;
+use super::{Expected, NoGroups, SamlError, ServiceProvider};
+use crate::model::{Email, Groups, UnixTime};
 
 /// A user's identity as an assertion states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,17 +42,6 @@ pub struct SamlIdentity {
     /// The faults of attributes that are present but unreadable, for the log. They never contain a
     /// value.
     pub unreadable: Vec<String>,
-}
-
-/// The reason for which an assertion holds no groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoGroups {
-    /// Neither the attribute, in any upper or lower case, nor a link in its place.
-    LeftOut,
-    /// An attribute with a similar name, or a link in its place.
-    Similar,
-    /// The attribute itself, but unreadable.
-    Unreadable,
 }
 
 impl SamlIdentity {
@@ -96,38 +86,20 @@ pub(super) fn read(
         }
     };
     let parts = Parts::split(assertion)?;
-    let version = assertion.attribute("Version") == Some("2.0");
-    let id = assertion
-        .attribute("ID")
-        .filter(|id| !id.is_empty() && version);
-    let id = id
-        .ok_or(SamlError::Shape(
-            "the assertion has no id, or is not of version 2.0",
-        ))?
-        .to_owned();
+    let id = id(assertion)?;
     provider.check_issuer(parts.issuer)?;
 
-    let clock = Clock { expected };
-    clock.check_start(time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))?)?;
+    let validity = Validity::new(expected);
+    validity.check_issue(assertion)?;
     let name_id = name_id(parts.subject, provider)?;
-    let confirmation = confirmation(parts.subject, provider, &clock)?;
-    let valid = conditions(parts.conditions, provider, &clock)?;
-    let session_ends = session(&parts.authentications, &clock)?;
+    let confirmation = validity.confirmation(parts.subject, provider)?;
+    let valid = validity.conditions(parts.conditions, provider)?;
+    let session_ends = validity.session(&parts.authentications)?;
 
-    let attributes = Attributes {
-        statements: &parts.attributes,
-    };
+    let attributes = Attributes::new(&parts.attributes);
     let (subject, email) = user(name_id, &attributes, provider)?;
     let mut unreadable = Vec::new();
-    let groups = groups(attributes.values_for_rules(provider.groups_attribute(), &mut unreadable));
-    let no_groups = match groups {
-        Groups::Known(_) => None,
-        Groups::Unknown if !unreadable.is_empty() => Some(NoGroups::Unreadable),
-        Groups::Unknown if attributes.lacks(provider.groups_attribute())? => {
-            Some(NoGroups::LeftOut)
-        }
-        Groups::Unknown => Some(NoGroups::Similar),
-    };
+    let (groups, no_groups) = attributes.groups(provider.groups_attribute(), &mut unreadable)?;
     Ok(Read {
         id,
         expires: confirmation.max(valid),
@@ -145,11 +117,22 @@ pub(super) fn read(
                     )
                 })
                 .collect(),
-            headers: headers(&attributes, provider)?,
+            headers: attributes.headers(provider)?,
             session_ends,
             unreadable,
         },
     })
+}
+
+/// Returns the ID of an assertion of version 2.0.
+fn id(assertion: Node<'_, '_>) -> Result<String, SamlError> {
+    let version = assertion.attribute("Version") == Some("2.0");
+    let id = assertion
+        .attribute("ID")
+        .filter(|id| !id.is_empty() && version);
+    id.map(str::to_owned).ok_or(SamlError::Shape(
+        "the assertion has no id, or is not of version 2.0",
+    ))
 }
 
 struct Parts<'n, 'i> {
@@ -189,49 +172,6 @@ impl<'n, 'i> Parts<'n, 'i> {
             authentications,
             attributes: rest,
         })
-    }
-}
-
-struct Clock<'a> {
-    expected: &'a Expected<'a>,
-}
-
-impl Clock<'_> {
-    fn check_start(&self, time: UnixTime) -> Result<(), SamlError> {
-        let now = self.expected.now;
-        let behind = SamlError::NotYetValid {
-            seconds: time.since(now).as_secs(),
-        };
-        if time <= now.after(self.expected.leeway()) {
-            Ok(())
-        } else {
-            Err(behind)
-        }
-    }
-
-    fn check_end(&self, time: UnixTime) -> Result<(), SamlError> {
-        let now = self.expected.now;
-        let over = SamlError::Expired {
-            seconds: now.since(time).as_secs(),
-        };
-        if time.after(self.expected.leeway()) > now {
-            Ok(())
-        } else {
-            Err(over)
-        }
-    }
-
-    fn check_window(
-        &self,
-        node: Node<'_, '_>,
-        missing_end: &'static str,
-    ) -> Result<UnixTime, SamlError> {
-        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer(missing_end))?;
-        if let Some(start) = time(node, "NotBefore")? {
-            self.check_start(start)?;
-        }
-        self.check_end(end)?;
-        Ok(end)
     }
 }
 
@@ -311,215 +251,6 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
     })
 }
 
-/// Checks the subject confirmations (SAML Profiles 4.1.4.2) and returns the end of the one that
-/// holds. A bearer confirmation must name this ACS and this request, and must not have expired. One
-/// valid confirmation is enough.
-fn confirmation(
-    subject: Node<'_, '_>,
-    provider: &ServiceProvider,
-    clock: &Clock<'_>,
-) -> Result<UnixTime, SamlError> {
-    let confirm = |node: Node<'_, '_>| -> Result<UnixTime, SamlError> {
-        let [data] = tree::sequence(
-            node,
-            [(ASSERTION, "SubjectConfirmationData")],
-            "a confirmation has unexpected elements",
-        )?;
-        let data = data.ok_or(SamlError::Bearer("its confirmation has no data"))?;
-        match data.attribute("InResponseTo") {
-            Some(id) if id == clock.expected.request_id => {}
-            Some(_) => return Err(SamlError::Request),
-            // Without `InResponseTo` anyone could log a browser in with an assertion of their own.
-            None => return Err(SamlError::Unsolicited),
-        }
-        match data.attribute("Recipient") {
-            Some(recipient) if recipient == provider.acs() => {}
-            other => return Err(SamlError::Recipient(one_line(other.unwrap_or_default()))),
-        }
-        clock.check_window(data, NO_END[0])
-    };
-    let bearers = tree::elements(subject)?
-        .into_iter()
-        .filter(|node| node.attribute("Method") == Some(BEARER));
-    let mut outcome = Err(SamlError::Bearer("it has no bearer confirmation"));
-    for bearer in bearers {
-        outcome = confirm(bearer);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
-}
-
-/// Checks the conditions (SAML Core 2.5.1) and returns their end.
-fn conditions(
-    node: Node<'_, '_>,
-    provider: &ServiceProvider,
-    clock: &Clock<'_>,
-) -> Result<UnixTime, SamlError> {
-    let end = clock.check_window(node, NO_END[1])?;
-    let mut restricted = false;
-    for condition in tree::elements(node)? {
-        if tree::is(condition, ASSERTION, "AudienceRestriction") {
-            let audiences = tree::all_named(
-                condition,
-                ASSERTION,
-                "Audience",
-                "an audience restriction has unexpected elements",
-            )?;
-            let audiences = audiences
-                .into_iter()
-                .map(tree::text)
-                .collect::<Result<Vec<_>, _>>()?;
-            if !audiences
-                .iter()
-                .any(|audience| audience == provider.entity_id())
-            {
-                return Err(SamlError::Audience(one_line(
-                    audiences.first().map_or("", String::as_str),
-                )));
-            }
-            restricted = true;
-        } else if !tree::is(condition, ASSERTION, "OneTimeUse")
-            && !tree::is(condition, ASSERTION, "ProxyRestriction")
-        {
-            // An unknown condition makes the assertion's validity indeterminate (SAML Core 2.5.1).
-            return Err(SamlError::Condition);
-        }
-    }
-    // `OneTimeUse` and `ProxyRestriction` always hold: assertions are neither cached nor used to
-    // issue other assertions.
-    // An assertion without an audience is for any service provider (SAML Core 2.5.1.4), and another
-    // one could replay it here.
-    if restricted {
-        Ok(end)
-    } else {
-        Err(SamlError::Bearer("it names no audience"))
-    }
-}
-
-/// Checks the authentication statements (SAML Core 2.7.2) and returns the earliest end of the
-/// provider's session, if one is stated.
-fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<UnixTime>, SamlError> {
-    if statements.is_empty() {
-        return Err(SamlError::Bearer("it has no authentication statement"));
-    }
-    let mut session_ends: Option<UnixTime> = None;
-    for statement in statements {
-        let at = time(*statement, "AuthnInstant")?.ok_or(SamlError::Shape(UNDATED))?;
-        if clock.expected.reauthentication == Reauthentication::Required
-            && at.after(clock.expected.leeway()) < clock.expected.requested_at
-        {
-            return Err(SamlError::NotFresh);
-        }
-        if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
-            // No leeway here: a session that has already ended cannot become one of ours.
-            if end <= clock.expected.now {
-                return Err(SamlError::SessionOver);
-            }
-            session_ends = Some(session_ends.map_or(end, |earlier| earlier.min(end)));
-        }
-    }
-    Ok(session_ends)
-}
-
-/// The white space that is accepted around a value.
-#[derive(Clone, Copy)]
-enum OuterSpace {
-    /// No white space.
-    Rejected,
-    /// Spaces, which are part of the value: a rule compares them, as it does in a claim. Line
-    /// breaks and tabs may be XML layout, so the true value is ambiguous and is rejected.
-    Literal,
-}
-
-impl OuterSpace {
-    fn rejects(self, text: &str) -> bool {
-        match self {
-            Self::Rejected => text.trim() != text,
-            Self::Literal => {
-                let (start, end) = (text.len() - text.trim_start().len(), text.trim_end().len());
-                let around = [text.get(..start), text.get(end..)].into_iter().flatten();
-                around
-                    .into_iter()
-                    .any(|space| space.contains(['\t', '\r', '\n']))
-            }
-        }
-    }
-}
-
-struct Attributes<'s, 'n, 'i> {
-    statements: &'s [Node<'n, 'i>],
-}
-
-impl Attributes<'_, '_, '_> {
-    /// Returns the values that rules are evaluated against. `None`, which means unknown, if the
-    /// attribute is missing or unreadable; the login continues.
-    fn values_for_rules(&self, name: &str, unreadable: &mut Vec<String>) -> Option<Vec<String>> {
-        self.find(name, OuterSpace::Literal)
-            .unwrap_or_else(|error| {
-                unreadable.push(error.to_string());
-                None
-            })
-    }
-
-    /// Returns the exact values of all attributes with this name, in document order. An `xsi:nil`
-    /// value is skipped. Attributes that are not configured are not read.
-    fn find(&self, name: &str, spaces: OuterSpace) -> Result<Option<Vec<String>>, SamlError> {
-        let fault = |fault| SamlError::Attribute {
-            name: one_line(name),
-            fault,
-        };
-        let mut found: Option<Vec<String>> = None;
-        for statement in self.statements {
-            for attribute in tree::elements(*statement)? {
-                if tree::is(attribute, ASSERTION, "EncryptedAttribute") {
-                    return Err(fault("may be one of the individually encrypted attributes"));
-                }
-                if !tree::is(attribute, ASSERTION, "Attribute")
-                    || attribute.attribute("Name") != Some(name)
-                {
-                    continue;
-                }
-                let values = found.get_or_insert_default();
-                let wrong = "an attribute has elements other than values";
-                for value in tree::all_named(attribute, ASSERTION, "AttributeValue", wrong)? {
-                    if matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
-                        continue;
-                    }
-                    let text =
-                        tree::text(value).map_err(|_| fault("has a value that is not text"))?;
-                    if spaces.rejects(&text) {
-                        return Err(fault(SPACE_AROUND));
-                    }
-                    values.push(text);
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-impl Attributes<'_, '_, '_> {
-    /// Returns `true` if no attribute has this name, by `Name` or `FriendlyName` and in any case,
-    /// and Microsoft Entra ID sent no link in its place.
-    fn lacks(&self, name: &str) -> Result<bool, SamlError> {
-        for statement in self.statements {
-            for attribute in tree::elements(*statement)? {
-                let names = ["Name", "FriendlyName"]
-                    .into_iter()
-                    .filter_map(|kind| attribute.attribute(kind));
-                let mut names =
-                    names.filter(|found| is_nearly(found, name) || *found == GROUPS_LINK);
-                if names.next().is_some() || !tree::is(attribute, ASSERTION, "Attribute") {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-}
-
 /// Determines the subject and the email address.
 ///
 /// The email address comes only from the configured attribute. Without one, it comes from `email`,
@@ -550,81 +281,9 @@ fn user(
     Ok((name_id.subject(&email), email))
 }
 
-fn groups(names: Option<Vec<String>>) -> Groups {
-    let group = |name: String| Group {
-        id: name.clone(),
-        name,
-    };
-    names.map_or(Groups::Unknown, |names| {
-        Groups::Known(
-            names
-                .into_iter()
-                .filter(|name| !name.is_empty())
-                .map(group)
-                .collect(),
-        )
-    })
-}
-
-/// Returns one header for each value of the configured attributes.
-fn headers(
-    attributes: &Attributes<'_, '_, '_>,
-    provider: &ServiceProvider,
-) -> Result<Vec<(HeaderName, String)>, SamlError> {
-    let (mut headers, mut room) = (Vec::new(), MAX_HEADER_BYTES);
-    for wanted in provider.header_attributes() {
-        let fault = |fault| SamlError::Attribute {
-            name: one_line(&wanted.attribute),
-            fault,
-        };
-        for value in attributes
-            .find(&wanted.attribute, OuterSpace::Rejected)?
-            .unwrap_or_default()
-        {
-            HeaderValue::from_bytes(value.as_bytes())
-                .map_err(|_| fault("has a value that is not allowed in a header"))?;
-            room = room
-                .checked_sub(value.len())
-                .filter(|_| headers.len() < MAX_HEADERS)
-                .ok_or_else(|| fault(TOO_LONG))?;
-            headers.push((wanted.header.clone(), value));
-        }
-    }
-    Ok(headers)
-}
-
-/// Reads a time in UTC (SAML Core 1.3.3), truncated to seconds.
-fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
-    let Some(text) = node.attribute(name) else {
-        return Ok(None);
-    };
-    let parsed = text
-        .parse::<Timestamp>()
-        .ok()
-        // The parser also accepts a space or a lower-case `t` between date and time, which XML
-        // Schema does not.
-        .filter(|_| text.len() <= 40 && text.contains('T'));
-    let seconds = parsed.and_then(|time| u64::try_from(time.as_second()).ok());
-    seconds
-        .map(|seconds| Some(UnixTime(seconds)))
-        .ok_or(SamlError::Shape("a time is malformed"))
-}
-
-const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
-const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
 const EMAIL_ADDRESS: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 /// The attribute name that the setup guides of Okta and most other providers use.
 const EMAIL: &str = "email";
-/// Microsoft Entra ID sends this link instead of the groups if there are too many.
-const GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
-const UNDATED: &str = "a time is missing";
-const TOO_LONG: &str =
-    "exceeds, together with the attributes before it, the size limit for request headers";
-/// Every request of the user carries these headers. Origins commonly accept 8 KiB of headers in
-/// total, so these get half.
-const MAX_HEADER_BYTES: usize = 4096;
-// Origins commonly accept 100 header fields in total, and browsers send about 30.
-const MAX_HEADERS: usize = 64;
 /// SAML Core 8.3.7 allows 256 characters for a persistent name ID; email addresses are shorter.
 const MAX_NAME: usize = 1024;

@@ -36,7 +36,7 @@ struct Writer<'n, 'i, 'p> {
 }
 
 impl<'n, 'i> Writer<'n, 'i, '_> {
-    /// Writes an element. The recursion is as deep as the message, which [`super::gate`] bounds.
+    /// Writes an element. The recursion is as deep as the message, which [`super::input`] bounds.
     fn element(&mut self, node: Node<'n, 'i>) -> Result<(), SamlError> {
         let name = name(node);
         let outer = self.rendered.len();
@@ -171,4 +171,4 @@ fn prefix(name: &str) -> &str {
 
 // Repeated declarations and escaping lengthen the output. No identity provider's message grows to
 // four times the limit for a message.
-const MAX_CANONICAL: usize = 4 * super::gate::MAX_MESSAGE;
+const MAX_CANONICAL: usize = 4 * super::input::MAX_MESSAGE;

@@ -7,7 +7,7 @@ use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use super::error::one_line;
-use super::gate::base64;
+use super::input::base64;
 use crate::model::{UnixTime, hex};
 
 /// The public key of an identity provider, from its configured certificate. SAML gives the rest of

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::SamlError;
 use super::certificate::{self, CertificateError};
 use super::error::one_line;
-use super::gate::base64;
+use super::input::base64;
 use super::tree::{self, DSIG, XENC};
 use crate::model::Secret;
 

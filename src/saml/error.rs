@@ -33,7 +33,7 @@ pub enum SamlError {
     #[error("the SAML response uses an id twice")]
     DuplicateId,
     /// The identity provider reports that the login failed (SAML Core 3.2.2.2).
-    #[error("the identity provider answered `{code}`{}", text(message))]
+    #[error("the identity provider returned `{code}`{}", text(message))]
     Status {
         /// The most specific status code, without the common URN prefix.
         code: String,
@@ -44,7 +44,7 @@ pub enum SamlError {
     #[error("{}", addressed(.0, "the SAML response is for another destination", "the SAML response names no destination"))]
     Destination(String),
     /// The response answers no request: a login that the identity provider started.
-    #[error("the SAML response answers no request of ours")]
+    #[error("the SAML response is unsolicited")]
     Unsolicited,
     /// The response answers another request.
     #[error("the SAML response belongs to another login")]
@@ -69,7 +69,7 @@ pub enum SamlError {
         certificate: Option<String>,
     },
     /// The signature is valid, but over another element.
-    #[error("the signature is not over the element that it stands in")]
+    #[error("the signature is not over its parent element")]
     Reference,
     /// The element was modified after signing.
     #[error("the signed element was modified after signing")]
@@ -107,7 +107,7 @@ pub enum SamlError {
     #[error("the identity provider's session has ended (`SessionNotOnOrAfter`)")]
     SessionOver,
     /// A fresh login was required, and this one is older.
-    #[error("the identity provider did not ask for credentials again")]
+    #[error("the identity provider did not reauthenticate the user")]
     NotFresh,
     /// Not a complete bearer assertion (SAML Profiles 4.1.4.2).
     #[error("the assertion is not a valid bearer assertion: {0}")]
@@ -315,7 +315,8 @@ impl SamlError {
                  in the identity provider's application"
             }
             Self::NoEmail(EmailSource::Attribute(_)) => {
-                "add an attribute statement with the user's email address, or set `email_attribute_name` to the one that has it"
+                "add an attribute statement with the user's email address, or set \
+                 `email_attribute_name` to the attribute that contains it"
             }
             Self::Attribute {
                 fault: SPACE_AROUND,
@@ -389,7 +390,10 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// The faults of a confirmation and of conditions without an end.
-pub(super) const NO_END: [&str; 2] = ["its confirmation has no end", "its conditions have no end"];
+pub(super) const NO_END: [&str; 2] = [
+    "its confirmation has no `NotOnOrAfter`",
+    "its conditions have no `NotOnOrAfter`",
+];
 /// A fault that the operator can correct at the provider.
 pub(super) const SPACE_AROUND: &str = "has a value with leading or trailing white space";
 /// The codes of SAML Core 3.2.2.2 without the common URN prefix, except `Success`.

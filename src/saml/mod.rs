@@ -12,7 +12,7 @@
 //! Attacks on SAML make one part of a program verify one thing while another part reads a different
 //! one: two elements, or one element seen by two parsers. Here no such pair exists.
 //!
-//! 1. `gate` checks the bytes before any XML library reads them. It rejects constructs that no
+//! 1. `input` checks the bytes before any XML library reads them. It rejects constructs that no
 //!    identity provider sends and attacks rely on: document types, processing instructions,
 //!    comments and CDATA. It also rejects messages that are too long, too deep or too wide.
 //! 2. `envelope` accepts exactly one shape of response: every element in its position, one
@@ -37,26 +37,31 @@
 //! the browser that made the request.
 
 mod assertion;
+mod attributes;
 mod canonical;
 mod certificate;
 mod decrypt;
 mod envelope;
 mod error;
-mod gate;
+mod expected;
+mod input;
 mod metadata;
 mod provider;
 mod request;
 mod signature;
 mod tree;
+mod validity;
 mod verify;
 
-pub use assertion::{NoGroups, SamlIdentity};
+pub use assertion::SamlIdentity;
+pub use attributes::NoGroups;
 pub use certificate::{CertificateError, CertificateInfo};
 pub use decrypt::{DecryptionKey, DecryptionKeyError};
 pub use error::{SamlError, Step};
+pub use expected::Expected;
 pub use provider::{Binding, HeaderAttribute, ServiceProvider, Settings, SettingsError};
 pub use request::{AuthnRequest, Message, Reauthentication, RequestError};
-pub use verify::{AssertionUse, Expected, Verified, reported_error};
+pub use verify::{AssertionUse, Verified, reported_error};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -12,7 +12,7 @@ use super::SamlError;
 use super::canonical::canonical;
 use super::certificate::{Certificate, fingerprint};
 use super::error::one_line;
-use super::gate::base64;
+use super::input::base64;
 use super::tree::{self, DSIG, EXC_C14N};
 
 /// The canonical bytes of a signed element, without its signature: exactly what a configured key

@@ -13,7 +13,7 @@ pub(super) const EXC_C14N: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 /// Parses text. Every part of this module uses this function, so all of them see the same tree.
 pub(super) fn parse(text: &str) -> Result<Document<'_>, SamlError> {
     let options = ParsingOptions {
-        // `gate::check` has rejected document types already. This is the second barrier against
+        // `input::check` has rejected document types already. This is the second barrier against
         // entity expansion.
         allow_dtd: false,
         nodes_limit: MAX_NODES,

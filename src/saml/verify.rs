@@ -4,29 +4,8 @@ use super::assertion::{self, Read};
 use super::certificate::fingerprint;
 use super::envelope::{Content, Envelope};
 use super::signature::{self, Signed};
-use super::{Reauthentication, SamlError, SamlIdentity, ServiceProvider, decrypt, gate, tree};
+use super::{Expected, SamlError, SamlIdentity, ServiceProvider, decrypt, input, tree};
 use crate::model::UnixTime;
-
-/// The facts that a response must match to complete a login.
-#[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
-    /// The ID of the request that this browser carried.
-    pub request_id: &'a str,
-    /// The time of the request.
-    pub requested_at: UnixTime,
-    /// As in the request. An older login is rejected if it was required.
-    pub reauthentication: Reauthentication,
-    /// The current time.
-    pub now: UnixTime,
-    /// The accepted clock difference in either direction, at most 300 s.
-    pub leeway: Duration,
-}
-
-impl Expected<'_> {
-    pub(super) fn leeway(&self) -> Duration {
-        self.leeway.min(MAX_LEEWAY)
-    }
-}
 
 /// A verified assertion for which only the check for replay is missing.
 #[derive(Debug)]
@@ -67,7 +46,7 @@ pub enum AssertionUse {
 /// Returns the error that a response reports ([`SamlError::Status`]), even if it answers no request
 /// of ours. It is not verified.
 pub fn reported_error(response: &str) -> Option<SamlError> {
-    let text = gate::decode(response).ok()?;
+    let text = input::decode(response).ok()?;
     let document = tree::parse(&text).ok()?;
     let status = Envelope::read(&document).ok()?.status();
     status
@@ -81,7 +60,7 @@ impl ServiceProvider {
     /// # Errors
     /// See [`SamlError`]. Everything unexpected is an error.
     pub fn verify(&self, response: &str, expected: &Expected<'_>) -> Result<Verified, SamlError> {
-        let text = gate::decode(response)?;
+        let text = input::decode(response)?;
         let document = tree::parse(&text)?;
         let envelope = Envelope::read(&document)?;
         envelope.check(self, expected)?;
@@ -124,7 +103,7 @@ impl ServiceProvider {
         let whole = zeroize::Zeroizing::new([before, &plain, after].concat());
         // The plaintext was not part of the first check. It may contain anything, because the
         // encryption key is public.
-        gate::check(&whole)?;
+        input::check(&whole)?;
         let document = tree::parse(&whole)?;
         let envelope = Envelope::read(&document)?;
         envelope.check(self, expected)?;
@@ -156,8 +135,5 @@ impl ServiceProvider {
     }
 }
 
-// The configuration has the same limit. A larger difference would make expired assertions valid for
-// minutes.
-const MAX_LEEWAY: Duration = Duration::from_secs(300);
 // Assertions may have any end. The store must not keep their names for years.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);

@@ -15,7 +15,8 @@ pub enum StoreError {
         source: Cause,
     },
     /// The file contains signing keys, and other users of the machine may read or write it.
-    #[error("the store file `{}` (`[store] path`) is open to others: its mode is {mode:04o} and must be 0600", path.display())]
+    #[error("the store file `{}` (`[store] path`) is accessible to other users: its mode is \
+     {mode:04o} and must be 0600", path.display())]
     Exposed {
         /// The path in the configuration.
         path: PathBuf,
@@ -31,7 +32,8 @@ pub enum StoreError {
         source: Option<Cause>,
     },
     /// A later release has changed the schema in a way that this release does not know.
-    #[error("the store file `{}` (`[store] path`) has schema {found}, from a later release; this one knows {known}", path.display())]
+    #[error("the store file `{}` (`[store] path`) has schema {found}, from a later release; this \
+     release supports {known}", path.display())]
     Newer {
         /// The path in the configuration.
         path: PathBuf,
@@ -41,7 +43,8 @@ pub enum StoreError {
         known: i64,
     },
     /// The file in use is no longer at its path: writes to it would be lost at the next start.
-    #[error("the store file `{}` (`[store] path`) was deleted or replaced while in use; restart to use what is there now", path.display())]
+    #[error("the store file `{}` (`[store] path`) was deleted or replaced while in use; restart to \
+     use the current file", path.display())]
     Lost {
         /// The path in the configuration.
         path: PathBuf,

@@ -4,10 +4,10 @@
 //! be damaged. Never reports "nothing there" if it could not look: an outage is a [`StoreError`],
 //! absence is `None`. Requests that are decided from memory never come here.
 //!
-//! A [`Store`] is a set of repositories, one for each kind of object. The control path holds it as
-//! one `Arc<dyn Store>`, with all repositories. A further kind of object (configured objects, a
-//! directory of users and groups) is a further repository, and a further kind of [`Change`]: every
-//! node reads the changes of the others from one [`ChangeLog`].
+//! A [`Store`] is a set of repositories, one for each kind of object. Each part of the control path
+//! holds those that it uses, such as `Arc<dyn KeyRepository>`, and no other. A further kind of
+//! object (configured objects, a directory of users and groups) is a further repository, and a
+//! further kind of [`Change`]: every node reads the changes of the others from one [`ChangeLog`].
 
 mod changes;
 mod error;

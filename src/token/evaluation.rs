@@ -34,16 +34,16 @@ pub const EVALUATION_LIFETIME: u64 = 60;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EvaluationError {
     /// None of the keys signed it.
-    #[error("the answer is not signed as it should be: {0}")]
+    #[error("the response is not properly signed: {0}")]
     Token(TokenError),
     /// `success`, `iat`, `exp` or `nonce` is missing, occurs twice or has another type.
-    #[error("the answer has no proper `success`, `iat`, `exp` and `nonce`")]
+    #[error("the response has no valid `success`, `iat`, `exp` and `nonce`")]
     Claims,
     /// The answer to another question.
-    #[error("the answer has another `nonce` than the question")]
+    #[error("the response has a different `nonce` from the request")]
     Nonce,
     /// It has expired, is not valid yet, or has a lifetime of more than a minute.
-    #[error("the answer is not good at this time, or for too long")]
+    #[error("the response is not valid at this time, or is valid for too long")]
     Time,
 }
 

@@ -39,7 +39,7 @@ pub enum UnusableKey {
     #[error("the RSA key is too weak, too large or unsound")]
     Weak,
     /// A point that is not on its curve.
-    #[error("`x` and `y` are no point of the curve")]
+    #[error("`x` and `y` are not a point on the curve")]
     Point,
 }
 

@@ -30,7 +30,7 @@ impl SigningKey {
     /// The operating system provides no randomness.
     pub fn generate() -> Result<Self, SigningKeyError> {
         let pair = KeyPair::generate(KeySize::Rsa2048)
-            .map_err(|_| SigningKeyError("could not be made"))?;
+            .map_err(|_| SigningKeyError("could not be generated"))?;
         Ok(Self::with_pair(pair))
     }
 
@@ -68,7 +68,7 @@ impl SigningKey {
         let der: Pkcs8V1Der<'_> = self
             .pair
             .as_der()
-            .map_err(|_| SigningKeyError("could not be written out"))?;
+            .map_err(|_| SigningKeyError("could not be serialized"))?;
         Ok(Secret::new(URL_SAFE_NO_PAD.encode(der.as_ref())))
     }
 

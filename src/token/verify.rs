@@ -21,13 +21,13 @@ pub enum TokenError {
     #[error("the token is malformed")]
     Malformed,
     /// Another algorithm than RS256, a critical extension, a `typ` of another kind of token.
-    #[error("the token's header is not one of an Access token")]
+    #[error("the header is not that of an Access token")]
     Header,
     /// Signed with a key that is not in the set. Fetching the keys again may mend that.
     #[error("the token was signed with an unknown key")]
     UnknownKey,
     /// The signature is invalid. A new fetch may help: the issuer may have reused a key id.
-    #[error("the signature does not fit")]
+    #[error("the signature is invalid")]
     Signature,
     /// From another issuer.
     #[error("the token is from another issuer")]
@@ -36,7 +36,7 @@ pub enum TokenError {
     #[error("the token has expired")]
     Expired,
     /// It is not valid yet.
-    #[error("the token is not good yet")]
+    #[error("the token is not valid yet")]
     NotYet,
 }
 

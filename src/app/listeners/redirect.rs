@@ -61,30 +61,21 @@ impl ServeHttp for Redirect {
             && matches!(request.method, Method::GET | Method::HEAD)
             && let Some(content) = self.challenge(token).await
         {
-            let without_body = session.req_header().method == Method::HEAD;
-            return respond(
-                StatusCode::OK,
-                "application/octet-stream",
-                content,
-                without_body,
-            );
+            let method = &session.req_header().method;
+            return respond(StatusCode::OK, "application/octet-stream", content, method);
         }
         let request = session.req_header();
-        let without_body = request.method == Method::HEAD;
+        let method = &request.method;
         match location(&self.access.snapshot(), request) {
             Ok(location) => {
-                let mut response = respond(
-                    StatusCode::PERMANENT_REDIRECT,
-                    TEXT,
-                    Vec::new(),
-                    without_body,
-                );
+                let mut response =
+                    respond(StatusCode::PERMANENT_REDIRECT, TEXT, Vec::new(), method);
                 response.headers_mut().insert(header::LOCATION, location);
                 response
             }
             Err(status) => {
                 let text = format!("{}\n", status.canonical_reason().unwrap_or("Error"));
-                respond(status, TEXT, text.into_bytes(), without_body)
+                respond(status, TEXT, text.into_bytes(), method)
             }
         }
     }
@@ -126,14 +117,19 @@ fn location(snapshot: &Snapshot, request: &RequestHeader) -> Result<HeaderValue,
     HeaderValue::from_bytes(&location).map_err(|_| StatusCode::BAD_REQUEST)
 }
 
+/// Returns a response; to HEAD one without its body.
 fn respond(
     status: StatusCode,
     kind: &'static str,
     body: Vec<u8>,
-    without_body: bool,
+    method: &Method,
 ) -> Response<Vec<u8>> {
     let length = body.len();
-    let mut response = Response::new(if without_body { Vec::new() } else { body });
+    let mut response = Response::new(if *method == Method::HEAD {
+        Vec::new()
+    } else {
+        body
+    });
     *response.status_mut() = status;
     response
         .headers_mut()

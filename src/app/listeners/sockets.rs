@@ -155,7 +155,8 @@ impl fmt::Display for ListenError {
                 ),
                 io::ErrorKind::AddrInUse => write!(
                     f,
-                    "another process uses it, which `ss -ltnp 'sport = :{}'` names; stop that process, or take its listeners \
+                    "another process uses it (`ss -ltnp 'sport = :{}'` names it); stop that \
+                     process, or take its listeners \
                      over with `run --upgrade`",
                     address.port()
                 ),

@@ -210,7 +210,7 @@ impl<'a> Table<'a> {
                 .and_then(|days| days.parse::<u64>().ok());
             if let Some(hours) = days.and_then(|days| days.checked_mul(24)) {
                 return Err(format!(
-                    "`{text}` is not a duration, days are not in the language; write `{hours}h`"
+                    "`{text}` is not a duration: days are not supported; write `{hours}h`"
                 ));
             }
             let read = duration::parse(text)?;
@@ -220,9 +220,7 @@ impl<'a> Table<'a> {
             );
             match range.contains(&read) {
                 true => Ok(read),
-                false => Err(format!(
-                    "`{text}` is outside of what is allowed here, from `{least}` to `{most}`"
-                )),
+                false => Err(format!("`{text}` must be from `{least}` to `{most}`")),
             }
         };
         item.parse(read).unwrap_or(default)

@@ -273,7 +273,7 @@ fn members_of_access_are_accepted_in_its_objects_alone() {
         "[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\nuid = \"a\"\ntype = \"self_hosted\"\npolicies = []\n",
     );
     assert!(
-        messages.contains("there is no key `uid` here") && messages.contains("leave this out"),
+        messages.contains("there is no key `uid` here") && messages.contains("remove this"),
         "{messages}"
     );
 }

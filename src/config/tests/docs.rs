@@ -132,9 +132,7 @@ fn saml_table_has_the_logged_messages() {
         include_str!("../../saml/assertion.rs"),
         include_str!("../../idp/failure/mod.rs"),
     ];
-    let (_, table) = OKTA
-        .split_once("| in the log | what to change |\n")
-        .unwrap();
+    let (_, table) = OKTA.split_once("| in the log | remedy |\n").unwrap();
     let first = |line: &'static str| line.split('|').nth(1);
     let cells = table
         .lines()

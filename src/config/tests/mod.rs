@@ -424,7 +424,7 @@ fn domains_differing_in_case_need_case_sensitive_paths() {
         two(("h.example.com", false), ("h.example.com/Docs", false)),
         ""
     );
-    assert!(two(("h.example.com/docs", false), ("h.example.com/Docs", false)).contains("refused"));
+    assert!(two(("h.example.com/docs", false), ("h.example.com/Docs", false)).contains("rejected"));
 }
 
 #[test]
@@ -501,7 +501,7 @@ fn paths_are_relative_to_the_configuration_file() {
         load(&file, &System)
             .unwrap_err()
             .to_string()
-            .ends_with("the file cannot be read: there is no such file")
+            .ends_with("the file cannot be read: the file does not exist")
     );
     assert!(load(folder.path(), &System).is_err());
     std::fs::write(&file, b"\xff").unwrap();

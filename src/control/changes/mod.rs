@@ -11,18 +11,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::identities::{Identities, Reread};
-use super::issuer::Issuer;
+use super::issuer::TokenIssuer;
+use super::repositories::{Watched, WatchedStore};
 use super::running::Running;
-use super::store_watch::WatchedStore;
 use crate::model::{IdentityNonce, UnixTime};
 use crate::observe::metrics::metrics;
-use crate::store::{Change, Changes, Position, StoreError};
+use crate::store::{Change, ChangeLog, Changes, Position, RevocationRepository, StoreError};
 
 /// Follows the change log.
 pub(super) struct Follower {
     running: Arc<Running>,
-    store: Arc<WatchedStore>,
-    issuer: Arc<Issuer>,
+    log: Watched<dyn ChangeLog>,
+    revocations: Watched<dyn RevocationRepository>,
+    issuer: Arc<TokenIssuer>,
     identities: Arc<Identities>,
     progress: tokio::sync::Mutex<Progress>,
 }
@@ -53,16 +54,17 @@ impl Default for Outdated {
 
 impl Follower {
     pub(super) fn new(
-        running: Arc<Running>,
-        store: Arc<WatchedStore>,
-        issuer: Arc<Issuer>,
-        identities: Arc<Identities>,
+        running: &Arc<Running>,
+        store: &WatchedStore,
+        issuer: &Arc<TokenIssuer>,
+        identities: &Arc<Identities>,
     ) -> Self {
         Self {
-            running,
-            store,
-            issuer,
-            identities,
+            running: Arc::clone(running),
+            log: store.changes(),
+            revocations: store.revocations(),
+            issuer: Arc::clone(issuer),
+            identities: Arc::clone(identities),
             progress: tokio::sync::Mutex::default(),
         }
     }
@@ -96,7 +98,7 @@ impl Follower {
             None => self.read_all(progress).await?,
         };
         loop {
-            match self.store.changes_after(position).await? {
+            match self.log.changes_after(position).await? {
                 Changes::Next { position: last, .. } if last == position => return Ok(()),
                 Changes::Next {
                     changes,
@@ -126,10 +128,10 @@ impl Follower {
     async fn read_all(&self, progress: &mut Progress) -> Result<Position, StoreError> {
         // The position comes first: a revocation that is added in the meantime is read twice and
         // never missed.
-        let position = self.store.newest_position(progress.revision).await?;
+        let position = self.log.newest_position(progress.revision).await?;
         let mut revision = 0;
         loop {
-            let page = self.store.revocations_after(revision).await?;
+            let page = self.revocations.revocations_after(revision).await?;
             let Some(last) = page.last() else { break };
             revision = last.revision;
             self.running.apply_revocations(page);
@@ -177,7 +179,7 @@ impl Follower {
                     continue;
                 }
                 Ok(Err(error)) => {
-                    self.store.failed(&error);
+                    self.log.failed(&error);
                     deadline = Instant::from_std(self.running.clock().instant());
                 }
                 Err(_) => {}

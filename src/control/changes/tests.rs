@@ -75,7 +75,7 @@ impl Process {
     }
 
     async fn follow(&self) {
-        let followed = self.access.follower.follow(UnixTime::now()).await;
+        let followed = self.access.upkeep.follower.follow(UnixTime::now()).await;
         followed.unwrap_or_else(|error| panic!("{}", crate::model::chain(&error)));
     }
 
@@ -96,6 +96,7 @@ impl Process {
     async fn identity(&self, nonce: IdentityNonce) -> Arc<Identity> {
         let found = self
             .access
+            .upkeep
             .identities
             .identity(nonce, UnixTime::now())
             .await;
@@ -126,7 +127,7 @@ impl Process {
     }
 
     fn kids(&self) -> Vec<String> {
-        let keys = self.access.issuer.signing().unwrap();
+        let keys = self.access.endpoints.issuer.signing().unwrap();
         let mut kids: Vec<_> = keys.kids().map(str::to_owned).collect();
         kids.sort();
         kids
@@ -230,14 +231,14 @@ async fn signing_key_deleted_by_one_process_is_dropped_by_the_other() {
     let (one, two) = (Process::start(&dir).await, Process::start(&dir).await);
     let kids = one.kids();
     assert_eq!((kids.len(), two.kids()), (2, kids.clone()));
-    let signer = one.access.issuer.signing().unwrap();
+    let signer = one.access.endpoints.issuer.signing().unwrap();
     let signer = signer.kids().next().unwrap().to_owned();
     one.store.delete_signing_key(&signer).await.unwrap();
     for process in [&one, &two] {
         process.follow().await;
         assert_eq!(process.kids().len(), 1);
         assert!(!process.kids().contains(&signer));
-        let published = process.access.issuer.jwks().unwrap();
+        let published = process.access.endpoints.issuer.jwks().unwrap();
         assert!(!String::from_utf8_lossy(&published).contains(&signer));
         let snapshot = process.access.snapshot();
         let engine = process.access.running.cache().keys(snapshot.issuer());
@@ -335,18 +336,18 @@ async fn unreadable_keys_delay_no_revocation_and_make_sessions_stale() {
     let login = two.known(nonce).unwrap();
     let start = UnixTime::now();
     let at = |seconds| UnixTime(start.0 + seconds);
-    two.access.follower.follow(at(0)).await.unwrap();
+    two.access.upkeep.follower.follow(at(0)).await.unwrap();
     one.store.delete_signing_key(&one.kids()[0]).await.unwrap();
     one.revoke("alice").await;
     one.sql("ALTER TABLE signing_keys RENAME TO elsewhere")
         .await;
-    two.access.follower.follow(at(10)).await.unwrap_err();
-    two.access.follower.follow(at(20)).await.unwrap_err();
+    two.access.upkeep.follower.follow(at(10)).await.unwrap_err();
+    two.access.upkeep.follower.follow(at(20)).await.unwrap_err();
     assert!(two.is_revoked(nonce, &login));
     assert!(two.are_sessions_valid(at(29)) && !two.are_sessions_valid(at(30)));
     one.sql("ALTER TABLE elsewhere RENAME TO signing_keys")
         .await;
-    two.access.follower.follow(at(40)).await.unwrap();
+    two.access.upkeep.follower.follow(at(40)).await.unwrap();
     assert!(two.are_sessions_valid(at(69)));
     assert_eq!(two.kids().len(), 1);
 }
@@ -357,9 +358,9 @@ async fn unreadable_log_makes_sessions_stale() {
     let (one, two, _) = two_processes(&dir).await;
     let start = UnixTime::now();
     let at = |seconds| UnixTime(start.0 + seconds);
-    two.access.follower.follow(at(0)).await.unwrap();
+    two.access.upkeep.follower.follow(at(0)).await.unwrap();
     one.sql("DROP TABLE changes").await;
-    two.access.follower.follow(at(10)).await.unwrap_err();
+    two.access.upkeep.follower.follow(at(10)).await.unwrap_err();
     assert!(two.are_sessions_valid(at(29)) && !two.are_sessions_valid(at(30)));
 }
 
@@ -495,13 +496,19 @@ async fn login_that_a_stale_write_replaced_comes_back() {
 async fn record_read_while_it_changes_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
     let (_, two, nonce) = two_processes(&dir).await;
-    let records = &two.access.identities;
-    let seen = two.access.identities.seen(&nonce);
+    let records = &two.access.upkeep.identities;
+    let seen = two.access.upkeep.identities.seen(&nonce);
     records.note_change(nonce);
-    assert_ne!(two.access.identities.seen(&nonce), seen);
-    let other = two.access.identities.seen(&IdentityNonce::random());
+    assert_ne!(two.access.upkeep.identities.seen(&nonce), seen);
+    let other = two.access.upkeep.identities.seen(&IdentityNonce::random());
     records.note_change(nonce);
-    assert_eq!(two.access.identities.seen(&IdentityNonce::random()), other);
+    assert_eq!(
+        two.access.upkeep.identities.seen(&IdentityNonce::random()),
+        other
+    );
     records.forget_all();
-    assert_ne!(two.access.identities.seen(&IdentityNonce::random()), other);
+    assert_ne!(
+        two.access.upkeep.identities.seen(&IdentityNonce::random()),
+        other
+    );
 }

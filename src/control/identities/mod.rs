@@ -12,11 +12,10 @@ use moka::Entry;
 use moka::policy::EvictionPolicy;
 
 use self::refresh::is_behind;
-use super::issuer::Issuer;
+use super::issuer::TokenIssuer;
 use super::records::Records;
 use super::revoker::Revoker;
 use super::running::Running;
-use super::store_watch::WatchedStore;
 use crate::engine::IdentityState;
 use crate::model::{Identity, IdentityNonce, Secret, UnixTime};
 use crate::store::StoreError;
@@ -33,8 +32,7 @@ pub(super) enum Reread {
 /// Finds the identities behind logins, and keeps their groups up to date.
 pub(crate) struct Identities {
     running: Arc<Running>,
-    store: Arc<WatchedStore>,
-    issuer: Arc<Issuer>,
+    issuer: Arc<TokenIssuer>,
     records: Arc<Records>,
     revoker: Arc<Revoker>,
     /// Logins that an edge node may have queried, with the end of the session there.
@@ -44,15 +42,13 @@ pub(crate) struct Identities {
 impl Identities {
     pub(super) fn new(
         running: Arc<Running>,
-        store: Arc<WatchedStore>,
-        issuer: Arc<Issuer>,
+        issuer: Arc<TokenIssuer>,
         records: Arc<Records>,
         revoker: Arc<Revoker>,
     ) -> Self {
         let queried = moka::sync::Cache::builder().max_capacity(MAX_QUERIED);
         Self {
             running,
-            store,
             issuer,
             records,
             revoker,
@@ -82,7 +78,7 @@ impl Identities {
             Some(IdentityState::Unavailable { .. }) | None => {}
         }
         // A remote team's records are not in our store, so their absence means nothing.
-        if matches!(*self.issuer, Issuer::Remote(_)) {
+        if matches!(*self.issuer, TokenIssuer::Remote(_)) {
             return Ok(None);
         }
         let mut result = Ok(None);
@@ -106,10 +102,10 @@ impl Identities {
         now: UnixTime,
     ) -> Result<Option<Arc<Identity>>, StoreError> {
         let found = self
-            .store
-            .identity(&nonce)
+            .records
+            .read(nonce)
             .await
-            .inspect_err(|error| self.store.failed(error));
+            .inspect_err(|error| self.records.failed(error));
         let (state, result) = match found {
             Ok(Some(identity)) => match self.freshened(nonce, Arc::new(identity), now).await {
                 Some(identity) => (
@@ -146,7 +142,7 @@ impl Identities {
         let Some(known) = self.known(nonce) else {
             return Ok(Reread::Current);
         };
-        let Some(stored) = self.store.identity(&nonce).await? else {
+        let Some(stored) = self.records.read(nonce).await? else {
             self.records.forget(nonce);
             return Ok(Reread::Current);
         };
@@ -171,7 +167,7 @@ impl Identities {
         };
         let expires = known.at.after(self.running.services().identity_lifetime);
         if let Err(error) = self.records.update(nonce, known, expires).await {
-            self.store.failed(&error);
+            self.records.failed(&error);
         }
     }
 
@@ -218,8 +214,8 @@ impl Identities {
         }
         match &*self.issuer {
             // The look-up logs its errors and publishes them to the engine.
-            Issuer::Local(_) => drop(self.identity(nonce, now).await),
-            Issuer::Remote(remote) => {
+            TokenIssuer::Local(_) => drop(self.identity(nonce, now).await),
+            TokenIssuer::Remote(remote) => {
                 let fetched = remote.identity(token, now).await;
                 if let Err(error) = &fetched {
                     tracing::warn!(

@@ -254,7 +254,7 @@ impl Identities {
             .update(nonce, Arc::clone(&renewed), until)
             .await
         {
-            self.store.failed(&error);
+            self.records.failed(&error);
             self.running
                 .cache()
                 .set_identity(nonce, IdentityState::Known(renewed));

@@ -33,9 +33,9 @@ impl Logins {
         back: &Url,
         state: &str,
     ) -> Option<Url> {
-        let hint = self.store.take_logout_hint(&nonce).await;
+        let hint = self.repository.take_logout_hint(&nonce).await;
         let hint = hint
-            .map_err(|error| self.store.failed(&error))
+            .map_err(|error| self.repository.failed(&error))
             .ok()
             .flatten()?;
         let hint: Secret = self

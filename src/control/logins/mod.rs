@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use super::flows::Flows;
 use super::records::Records;
+use super::repositories::Watched;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::{Login, Sessions};
-use super::store_watch::WatchedStore;
 use crate::idp::ProviderIdentity;
 use crate::login::{PortalRequest, organisation_aud};
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
 use crate::policy::Truth;
 use crate::session::Presented;
-use crate::store::StoreError;
+use crate::store::{LoginRepository, StoreError};
 
 /// The cause for which a login did not start.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ pub(crate) enum LoginMode {
 /// Starts logins, links them, and revokes them.
 pub(crate) struct Logins {
     running: Arc<Running>,
-    store: Arc<WatchedStore>,
+    repository: Watched<dyn LoginRepository>,
     records: Arc<Records>,
     revoker: Arc<Revoker>,
     sessions: Arc<Sessions>,
@@ -63,7 +63,7 @@ struct BrowserLogins {
 impl Logins {
     pub(super) const fn new(
         running: Arc<Running>,
-        store: Arc<WatchedStore>,
+        repository: Watched<dyn LoginRepository>,
         records: Arc<Records>,
         revoker: Arc<Revoker>,
         sessions: Arc<Sessions>,
@@ -71,7 +71,7 @@ impl Logins {
     ) -> Self {
         Self {
             running,
-            store,
+            repository,
             records,
             revoker,
             sessions,
@@ -113,7 +113,7 @@ impl Logins {
         {
             Ok(login) => login.ok_or(LoginError::Revoked),
             Err(error) => {
-                self.store.failed(&error);
+                self.repository.failed(&error);
                 Err(LoginError::Store)
             }
         }
@@ -152,7 +152,9 @@ impl Logins {
             return Ok(None);
         };
         if let Some(hint) = id_token.and_then(|token| self.logout_hint(nonce, &token)) {
-            self.store.put_logout_hint(&nonce, &hint, expires).await?;
+            self.repository
+                .put_logout_hint(&nonce, &hint, expires)
+                .await?;
         }
         for login in replaced {
             self.revoker.revoke_login(login.nonce, now).await?;
@@ -173,7 +175,10 @@ impl Logins {
     /// get a later revision than the login, and so cover it.
     async fn user(&self, profile: &ProviderIdentity) -> Result<UserId, StoreError> {
         let persisted = self.revoker.persist_revocations().await;
-        let user = self.store.user(&profile.idp.id, &profile.subject).await?;
+        let user = self
+            .repository
+            .user(&profile.idp.id, &profile.subject)
+            .await?;
         if self.revoker.awaits_store(&user) {
             return Err(persisted.err().unwrap_or(StoreError::Stale));
         }

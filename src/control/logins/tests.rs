@@ -124,6 +124,7 @@ fn request(session: Option<&str>) -> PortalRequest {
 
 async fn log_in(access: &Access, session: Option<&str>) -> Login {
     access
+        .endpoints
         .logins
         .log_in(
             profile("alice@example.com"),
@@ -139,6 +140,7 @@ async fn log_in(access: &Access, session: Option<&str>) -> Login {
 /// The organisation session as a browser sends it.
 fn session(access: &Access, login: &Login) -> String {
     let cookie = access
+        .endpoints
         .sessions
         .organisation_cookie(login, UnixTime::now())
         .unwrap();
@@ -156,6 +158,7 @@ async fn token(access: &Access, login: &Login, made: UnixTime) -> Option<String>
     let (snapshot, now) = (access.snapshot(), access.running.now());
     let expires = now.after(std::time::Duration::from_secs(3600));
     access
+        .endpoints
         .sessions
         .application_token(&snapshot.applications()[0], login.nonce, made, expires, now)
         .await
@@ -192,6 +195,7 @@ async fn is_allowed(access: &Arc<Access>, token: &str) -> bool {
 
 async fn log_out(access: &Access, login: &Login) {
     access
+        .endpoints
         .logins
         .end_sessions(login.nonce, &login.identity.user, UnixTime::now())
         .await
@@ -208,7 +212,12 @@ async fn session_is_rejected_once_the_clock_reaches_its_end() {
     assert!(is_allowed(&access, &token).await);
     manual.advance(std::time::Duration::from_secs(3599));
     // The revocations are too old by then.
-    access.follower.follow(access.running.now()).await.unwrap();
+    access
+        .upkeep
+        .follower
+        .follow(access.running.now())
+        .await
+        .unwrap();
     assert!(is_allowed(&access, &token).await, "a second before its end");
     manual.advance(std::time::Duration::from_secs(1));
     assert!(!is_allowed(&access, &token).await);
@@ -233,7 +242,7 @@ async fn token_of_a_logout_elsewhere_is_rejected_once_followed() {
         !is_allowed(&one, &late).await,
         "at the process of the logout"
     );
-    two.follower.follow(UnixTime::now()).await.unwrap();
+    two.upkeep.follower.follow(UnixTime::now()).await.unwrap();
     assert!(!is_allowed(&two, &late).await);
     assert_eq!(
         token(&two, &telephone, made).await,
@@ -241,14 +250,16 @@ async fn token_of_a_logout_elsewhere_is_rejected_once_followed() {
         "nor is a hand-over worth anything"
     );
     assert!(
-        two.sessions
+        two.endpoints
+            .sessions
             .organisation_session(&request(Some(&cookie)).headers, UnixTime::now())
             .await
             .unwrap()
             .is_none()
     );
     assert!(
-        two.sessions
+        two.endpoints
+            .sessions
             .signed_in(&request(Some(&cookie)))
             .await
             .unwrap()
@@ -287,7 +298,7 @@ async fn login_over_a_session_revoked_elsewhere_starts_a_new_one() {
         "out at once, before the revocation is followed"
     );
     let good = token(&two, &anew, UnixTime::now()).await.unwrap();
-    two.follower.follow(UnixTime::now()).await.unwrap();
+    two.upkeep.follower.follow(UnixTime::now()).await.unwrap();
     for process in [&one, &two] {
         assert!(is_allowed(process, &good).await && !is_allowed(process, &old).await);
     }
@@ -297,6 +308,7 @@ async fn login_over_a_session_revoked_elsewhere_starts_a_new_one() {
     let cookie = session(&two, &anew);
     log_out(&one, &desk).await;
     let renewed = two
+        .endpoints
         .logins
         .log_in(
             profile("alice@example.com"),
@@ -318,6 +330,7 @@ async fn login_over_a_session_keeps_its_revision() {
         let first = log_in(&access, None).await;
         let early = token(&access, &first, UnixTime::now()).await.unwrap();
         let mallory = access
+            .endpoints
             .logins
             .log_in(
                 profile("mallory@example.com"),
@@ -365,7 +378,8 @@ async fn record_update_ends_a_session_revoked_by_another_process() {
     });
     let expires = UnixTime::now().after(std::time::Duration::from_secs(3600));
     assert!(
-        two.logins
+        two.endpoints
+            .logins
             .records
             .update(telephone.nonce, groups, expires)
             .await
@@ -390,6 +404,7 @@ async fn deactivated_user_is_rejected_while_the_store_is_full() {
     let full = "CREATE TRIGGER full BEFORE INSERT ON revocations BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     sqlx::query(full).execute(&database).await.unwrap();
     access
+        .endpoints
         .logins
         .revoker
         .revoke_even_if_store_fails(login.nonce, &login.identity, UnixTime::now())
@@ -398,6 +413,7 @@ async fn deactivated_user_is_rejected_while_the_store_is_full() {
         assert!(!is_allowed(&access, token).await, "every login of the user");
     }
     let refused = access
+        .endpoints
         .logins
         .log_in(
             profile("alice@example.com"),
@@ -417,8 +433,19 @@ async fn deactivated_user_is_rejected_while_the_store_is_full() {
         .unwrap();
     let anew = log_in(&access, None).await;
     let good = token(&access, &anew, UnixTime::now()).await.unwrap();
-    access.logins.revoker.persist_revocations().await.unwrap();
-    access.follower.follow(UnixTime::now()).await.unwrap();
+    access
+        .endpoints
+        .logins
+        .revoker
+        .persist_revocations()
+        .await
+        .unwrap();
+    access
+        .upkeep
+        .follower
+        .follow(UnixTime::now())
+        .await
+        .unwrap();
     assert!(is_allowed(&access, &good).await);
     for token in &tokens {
         assert!(!is_allowed(&access, token).await);
@@ -434,6 +461,7 @@ async fn prune_with_a_clock_ahead_deletes_nothing_valid() {
         let (ended, login) = (log_in(&access, None).await, log_in(&access, None).await);
         let dead = token(&access, &ended, UnixTime::now()).await.unwrap();
         access
+            .endpoints
             .logins
             .revoker
             .revoke_login(ended.nonce, UnixTime::now())
@@ -441,9 +469,9 @@ async fn prune_with_a_clock_ahead_deletes_nothing_valid() {
             .unwrap();
         let good = token(&access, &login, UnixTime::now()).await.unwrap();
         let ahead = UnixTime::now().after(std::time::Duration::from_secs(62 * 24 * 3600));
-        access.logins.revoker.prune(ahead).await;
+        access.upkeep.prune(ahead).await;
         access.running.cache().forget_identity(&login.nonce);
-        access.logins.revoker.prune(UnixTime::now()).await;
+        access.upkeep.prune(UnixTime::now()).await;
         assert!(
             !is_allowed(&access, &dead).await,
             "a revoked session stays revoked"
@@ -461,18 +489,20 @@ async fn revocation_by_a_slow_clock_outlives_the_tokens() {
         let behind = UnixTime(UnixTime::now().0 - 100 * 24 * 3600);
         let (first, second) = (log_in(&access, None).await, log_in(&access, None).await);
         access
+            .endpoints
             .logins
             .revoker
             .revoke_login(first.nonce, behind)
             .await
             .unwrap();
         access
+            .endpoints
             .logins
             .revoker
             .revoke_even_if_store_fails(second.nonce, &second.identity, behind)
             .await;
         let token = token(&access, &second, UnixTime::now()).await;
-        access.logins.revoker.prune(UnixTime::now()).await;
+        access.upkeep.prune(UnixTime::now()).await;
         let left = store.revocations_after(0).await.unwrap();
         assert_eq!(left.len(), 3, "{left:?}");
         let until = UnixTime::now().after(std::time::Duration::from_secs(60 * 24 * 3600));
@@ -495,21 +525,34 @@ async fn logout_during_a_callback_covers_its_login() {
     let log_in_since = async |process: &Access, began| {
         let (profile, request) = (profile("alice@example.com"), request(None));
         process
+            .endpoints
             .logins
             .log_in(profile, None, began, LoginMode::Start, &request)
             .await
     };
     let desk = log_in(&one, None).await;
-    let began = two.flows.use_up("flow", ends).await.unwrap().unwrap();
+    let began = two
+        .endpoints
+        .flows
+        .use_up("flow", ends)
+        .await
+        .unwrap()
+        .unwrap();
     log_out(&one, &desk).await;
     for process in [&one, &two] {
         let late = log_in_since(process, began).await;
         assert!(matches!(late, Err(LoginError::Revoked)), "{late:?}");
     }
 
-    let began = two.flows.use_up("next flow", ends).await.unwrap().unwrap();
+    let began = two
+        .endpoints
+        .flows
+        .use_up("next flow", ends)
+        .await
+        .unwrap()
+        .unwrap();
     let next = log_in_since(&two, began).await.unwrap();
     let good = token(&two, &next, UnixTime::now()).await.unwrap();
-    two.follower.follow(UnixTime::now()).await.unwrap();
+    two.upkeep.follower.follow(UnixTime::now()).await.unwrap();
     assert!(is_allowed(&two, &good).await);
 }

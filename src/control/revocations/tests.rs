@@ -75,16 +75,17 @@ async fn sessions_end_at_max_stale_and_resume_with_the_store() {
     let start = UnixTime::now();
     let at = |seconds| UnixTime(start.0 + seconds);
     let good = |seconds| access.running.cache().revocations_are_good(at(seconds));
-    access.follower.follow(at(100)).await.unwrap();
+    access.upkeep.follower.follow(at(100)).await.unwrap();
     assert!(good(129) && !good(130));
 
     sqlx::query("ALTER TABLE revocations RENAME TO elsewhere")
         .execute(&database)
         .await
         .unwrap();
-    access.follower.follow(at(110)).await.unwrap_err();
+    access.upkeep.follower.follow(at(110)).await.unwrap_err();
     assert!(good(129) && !good(130), "a failure extends nothing");
     let session = access
+        .endpoints
         .sessions
         .organisation_session(&http::HeaderMap::new(), at(130))
         .await;
@@ -99,10 +100,11 @@ async fn sessions_end_at_max_stale_and_resume_with_the_store() {
         .execute(&database)
         .await
         .unwrap();
-    access.follower.follow(at(140)).await.unwrap();
+    access.upkeep.follower.follow(at(140)).await.unwrap();
     assert!(good(169) && !good(170));
     assert!(
         access
+            .endpoints
             .sessions
             .organisation_session(&http::HeaderMap::new(), at(169))
             .await
@@ -140,7 +142,12 @@ async fn revocation_outlives_every_token_that_it_covers() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let access = start(&config, Arc::clone(&store)).await;
     let (now, nonce, user) = (UnixTime::now(), IdentityNonce::random(), UserId("u".into()));
-    access.logins.end_sessions(nonce, &user, now).await.unwrap();
+    access
+        .endpoints
+        .logins
+        .end_sessions(nonce, &user, now)
+        .await
+        .unwrap();
 
     let kept = store.revocations_after(0).await.unwrap();
     // An organisation session that begins now may be handed over at its end.
@@ -187,6 +194,6 @@ async fn revocation_outlives_every_token_that_it_covers() {
         (ended(), store.revocations_after(0).await.unwrap().len()),
         ((false, false), 0)
     );
-    access.follower.follow(over).await.unwrap();
+    access.upkeep.follower.follow(over).await.unwrap();
     assert_eq!(ended(), (false, false), "it does not come back");
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::identities::Identities;
-use super::issuer::Issuer;
+use super::issuer::TokenIssuer;
 use super::running::Running;
 use super::signed_in::SignedIn;
 use crate::cookie;
@@ -26,7 +26,7 @@ use crate::token::{Candidate, Candidates, Claims, Kind};
 /// Verifies the sessions of a browser, and issues them.
 pub(crate) struct Sessions {
     running: Arc<Running>,
-    issuer: Arc<Issuer>,
+    issuer: Arc<TokenIssuer>,
     identities: Arc<Identities>,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct BrowserSessions {
 impl Sessions {
     pub(super) const fn new(
         running: Arc<Running>,
-        issuer: Arc<Issuer>,
+        issuer: Arc<TokenIssuer>,
         identities: Arc<Identities>,
     ) -> Self {
         Self {
@@ -76,6 +76,40 @@ impl Sessions {
             issuer,
             identities,
         }
+    }
+
+    /// Returns the identity record behind a login.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub(crate) async fn identity(
+        &self,
+        nonce: IdentityNonce,
+        now: UnixTime,
+    ) -> Result<Option<Arc<Identity>>, StoreError> {
+        self.identities.identity(nonce, now).await
+    }
+
+    /// Returns the identity behind a browser's session, and keeps it up to date until the session
+    /// ends: the caller may be an edge node, and this process does not see the requests there.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub(crate) async fn identity_behind(
+        &self,
+        session: &SignedIn,
+        now: UnixTime,
+    ) -> Result<Option<Arc<Identity>>, StoreError> {
+        let SignedIn {
+            nonce,
+            issued,
+            expires,
+            ref token,
+            ..
+        } = *session;
+        self.identities.keep_fresh_until(nonce, expires);
+        self.identities.look_up(nonce, issued, token).await;
+        self.identities.identity(nonce, now).await
     }
 
     /// Returns the organisation session of a browser on the team domain, if it has a single valid

@@ -67,13 +67,13 @@ pub struct SigningKeys {
 #[derive(Debug, Error)]
 pub enum SigningKeysError {
     /// The store did not answer.
-    #[error("the signing keys could not be loaded or kept")]
+    #[error("the signing keys could not be loaded or saved")]
     Store(#[from] StoreError),
     /// A key could not be made or read.
     #[error("a signing key could not be used")]
     Key(#[from] SigningKeyError),
     /// A certificate could not be made, or the task that makes keys died.
-    #[error("a signing key could not be made")]
+    #[error("a signing key could not be generated")]
     Make(#[source] Cause),
 }
 

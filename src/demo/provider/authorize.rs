@@ -23,14 +23,27 @@ struct Choice {
     href: String,
 }
 
-/// An error that is returned to the client: code and description (RFC 6749 4.1.2.1).
-type Refusal = (&'static str, &'static str);
+/// An error that is returned to the client (RFC 6749 4.1.2.1).
+struct Refusal {
+    error: &'static str,
+    description: &'static str,
+}
+
+const fn refusal(error: &'static str, description: &'static str) -> Refusal {
+    Refusal { error, description }
+}
 
 impl DemoProvider {
     /// OpenID Connect Core 1.0, section 3.1.2. The choice of a user repeats the request with `user`
     /// added. So the page has no state, and any number of tabs can be open.
     pub(super) fn authorize(&self, query: &str, now: UnixTime) -> Response<Bytes> {
-        let unusable = |why| notice(StatusCode::BAD_REQUEST, "This login cannot continue.", why);
+        let unusable = |why| {
+            notice(
+                StatusCode::BAD_REQUEST,
+                "This sign-in cannot continue.",
+                why,
+            )
+        };
         if query.len() > MOST_QUERY {
             return unusable("The request is too long.");
         }
@@ -47,16 +60,19 @@ impl DemoProvider {
         }
         let (challenge, scope) = match requirements(&params) {
             Ok(required) => required,
-            Err(refusal) => return self.refuse(&params, refusal),
+            Err(refusal) => return self.refuse(&params, &refusal),
         };
         let Some(login) = params.get("user") else {
             return choose(query);
         };
         if login == CANCEL {
-            return self.refuse(&params, ("access_denied", "the login was cancelled"));
+            return self.refuse(
+                &params,
+                &refusal("access_denied", "the login was cancelled"),
+            );
         }
         let Some(user) = User::by_login(login) else {
-            return unusable("There is no such user.");
+            return unusable("Unknown user.");
         };
         let nonce = params.get("nonce").map(str::to_owned);
         let code = self.codes().insert(
@@ -72,12 +88,12 @@ impl DemoProvider {
         self.answer(&params, &[("code", Some(&code))])
     }
 
-    fn refuse(&self, params: &Params, (error, description): Refusal) -> Response<Bytes> {
+    fn refuse(&self, params: &Params, refusal: &Refusal) -> Response<Bytes> {
         self.answer(
             params,
             &[
-                ("error", Some(error)),
-                ("error_description", Some(description)),
+                ("error", Some(refusal.error)),
+                ("error_description", Some(refusal.description)),
             ],
         )
     }
@@ -95,7 +111,7 @@ impl DemoProvider {
 /// Returns the code challenge and the scope of a request, if all its parameters are supported.
 fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
     if !params.is("response_type", "code") {
-        return Err((
+        return Err(refusal(
             "unsupported_response_type",
             "the response_type must be code",
         ));
@@ -104,25 +120,31 @@ fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
         .get("response_mode")
         .is_some_and(|mode| mode != "query")
     {
-        return Err(("invalid_request", "the response_mode must be query"));
+        return Err(refusal(
+            "invalid_request",
+            "the response_mode must be query",
+        ));
     }
     // OIDC Core 6.1, 6.2
     if params.get("request").is_some() {
-        return Err(("request_not_supported", "request objects are not supported"));
+        return Err(refusal(
+            "request_not_supported",
+            "request objects are not supported",
+        ));
     }
     if params.get("request_uri").is_some() {
-        return Err((
+        return Err(refusal(
             "request_uri_not_supported",
             "request objects are not supported",
         ));
     }
     let scope = Scope(params.get("scope").unwrap_or_default().to_owned());
     if !scope.has("openid") {
-        return Err(("invalid_scope", "the scope must contain openid"));
+        return Err(refusal("invalid_scope", "the scope must contain openid"));
     }
     // RFC 7636 4.4.1; the default method is `plain`.
     if !params.is("code_challenge_method", "S256") {
-        return Err((
+        return Err(refusal(
             "invalid_request",
             "PKCE is required: the code_challenge_method must be S256",
         ));
@@ -131,7 +153,7 @@ fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
         .get("code_challenge")
         .filter(|challenge| is_sha256(challenge))
     else {
-        return Err((
+        return Err(refusal(
             "invalid_request",
             "PKCE is required: the code_challenge must be a base64url SHA-256",
         ));
@@ -141,7 +163,7 @@ fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
         .get("prompt")
         .is_some_and(|prompt| prompt.split(' ').any(|word| word == "none"))
     {
-        return Err(("login_required", "a user must be chosen"));
+        return Err(refusal("login_required", "a user must be chosen"));
     }
     Ok((challenge.to_owned(), scope))
 }

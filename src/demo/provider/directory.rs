@@ -80,13 +80,27 @@ impl DemoProvider {
                 "Api validation failed: a parameter occurs twice",
             );
         };
-        let limit = params.get("limit").map_or(Ok(MOST_IN_PAGE), str::parse);
-        let Ok(limit @ 1..) = limit else {
-            return api_error(
+        self.page_of_groups(user, &params).unwrap_or_else(|fault| {
+            api_error(
                 StatusCode::BAD_REQUEST,
                 "E0000001",
-                "Api validation failed: limit",
-            );
+                &format!("Api validation failed: {fault}"),
+            )
+        })
+    }
+
+    /// Returns one page of a user's groups with the links to itself and to the next page.
+    ///
+    /// # Errors
+    /// The name of an invalid parameter.
+    fn page_of_groups(
+        &self,
+        user: &User,
+        params: &Params,
+    ) -> Result<Response<Bytes>, &'static str> {
+        let limit = params.get("limit").map_or(Ok(MOST_IN_PAGE), str::parse);
+        let Ok(limit @ 1..) = limit else {
+            return Err("limit");
         };
         let all = user.groups();
         let start = match params.get("after") {
@@ -96,13 +110,7 @@ impl DemoProvider {
                 .position(|group| group.id == cursor)
                 .map(|index| index + 1),
         };
-        let Some(rest) = start.and_then(|start| all.get(start..)) else {
-            return api_error(
-                StatusCode::BAD_REQUEST,
-                "E0000001",
-                "Api validation failed: after",
-            );
-        };
+        let rest = start.and_then(|start| all.get(start..)).ok_or("after")?;
         let limit = limit.min(MOST_IN_PAGE);
         let page: Vec<Value> = rest.iter().take(limit).map(describe).collect();
         let mut response = pages::json(StatusCode::OK, &page);
@@ -125,7 +133,7 @@ impl DemoProvider {
         for link in links.into_iter().flatten() {
             response.headers_mut().append(header::LINK, link);
         }
-        response
+        Ok(response)
     }
 }
 

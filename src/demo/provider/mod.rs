@@ -136,7 +136,7 @@ impl DemoProvider {
             None => signed_out(),
             Some(uri) if !uri.starts_with(&registered) => notice(
                 StatusCode::BAD_REQUEST,
-                "This logout cannot continue.",
+                "This sign-out cannot continue.",
                 "The post_logout_redirect_uri is not registered.",
             ),
             Some(uri) => pages::redirect(&params::extend(uri, &[("state", params.get("state"))])),
@@ -171,10 +171,7 @@ impl DemoProvider {
 impl Handler for DemoProvider {
     fn handle(&self, request: &Request<Bytes>, now: UnixTime) -> Response<Bytes> {
         if !self.is_own_host(request) {
-            return pages::text(
-                StatusCode::MISDIRECTED_REQUEST,
-                "the demo provider has another host name\n",
-            );
+            return pages::text(StatusCode::MISDIRECTED_REQUEST, "unknown host name\n");
         }
         let path = request.uri().path();
         let query = request.uri().query().unwrap_or_default();
@@ -198,11 +195,7 @@ impl Handler for DemoProvider {
             ),
             _ => match directory::subject(path) {
                 Some(subject) => self.groups(subject, query, request.headers()),
-                None => notice(
-                    StatusCode::NOT_FOUND,
-                    "Not found",
-                    "There is no page at this address.",
-                ),
+                None => notice(StatusCode::NOT_FOUND, "Not found", "Page not found."),
             },
         }
     }

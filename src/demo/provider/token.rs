@@ -33,43 +33,10 @@ impl DemoProvider {
                 HeaderValue::from_static("Basic realm=\"demo\""),
             );
         }
-        if !params.is("grant_type", "authorization_code") {
-            return invalid(
-                "unsupported_grant_type",
-                "the grant_type must be authorization_code",
-            );
-        }
-        let Some(code) = params.get("code") else {
-            return invalid("invalid_request", "the code is missing");
+        let grant = match self.take_grant(&params, now) {
+            Ok(grant) => grant,
+            Err((error, description)) => return invalid(error, description),
         };
-        // RFC 6749 4.1.2: a code works once. It is spent even if the rest of the request is wrong.
-        let grant = self.codes().take(code, now);
-        let Some(grant) = grant else {
-            return invalid("invalid_grant", "the code is unknown, used or expired");
-        };
-        // RFC 6749 4.1.3
-        if !params.is("redirect_uri", &self.redirect_uri) {
-            return invalid(
-                "invalid_grant",
-                "the redirect_uri differs from the authorization request",
-            );
-        }
-        if params
-            .get("client_id")
-            .is_some_and(|id| id != self.credentials.client_id)
-        {
-            return invalid("invalid_grant", "the code belongs to another client");
-        }
-        // RFC 7636 4.6
-        if !params
-            .get("code_verifier")
-            .is_some_and(|verifier| grant.is_verified_by(verifier))
-        {
-            return invalid(
-                "invalid_grant",
-                "the code_verifier does not match the code_challenge",
-            );
-        }
         let access = AccessToken {
             user: grant.user,
             scope: grant.scope.clone(),
@@ -89,6 +56,55 @@ impl DemoProvider {
                 "the ID token could not be signed",
             ),
         }
+    }
+
+    /// Takes the grant behind the code of a token request, if the request matches it.
+    ///
+    /// # Errors
+    /// The error and its description (RFC 6749 5.2).
+    fn take_grant(
+        &self,
+        params: &Params,
+        now: UnixTime,
+    ) -> Result<CodeGrant, (&'static str, &'static str)> {
+        if !params.is("grant_type", "authorization_code") {
+            return Err((
+                "unsupported_grant_type",
+                "the grant_type must be authorization_code",
+            ));
+        }
+        let Some(code) = params.get("code") else {
+            return Err(("invalid_request", "the code is missing"));
+        };
+        // RFC 6749 4.1.2: a code works once. It is spent even if the rest of the request is wrong.
+        let grant = self.codes().take(code, now);
+        let Some(grant) = grant else {
+            return Err(("invalid_grant", "the code is unknown, used or expired"));
+        };
+        // RFC 6749 4.1.3
+        if !params.is("redirect_uri", &self.redirect_uri) {
+            return Err((
+                "invalid_grant",
+                "the redirect_uri differs from the authorization request",
+            ));
+        }
+        if params
+            .get("client_id")
+            .is_some_and(|id| id != self.credentials.client_id)
+        {
+            return Err(("invalid_grant", "the code belongs to another client"));
+        }
+        // RFC 7636 4.6
+        if !params
+            .get("code_verifier")
+            .is_some_and(|verifier| grant.is_verified_by(verifier))
+        {
+            return Err((
+                "invalid_grant",
+                "the code_verifier does not match the code_challenge",
+            ));
+        }
+        Ok(grant)
     }
 
     /// Returns an ID token as short as Okta's: without groups, whatever the scope, and without

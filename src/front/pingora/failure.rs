@@ -1,25 +1,23 @@
-//! Failed requests: the response, the log line and the metric.
+//! Failed requests in Pingora's terms: the kind of failure, the log line and the metric.
 //!
-//! Decides the error page for each kind of failure. Trusts Pingora's classification of errors. Never
-//! logs or shows bytes of the origin.
+//! Decides the kind of a failure, from which the gate makes the response. Trusts Pingora's
+//! classification of errors. Never logs bytes of the origin.
 
-use http::{StatusCode, header};
+use http::header;
 use pingora::prelude::{Error, ErrorSource, ErrorType, Session};
 use pingora::proxy::FailToProxy;
 
-use super::filter::style;
 use super::origins::cause;
 use super::proxy::ProxyCtx;
 use super::{AccessFilter, respond};
-use crate::gate;
+use crate::gate::Failure;
 use crate::model::{Reason, RequestId};
 use crate::observe::metrics::{UpstreamError, metrics};
-use crate::pages::{ErrorPage, Link, TRY_AGAIN};
 
-/// The response to a failed request.
-enum Outcome<'a> {
-    /// An error page with its reason id.
-    Page(ErrorPage<'a>, &'static str),
+/// The end of a failed request.
+enum Ending {
+    /// An error page.
+    Page(Failure),
     /// No response, because the client has disconnected.
     Disconnected,
     /// No response, because the client does not read: a page would only wait again.
@@ -39,11 +37,10 @@ pub(super) async fn respond(
         ErrorType::HTTPStatus(413) => filter.refuse(session, &ctx.access, Reason::BodyTooLarge),
         _ => ctx.access.request_id().unwrap_or_else(RequestId::random),
     };
-    let text = id.to_string();
-    let (page, reason) = match outcome(error, ctx, &text) {
-        Outcome::Page(page, reason) => (page, reason),
-        Outcome::Disconnected => return DROP,
-        Outcome::Stalled => {
+    let failure = match classify(error, ctx) {
+        Ending::Page(failure) => failure,
+        Ending::Disconnected => return DROP,
+        Ending::Stalled => {
             log(session, ctx, error, id);
             return DROP;
         }
@@ -52,17 +49,12 @@ pub(super) async fn respond(
         metrics().upstream_error(upstream_error(error.etype()));
     }
     // The end of access is in the log already.
-    if *error.etype() != ErrorType::HTTPStatus(403) {
+    if !matches!(failure, Failure::AccessEnded(_)) {
         log(session, ctx, error, id);
     }
-    let status = page.status.as_u16();
     let request = session.req_header();
-    let retry = gate::retry(&request.method, &request.uri, page.status);
-    let retry = retry.as_deref().map(|href| Link {
-        href,
-        label: TRY_AGAIN,
-    });
-    let response = filter.told(page.with_retry(retry).with_reason(reason), style(session));
+    let response = filter.failed(failure, request, id);
+    let error_code = response.status().as_u16();
     // The rest of the request body may be unread, and would be taken for the next request.
     session.set_keepalive(None);
     // If a part of the response was sent already, only closing the connection shows that it is
@@ -73,44 +65,32 @@ pub(super) async fn respond(
         tracing::debug!(%error, "could not send the error page");
     }
     FailToProxy {
-        error_code: status,
+        error_code,
         can_reuse_downstream: false,
     }
 }
 
-fn outcome<'a>(error: &Error, ctx: &ProxyCtx, id: &'a str) -> Outcome<'a> {
-    let (page, reason) = match (error.etype(), error.esource()) {
-        (ErrorType::HTTPStatus(503), _) if ctx.no_origin => {
-            (ErrorPage::upstream_unhealthy(id), "origin_unhealthy")
-        }
-        (ErrorType::HTTPStatus(503), _) => (ErrorPage::overloaded(id), "overloaded"),
-        (ErrorType::HTTPStatus(413), _) => {
-            (ErrorPage::content_too_large(id), Reason::BodyTooLarge.id())
-        }
-        (ErrorType::HTTPStatus(403), _) => {
-            let sentence = "Your access ended while this request was in progress.";
-            let reason = ctx.access.ended().unwrap_or(Reason::NoPolicyApplied);
-            let page = ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, id);
-            (page, reason.id())
-        }
-        (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(id), "bad_request"),
+fn classify(error: &Error, ctx: &ProxyCtx) -> Ending {
+    Ending::Page(match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(503), _) if ctx.no_origin => Failure::NoHealthyOrigin,
+        (ErrorType::HTTPStatus(503), _) => Failure::Overloaded,
+        (ErrorType::HTTPStatus(413), _) => Failure::BodyTooLarge,
+        (ErrorType::HTTPStatus(403), _) => Failure::AccessEnded(ctx.access.ended()),
+        (ErrorType::HTTPStatus(400..500), _) => Failure::Malformed,
         (
             ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
             ErrorSource::Upstream,
-        ) => (ErrorPage::upstream_too_slow(id), "origin_too_slow"),
-        (_, ErrorSource::Upstream) => (ErrorPage::upstream_unreachable(id), "origin_unreachable"),
+        ) => Failure::OriginTooSlow,
+        (_, ErrorSource::Upstream) => Failure::OriginUnreachable,
         (
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
             ErrorSource::Downstream,
-        ) => return Outcome::Disconnected,
-        (ErrorType::WriteTimedout, ErrorSource::Downstream) => return Outcome::Stalled,
-        (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
-            (ErrorPage::request_too_slow(id), "request_too_slow")
-        }
-        (_, ErrorSource::Downstream) => (ErrorPage::bad_request(id), "bad_request"),
-        _ => (ErrorPage::internal(id), Reason::Internal.id()),
-    };
-    Outcome::Page(page, reason)
+        ) => return Ending::Disconnected,
+        (ErrorType::WriteTimedout, ErrorSource::Downstream) => return Ending::Stalled,
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => Failure::RequestTooSlow,
+        (_, ErrorSource::Downstream) => Failure::Malformed,
+        _ => Failure::Internal,
+    })
 }
 
 /// Logs a failed request. The error's own text is omitted: it may contain bytes of the origin, such as

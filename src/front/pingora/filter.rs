@@ -10,13 +10,14 @@ use pingora::prelude::{Error, ErrorType, ErrorType::InvalidHTTPHeader, OrErr, Re
 
 use super::request::{client, client_tls, has_fragment, read_form, view};
 use super::respond;
-use super::watch::{Evaluate, WatchState};
+use super::watch::WatchState;
 use crate::config::Config;
 use crate::control::Access;
 use crate::engine::{Need, Permit, Style};
-use crate::gate::{Downstream, Forwarded, Gate, HeaderEdits, Malformed, Reply, Standing};
+use crate::gate::{
+    Downstream, Evaluate, Failure, Forwarded, Gate, HeaderEdits, Malformed, Reevaluation, Reply,
+};
 use crate::model::{ClientTls, Reason, RequestId, RequestView, UnixTime};
-use crate::pages::ErrorPage;
 
 /// The Access check for your own `ProxyHttp`.
 ///
@@ -285,9 +286,16 @@ impl AccessFilter {
         self.gate.refused(reason, style, id)
     }
 
-    /// Returns the response for an error, with the team's support contact.
-    pub(super) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        self.gate.error(page, style)
+    /// Returns the response to a failed request.
+    pub(super) fn failed(
+        &self,
+        failure: Failure,
+        request: &RequestHeader,
+        id: RequestId,
+    ) -> Response<Bytes> {
+        let style = Style::for_parts(&request.method, &request.headers);
+        self.gate
+            .failed(failure, &request.method, &request.uri, style, id)
     }
 
     /// Copies the parts of a request that its watch needs to evaluate it again.
@@ -330,10 +338,10 @@ pub(super) struct Running {
 }
 
 impl Evaluate for Running {
-    async fn evaluate(&self) -> Standing {
+    async fn evaluate(&self) -> Reevaluation {
         match self.view() {
             Ok(request) => self.filter.gate.judge(&request, &self.permit).await,
-            Err(reason) => Standing::Ended(Some(reason)),
+            Err(reason) => Reevaluation::Ended(Some(reason)),
         }
     }
 
@@ -346,14 +354,14 @@ impl Evaluate for Running {
 
 impl Running {
     /// Evaluates the request as a new one, without waiting for missing facts.
-    pub(super) fn evaluate_now(&self) -> Standing {
+    pub(super) fn evaluate_now(&self) -> Reevaluation {
         match self.view() {
             Ok(request) => self
                 .filter
                 .gate
                 .judge_now(&request, &self.permit)
-                .unwrap_or(Standing::Unknown),
-            Err(reason) => Standing::Ended(Some(reason)),
+                .unwrap_or(Reevaluation::Unknown),
+            Err(reason) => Reevaluation::Ended(Some(reason)),
         }
     }
 

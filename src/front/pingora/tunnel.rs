@@ -66,8 +66,8 @@ fn may_tunnel(protocol: &[u8]) -> bool {
         .any(|unchecked| name.eq_ignore_ascii_case(unchecked.as_bytes()))
 }
 
-/// The result of an offer.
-enum Outcome {
+/// The origin's response to an offered upgrade.
+enum Offered {
     /// The origin switches protocols.
     Switched(Box<ResponseHeader>),
     /// The origin responds as to an ordinary request.
@@ -122,8 +122,8 @@ impl AccessProxy {
             .await
             .map_err(|error| error.into_up())?;
         match self.exchange(session, ctx, &mut origin).await? {
-            Outcome::Answered(answer) => self.answer(session, ctx, &mut origin, answer).await,
-            Outcome::Switched(response) => {
+            Offered::Answered(answer) => self.answer(session, ctx, &mut origin, answer).await,
+            Offered::Switched(response) => {
                 if !was_offered(offer, &response.headers) {
                     let why = "the origin switched to a protocol that it was not offered";
                     return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
@@ -185,7 +185,7 @@ impl AccessProxy {
         session: &mut Session,
         ctx: &mut ProxyCtx,
         origin: &mut Origin,
-    ) -> Result<Outcome> {
+    ) -> Result<Offered> {
         let mut body = RequestBody::Open;
         if session.as_downstream_mut().is_body_done() {
             origin
@@ -208,14 +208,14 @@ impl AccessProxy {
                             let why = "the origin switched protocols before the request was complete";
                             return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
                         }
-                        return Ok(Outcome::Switched(response));
+                        return Ok(Offered::Switched(response));
                     }
                     HttpTask::Header(mut response, _) if response.status.is_informational() => {
                         response::edit(session, &mut response)?;
                         respond::write(session, vec![HttpTask::Header(response, false)]).await?;
                     }
                     HttpTask::Header(response, ends) => {
-                        return Ok(Outcome::Answered(Answer { response, ends, request_body: body }));
+                        return Ok(Offered::Answered(Answer { response, ends, request_body: body }));
                     }
                     _ => {
                         let why = "the origin sent a body without a head";

@@ -1,10 +1,8 @@
-//! The end of running requests: a long request continues only as long as a new one would be
-//! allowed.
+//! The end of running requests, in Pingora's hooks.
 //!
-//! Decides when a running request is evaluated again and when it is cut. Trusts the engine, which
-//! decides as for a new request. Never prolongs a request. A message of known, small length starts a
-//! watch only if it takes long. Any other message starts one at once and copies the request's head
-//! for it.
+//! Decides in which hook a request is watched, and how it is cut. Trusts the gate, which decides when
+//! it has to end. Never prolongs a request. A message of known, small length starts a watch only if
+//! it takes long. Any other message starts one at once and copies the request's head for it.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -14,28 +12,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Error, ErrorType, Result, Session};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::Instant;
 
 use super::response::is_bodiless;
 use super::{AccessCtx, AccessFilter};
-use crate::gate::Standing;
-use crate::model::{Reason, RequestId};
-
-/// A running request that can be evaluated again.
-pub(super) trait Evaluate: Send + Sync + 'static {
-    /// Evaluates the request as a new one.
-    fn evaluate(&self) -> impl Future<Output = Standing> + Send;
-
-    /// Records that the request is cut, and returns the id of the record.
-    fn record_cut(&self, reason: Option<Reason>) -> RequestId;
-}
+use crate::gate::{EVALUATE_EVERY, Evaluate, Reevaluation, may_last, until_ended};
+use crate::model::Reason;
 
 /// The progress of the watch over a request, in its context.
 #[derive(Debug, Default)]
@@ -141,17 +130,17 @@ impl AccessFilter {
         };
         ctx.watch.evaluated = Some(Instant::now());
         let reason = match running.evaluate_now() {
-            Standing::Allowed => {
+            Reevaluation::Allowed => {
                 self.begin_watch(session, ctx, EVALUATE_EVERY);
                 return Ok(());
             }
             // The watch can wait for missing facts. This function cannot.
-            Standing::Unknown if is_possible() => {
+            Reevaluation::Unknown if is_possible() => {
                 self.begin_watch(session, ctx, Duration::ZERO);
                 return Ok(());
             }
-            Standing::Unknown => None,
-            Standing::Ended(reason) => reason,
+            Reevaluation::Unknown => None,
+            Reevaluation::Ended(reason) => reason,
         };
         ctx.end(running.record_cut(reason));
         ctx.watch.ended = reason;
@@ -167,14 +156,6 @@ impl AccessCtx {
     pub(super) const fn ended(&self) -> Option<Reason> {
         self.watch.ended
     }
-}
-
-/// Returns `true` if a message with these headers may take long: its length is unknown or large.
-fn may_last(headers: &HeaderMap) -> bool {
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    length.is_none_or(|length| length > LARGE)
 }
 
 /// Resolves when the request has to end.
@@ -292,122 +273,21 @@ fn begin_every(request: impl Evaluate, first: Duration, every: Duration) {
     });
 }
 
-/// Waits until a request is no longer allowed. One unknown result is tolerated, but not two in a
-/// row.
-async fn until_ended(request: &impl Evaluate, first: Duration, every: Duration) -> Option<Reason> {
-    let mut next = Instant::now() + first;
-    let mut was_unknown = false;
-    loop {
-        sleep_until(next).await;
-        next = Instant::now() + every;
-        // An evaluation that does not end must not keep the request alive.
-        match timeout(every, request.evaluate())
-            .await
-            .unwrap_or(Standing::Unknown)
-        {
-            Standing::Allowed => was_unknown = false,
-            // A short outage of the store must not cut every long request.
-            Standing::Unknown if !was_unknown => was_unknown = true,
-            Standing::Unknown => return None,
-            Standing::Ended(reason) => return reason,
-        }
-    }
-}
-
-/// The length of a message in bytes above which it is watched.
-// A smaller message is usually complete before the first evaluation, and a watch costs a copy of
-// the head.
-const LARGE: u64 = 1 << 20;
-/// The interval of evaluations of running requests, and the time limit for one evaluation.
-pub(super) const EVALUATE_EVERY: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::gate::Scripted;
 
     const SOON: Duration = Duration::from_millis(20);
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A request with these results in turn. Evaluations after the last one never end.
-    #[derive(Default)]
-    struct Scripted {
-        results: Vec<Standing>,
-        evaluated: AtomicUsize,
-        cut: Arc<Mutex<Option<Option<Reason>>>>,
-    }
-
-    impl Scripted {
-        fn new(results: &[Standing]) -> Self {
-            Self {
-                results: results.to_vec(),
-                ..Self::default()
-            }
-        }
-    }
-
-    impl Evaluate for Scripted {
-        async fn evaluate(&self) -> Standing {
-            match self
-                .results
-                .get(self.evaluated.fetch_add(1, Ordering::Relaxed))
-            {
-                Some(result) => *result,
-                None => pending().await,
-            }
-        }
-
-        fn record_cut(&self, reason: Option<Reason>) -> RequestId {
-            *self.cut.lock().unwrap() = Some(reason);
-            RequestId::random()
-        }
-    }
-
-    async fn ended(results: &[Standing]) -> (Option<Reason>, usize) {
-        let request = Scripted::new(results);
-        let end = timeout(PATIENCE, until_ended(&request, SOON, SOON))
-            .await
-            .expect("the request goes on");
-        (end, request.evaluated.into_inner())
-    }
-
-    #[tokio::test]
-    async fn request_ends_when_it_is_no_longer_allowed() {
-        let revoked = Standing::Ended(Some(Reason::SessionRevoked));
-        assert_eq!(
-            ended(&[Standing::Allowed, revoked]).await,
-            (Some(Reason::SessionRevoked), 2)
-        );
-        assert_eq!(
-            ended(&[Standing::Unknown, revoked]).await,
-            (Some(Reason::SessionRevoked), 2)
-        );
-    }
-
-    #[tokio::test]
-    async fn unknown_result_is_tolerated_once() {
-        let (allowed, unknown) = (Standing::Allowed, Standing::Unknown);
-        assert_eq!(
-            ended(&[unknown, allowed, unknown, unknown]).await,
-            (None, 4)
-        );
-    }
-
-    #[tokio::test]
-    async fn evaluation_that_never_ends_is_unknown() {
-        assert_eq!(ended(&[]).await, (None, 2));
-        assert_eq!(
-            ended(&[Standing::Allowed, Standing::Unknown]).await,
-            (None, 3)
-        );
-    }
-
     #[tokio::test]
     async fn request_that_never_rests_is_cut() {
-        let request = Scripted::new(&[Standing::Allowed, Standing::Ended(None)]);
+        let request = Scripted::new(&[Reevaluation::Allowed, Reevaluation::Ended(None)]);
         let cut = Arc::clone(&request.cut);
         let busy = async {
             begin_every(request, SOON, SOON);
@@ -424,7 +304,7 @@ mod tests {
     async fn request_that_is_idle_after_its_watch_began_is_cut() {
         let silent = async {
             for _ in 0..2 {
-                begin(Scripted::new(&[Standing::Ended(None)]), SOON);
+                begin(Scripted::new(&[Reevaluation::Ended(None)]), SOON);
                 tokio::task::yield_now().await;
             }
             pending::<()>().await;

@@ -50,7 +50,7 @@ pub enum Step {
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Status {
     /// Everything is in order.
     Good,
     /// Logins work but an operator should look at this, or the result is inconclusive.
@@ -67,7 +67,7 @@ pub struct Finding {
     /// The check.
     pub step: Step,
     /// The result.
-    pub outcome: Outcome,
+    pub outcome: Status,
     /// The details, or the fault.
     pub found: String,
     /// The remedy, if there is one.
@@ -120,13 +120,7 @@ impl Step {
 struct Report<'a>(&'a mut (dyn FnMut(Finding) + Send));
 
 impl Report<'_> {
-    fn add(
-        &mut self,
-        step: Step,
-        outcome: Outcome,
-        found: &str,
-        advice: Option<Cow<'static, str>>,
-    ) {
+    fn add(&mut self, step: Step, outcome: Status, found: &str, advice: Option<Cow<'static, str>>) {
         let advice = advice.map(|advice| one_line(&advice, MAX_TEXT).into());
         (self.0)(Finding {
             step,
@@ -137,15 +131,15 @@ impl Report<'_> {
     }
 
     fn good(&mut self, step: Step, found: &str) {
-        self.add(step, Outcome::Good, found, None);
+        self.add(step, Status::Good, found, None);
     }
 
     fn warning(&mut self, step: Step, found: &str, advice: Option<&'static str>) {
-        self.add(step, Outcome::Warning, found, advice.map(Cow::from));
+        self.add(step, Status::Warning, found, advice.map(Cow::from));
     }
 
     fn failed(&mut self, step: Step, found: &str, advice: Option<Cow<'static, str>>) {
-        self.add(step, Outcome::Failed, found, advice);
+        self.add(step, Status::Failed, found, advice);
     }
 
     fn login_failed(&mut self, step: Step, failure: &LoginFailure) {
@@ -154,7 +148,7 @@ impl Report<'_> {
 
     fn skipped(&mut self, steps: &[Step]) {
         for step in steps {
-            self.add(*step, Outcome::Skipped, "not tried", None);
+            self.add(*step, Status::Skipped, "not tried", None);
         }
     }
 
@@ -169,7 +163,7 @@ impl Report<'_> {
         if let Some(proxy) = proxy {
             self.add(
                 Step::Name,
-                Outcome::Skipped,
+                Status::Skipped,
                 &format!("resolved by the proxy `{proxy}`"),
                 None,
             );
@@ -220,7 +214,7 @@ impl Report<'_> {
         let Some(Host::Domain(host)) = url.host() else {
             self.add(
                 Step::Name,
-                Outcome::Skipped,
+                Status::Skipped,
                 "the configuration uses an IP address",
                 None,
             );
@@ -236,7 +230,7 @@ impl Report<'_> {
             Ok(Ok(_)) => format!("`{host}` has no address"),
             Ok(Err(error)) => format!("`{host}` has no address: {error}"),
             Err(_) => format!(
-                "no answer within {} s for the address of `{host}`",
+                "no response within {} s for the address of `{host}`",
                 LOOKUP.as_secs()
             ),
         };

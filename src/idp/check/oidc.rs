@@ -6,9 +6,10 @@ use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
 use super::{
-    Finding, Outcome, Registration, Report, Step, accept, describe, describe_groups_failure,
+    Finding, Registration, Report, Status, Step, accept, describe, describe_groups_failure,
 };
 use crate::http_client::{MAX_BODY, MAX_DOCUMENT, Response};
+use crate::idp::okta::OktaApi;
 use crate::idp::{Attempt, GroupsFailure, IssuerMismatch, LoginFailure, Oidc, Pending};
 use crate::model::{Secret, UnixTime, fill_random, hex};
 use crate::oidc::{Callback, Credentials, FlowSecrets, Hints, Metadata};
@@ -42,7 +43,11 @@ impl Oidc {
                 report.skipped(&[Step::Keys, Step::Request, Step::Credentials]);
             }
         }
-        self.check_directory(reached, now, &mut report).await;
+        if reached {
+            self.check_directory(now, &mut report).await;
+        } else if self.directory_api(&mut report).is_some() {
+            report.skipped(&[Step::ApiToken, Step::Groups]);
+        }
     }
 
     pub(in crate::idp) fn registration(&self) -> Registration {
@@ -64,9 +69,9 @@ impl Oidc {
         match documents.metadata().await {
             Ok(metadata) if documents.is_fixed() => {
                 let none = "not used: the configuration names the endpoints";
-                report.add(Step::Discovery, Outcome::Skipped, none, None);
+                report.add(Step::Discovery, Status::Skipped, none, None);
                 let later = format!("only a login shows whether ID tokens are from `{issuer}`");
-                report.add(Step::Issuer, Outcome::Skipped, &later, None);
+                report.add(Step::Issuer, Status::Skipped, &later, None);
                 Some(metadata)
             }
             Ok(metadata) => {
@@ -79,7 +84,7 @@ impl Oidc {
                     report.warning(Step::Discovery, &found, Some(advice));
                 } else if !metadata.unreadable().is_empty() {
                     let found = format!(
-                        "{location}: not readable, and ignored: {}",
+                        "{location}: ignored, because it cannot be read: {}",
                         metadata.unreadable().join("; ")
                     );
                     report.warning(Step::Discovery, &found, None);
@@ -168,7 +173,7 @@ impl Oidc {
                     report.good(Step::Keys, &found);
                 } else {
                     let found = format!(
-                        "{found}; not usable, and ignored: {}",
+                        "{found}; ignored, because it cannot be used: {}",
                         keys.unreadable().join("; ")
                     );
                     report.warning(Step::Keys, &found, None);
@@ -209,7 +214,10 @@ impl Oidc {
                 return report.failed(Step::Request, &found, failure.advice().map(Cow::from));
             }
         };
-        let found = format!("the authorization endpoint answered with {}", answer.status);
+        let found = format!(
+            "the authorization endpoint responded with {}",
+            answer.status
+        );
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             report.warning(
                 Step::Request,
@@ -247,9 +255,7 @@ impl Oidc {
         let ours = (&self.redirect_uri.origin(), self.redirect_uri.path())
             == (&location.origin(), location.path());
         let callback = Callback::parse(location.query().filter(|_| ours)?).ok()?;
-        let refused = callback
-            .code(state, metadata.issuer(), metadata.iss_promised())
-            .err()?;
+        let refused = callback.code(state, metadata.response_issuer()).err()?;
         Some(refused.into())
     }
 
@@ -312,18 +318,21 @@ impl Oidc {
         }
     }
 
-    async fn check_directory(&self, reached: bool, now: UnixTime, report: &mut Report<'_>) {
-        let Some(directory) = self.directory() else {
-            return;
-        };
-        let Some(api) = directory.configured_api() else {
+    /// Returns Okta's API. Reports a missing API token.
+    fn directory_api(&self, report: &mut Report<'_>) -> Option<OktaApi<'_>> {
+        let api = self.directory()?.configured_api();
+        if api.is_none() {
             let none = "not configured: users in 100 groups or more cannot log in, and groups are read only at login \
                         (`api_token` changes both)";
-            return report.add(Step::ApiToken, Outcome::Skipped, none, None);
-        };
-        if !reached {
-            return report.skipped(&[Step::ApiToken, Step::Groups]);
+            report.add(Step::ApiToken, Status::Skipped, none, None);
         }
+        api
+    }
+
+    async fn check_directory(&self, now: UnixTime, report: &mut Report<'_>) {
+        let Some(api) = self.directory_api(report) else {
+            return;
+        };
         let owner = match api.owner(now).await {
             Ok(owner) => owner,
             Err(failure) => {

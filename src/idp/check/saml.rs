@@ -24,7 +24,7 @@ impl Saml {
             None => report.skipped(&[Step::Answer]),
             // Any other error is due to the missing SAML request.
             Some(Ok(status @ StatusCode::NOT_FOUND)) => {
-                let advice = "there is nothing at this URL: copy the provider's sign-on URL to `sso_target_url`";
+                let advice = "not found: copy the provider's sign-on URL to `sso_target_url`";
                 report.warning(
                     Step::Answer,
                     &format!("`{}`: {status}", self.provider().sso_url()),

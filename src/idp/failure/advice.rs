@@ -48,7 +48,7 @@ impl LoginFailure {
                  (the custom domain, if there is one) and `authorization_server_id`"
             }
             Self::Issuer(IssuerMismatch::Callback) => {
-                "start over; if it happens to all users, `issuer` is not the one that the provider uses"
+                "start over; if it happens to all users, `issuer` is not the issuer of the provider"
             }
             Self::Callback(_) | Self::Flow => "start over at the URL of the application",
             Self::ProviderError { error, description }
@@ -115,12 +115,13 @@ impl GroupsFailure {
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::TooMany => {
-                "users in 100 Okta groups or more require `api_token`; without one, have the groups claim's filter \
-                 match fewer"
+                "users in 100 Okta groups or more require `api_token`; without one, restrict \
+                 the filter of the groups claim so that it matches fewer groups"
             }
             Self::Overfull => {
-                "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or have the filter \
-                 match fewer groups"
+                "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or \
+                 restrict \
+                 that filter so that it matches fewer groups"
             }
             Self::NoApi => "groups of this provider are read only at login",
             Self::Refused {
@@ -140,7 +141,7 @@ impl GroupsFailure {
             | Self::Refused {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 ..
-            } => "the account's rate limit is used up: see Reports > Rate Limits in Okta",
+            } => "the rate limit of the account is exceeded: see Reports > Rate Limits in Okta",
             Self::Refused {
                 status: StatusCode::FORBIDDEN,
                 code: Some(_),
@@ -182,10 +183,12 @@ fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str>
              `groups` (Security > API)"
         }
         ("invalid_grant", _) => {
-            "the code was used before or too late, or the redirect URI is not the registered one; start over"
+            "the code was used before or too late, or the redirect URI is not registered exactly \
+             as sent; start over"
         }
         ("invalid_request" | "invalid_redirect_uri", Some(_)) => {
-            "register the team domain's `/cdn-cgi/access/callback` as a redirect URI of the application, letter by letter"
+            "register the team domain's `/cdn-cgi/access/callback` as a redirect URI of the \
+             application, exactly as written"
         }
         (error, _) if is_outage(error) => {
             "the identity provider failed; see its own log and status page"
@@ -194,7 +197,7 @@ fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str>
             "the identity provider failed; see its own log and status page"
         }
         (_, Some(StatusCode::TOO_MANY_REQUESTS)) => {
-            "the account's rate limit is used up: see Reports > Rate Limits in Okta"
+            "the rate limit of the account is exceeded: see Reports > Rate Limits in Okta"
         }
         _ => return None,
     })

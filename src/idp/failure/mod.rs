@@ -38,7 +38,7 @@ pub enum LoginFailure {
         source: HttpError,
     },
     /// The endpoint responded with an unexpected status.
-    #[error("the identity provider's {endpoint} answered with {status}")]
+    #[error("the identity provider's {endpoint} responded with {status}")]
     Answer {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -47,7 +47,7 @@ pub enum LoginFailure {
     },
     /// The endpoint redirects. Redirects are not followed: the issuer is configured, and so are its
     /// endpoints.
-    #[error("the identity provider's {endpoint} answered with {status} and a redirect to `{to}`")]
+    #[error("the identity provider's {endpoint} responded with {status} and a redirect to `{to}`")]
     Redirect {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -83,7 +83,8 @@ pub enum LoginFailure {
     #[error("the login was started with another identity provider")]
     Flow,
     /// The provider rejected the login.
-    #[error("the identity provider answered `{error}`: {}", .description.as_deref().unwrap_or("no explanation"))]
+    #[error("the identity provider returned `{error}`: {}", .description.as_deref().unwrap_or("no \
+     explanation"))]
     ProviderError {
         /// The provider's error code.
         error: String,
@@ -91,7 +92,8 @@ pub enum LoginFailure {
         description: Option<String>,
     },
     /// The code could not be exchanged for tokens.
-    #[error("the token endpoint answered with {status}: {}", .error.as_deref().unwrap_or("no error code"))]
+    #[error("the token endpoint responded with {status}: {}", .error.as_deref().unwrap_or("no \
+     error code"))]
     TokenEndpoint {
         /// The status of the response.
         status: StatusCode,
@@ -108,7 +110,7 @@ pub enum LoginFailure {
     },
     /// A JSON endpoint sent something else, usually a web page from a proxy in front of it.
     #[error(
-        "the identity provider's {endpoint} answered with {status} and {found} instead of JSON"
+        "the identity provider's {endpoint} responded with {status} and {found} instead of JSON"
     )]
     NotJson {
         /// The endpoint that was called.
@@ -238,7 +240,7 @@ pub enum GroupsFailure {
     #[error("the groups API took longer than {} s", .0.as_secs())]
     Timeout(Duration),
     /// The groups API rejected the call.
-    #[error("the groups API answered with {status}: {}", .code.as_deref().unwrap_or("no error code"))]
+    #[error("the groups API responded with {status}: {}", .code.as_deref().unwrap_or("no error code"))]
     Refused {
         /// The status of the response.
         status: StatusCode,
@@ -246,7 +248,7 @@ pub enum GroupsFailure {
         code: Option<String>,
     },
     /// The rate limit is used up for longer than a login can wait.
-    #[error("the groups API's rate limit is used up for another {seconds} s")]
+    #[error("the groups API's rate limit is exceeded for another {seconds} s")]
     RateLimited {
         /// The wait that the provider demands.
         seconds: u64,

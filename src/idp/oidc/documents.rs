@@ -8,34 +8,9 @@ use moka::future::Cache;
 use tracing::warn;
 
 use crate::http_client::{HttpClient, MAX_DOCUMENT, Response};
-use crate::idp::{ClientSettings, Endpoint, LoginFailure};
+use crate::idp::{Ages, ClientSettings, Endpoint, LoginFailure};
 use crate::model::FetchBudget;
 use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, OptionalEndpoints};
-
-/// The lifetimes of a provider's published documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ages {
-    /// An older document is fetched again when it is needed.
-    pub fresh: Duration,
-    /// If the fetch fails, the last good document is used up to this age.
-    pub stale: Duration,
-    /// Tokens signed with an unknown key cause two fetches of the keys at once, and then one per
-    /// this period.
-    pub cooldown: Duration,
-    /// A failed fetch is not repeated for this period; all logins get its failure.
-    pub failure: Duration,
-}
-
-impl Default for Ages {
-    fn default() -> Self {
-        Self {
-            fresh: Duration::from_secs(3600),
-            stale: Duration::from_secs(24 * 3600),
-            cooldown: Duration::from_secs(30),
-            failure: Duration::from_secs(5),
-        }
-    }
-}
 
 /// The published documents of one provider: discovery document and keys.
 ///

@@ -1,26 +1,33 @@
 //! The callback of a login: from the authorization code to the user's identity.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
 use tracing::{info, warn};
 
 use super::Oidc;
 use crate::idp::failure::{EmailFailure, GroupsFailure, LoginFailure};
 use crate::idp::okta::named_groups;
-use crate::idp::{GroupsMissing, Pending, ProviderIdentity};
+use crate::idp::{CallbackContext, GroupsMissing, Pending, ProviderIdentity};
 use crate::model::{
     AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, Secret, UnixTime, is_groups,
 };
 use crate::oidc::{
     self, Absence, Callback, ClaimedEmail, ClaimedGroups, EmailVerification, Grant, GroupsClaim,
-    MergedClaims, UserClaims,
+    MergedClaims, UserClaims, VerifiedIdToken,
 };
 use crate::policy::is_comparable;
 
+/// The documents of a login, verified.
+struct VerifiedDocuments {
+    id_token: VerifiedIdToken,
+    /// `None` if the provider has no userinfo endpoint.
+    userinfo: Option<UserClaims>,
+    grant: Grant,
+    /// The ID token as it was received, for a logout at the provider.
+    raw: Secret,
+}
+
 impl Oidc {
     /// Completes the login of `state` and `pending`, with one call of the token endpoint and one of
-    /// the userinfo endpoint. `leeway` is the accepted clock difference, up to 300 s.
+    /// the userinfo endpoint.
     ///
     /// # Errors
     /// See [`LoginFailure`].
@@ -29,53 +36,18 @@ impl Oidc {
         state: &Secret,
         pending: &Pending,
         callback: &Callback,
-        now: UnixTime,
-        leeway: Duration,
-        client_ip: Option<IpAddr>,
+        context: CallbackContext,
     ) -> Result<ProviderIdentity, LoginFailure> {
         // RFC 9700 2.1: the flow records its provider, so a callback cannot be replayed to another
         // one.
         if pending.idp != self.settings.id || pending.issuer != self.documents.issuer() {
             return Err(LoginFailure::Flow);
         }
-        let metadata = self.documents.metadata().await?;
-        // `state` and issuer come first, so that a code of another login is never sent to the
-        // provider.
-        let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
-        let tokens = self.exchange(&metadata, code, pending, now).await?;
-        let expected = self.expected(&metadata, &tokens, pending, now, leeway);
-        // Before userinfo: its `sub` is compared with that of the verified token.
-        let id_token = self.verify(&metadata, &tokens, &expected).await?;
-        let userinfo = self
-            .userinfo(&metadata, &tokens, &id_token, &expected)
-            .await?;
-        let grant = Grant::new(
-            &self.scopes(pending.attempt),
-            &tokens.scopes,
-            pending.pushed_scopes.as_deref(),
-        );
-        let absence = match userinfo {
-            // Only then does a missing claim prove that the user lacks it. Otherwise a deny rule
-            // about it stays unknown.
-            Some(_) if grant.is_complete() => Absence::Proven,
-            _ => Absence::Unproven,
-        };
-        let claimed = oidc::merge(
-            &id_token,
-            userinfo.as_ref(),
-            self.settings.email_claim_name.as_deref().unwrap_or("email"),
-            &self.groups_claim,
-            &self.settings.claims,
-            absence,
-        );
+        let verified = self.redeem(state, pending, callback, context).await?;
+        let claimed = self.merge(&verified);
         self.log_unusable_claims(&claimed);
-        let email = self.email(&claimed, &grant)?;
-        let (groups, missing) = self.interpret_groups(
-            claimed.groups.clone(),
-            &id_token.claims,
-            userinfo.as_ref(),
-            &grant,
-        );
+        let email = self.email(&claimed, &verified.grant)?;
+        let (groups, missing) = self.interpret_groups(claimed.groups.clone(), &verified);
         // Okta could not fill the claim, so its value now is incomplete.
         let groups = if pending.attempt.without_groups {
             ClaimedGroups::Elsewhere
@@ -83,7 +55,7 @@ impl Oidc {
             groups
         };
         let (groups, groups_seen) = self
-            .read_groups(groups, &claimed, now)
+            .read_groups(groups, &claimed, context.now)
             .await
             .map_err(LoginFailure::Groups)?;
         let missing = missing
@@ -101,14 +73,60 @@ impl Oidc {
             amr: claimed.amr,
             claims,
             headers: Vec::new(),
-            at: now,
-            ip: client_ip,
+            at: context.now,
+            ip: context.client_ip,
             session_ends: None,
-            id_token: self
-                .settings
-                .provider_logout
-                .then(|| Secret::new(tokens.id_token)),
+            id_token: self.settings.provider_logout.then_some(verified.raw),
         })
+    }
+
+    /// Exchanges the code of the callback, and verifies the ID token and the userinfo response.
+    async fn redeem(
+        &self,
+        state: &Secret,
+        pending: &Pending,
+        callback: &Callback,
+        context: CallbackContext,
+    ) -> Result<VerifiedDocuments, LoginFailure> {
+        let metadata = self.documents.metadata().await?;
+        // `state` and issuer come first, so that a code of another login is never sent to the
+        // provider.
+        let code = callback.code(state, metadata.response_issuer())?;
+        let tokens = self.exchange(&metadata, code, pending, context.now).await?;
+        let expected = self.expected(&metadata, &tokens, pending, context);
+        // Before userinfo: its `sub` is compared with that of the verified token.
+        let id_token = self.verify(&metadata, &tokens, &expected).await?;
+        let userinfo = self
+            .userinfo(&metadata, &tokens, &id_token, &expected)
+            .await?;
+        let grant = Grant::new(
+            &self.scopes(pending.attempt),
+            &tokens.scopes,
+            pending.pushed_scopes.as_deref(),
+        );
+        Ok(VerifiedDocuments {
+            id_token,
+            userinfo,
+            grant,
+            raw: Secret::new(tokens.id_token),
+        })
+    }
+
+    fn merge(&self, verified: &VerifiedDocuments) -> MergedClaims {
+        let absence = match verified.userinfo {
+            // Only then does a missing claim prove that the user lacks it. Otherwise a deny rule
+            // about it stays unknown.
+            Some(_) if verified.grant.is_complete() => Absence::Proven,
+            _ => Absence::Unproven,
+        };
+        oidc::merge(
+            &verified.id_token,
+            verified.userinfo.as_ref(),
+            self.settings.email_claim_name.as_deref().unwrap_or("email"),
+            &self.groups_claim,
+            &self.settings.claims,
+            absence,
+        )
     }
 
     fn log_unusable_claims(&self, claimed: &MergedClaims) {
@@ -156,12 +174,13 @@ impl Oidc {
     fn interpret_groups(
         &self,
         groups: ClaimedGroups,
-        id_token: &UserClaims,
-        userinfo: Option<&UserClaims>,
-        grant: &Grant,
+        verified: &VerifiedDocuments,
     ) -> (ClaimedGroups, Option<GroupsMissing>) {
-        let documents = || [Some(id_token), userinfo].into_iter().flatten();
-        let left_out = documents().any(GroupsClaim::are_omitted_from);
+        let userinfo = verified.userinfo.as_ref();
+        let mut documents = [Some(&verified.id_token.claims), userinfo]
+            .into_iter()
+            .flatten();
+        let left_out = documents.any(GroupsClaim::are_omitted_from);
         let missing = match groups {
             ClaimedGroups::Claimed(_) => return (groups, None),
             ClaimedGroups::Elsewhere => GroupsMissing::Reference,
@@ -173,7 +192,9 @@ impl Oidc {
                 GroupsMissing::LeftOut
             }
             ClaimedGroups::Absent if userinfo.is_none() => GroupsMissing::NoUserinfo,
-            ClaimedGroups::Absent if !grant.is_complete() => GroupsMissing::ScopeNotGranted,
+            ClaimedGroups::Absent if !verified.grant.is_complete() => {
+                GroupsMissing::ScopeNotGranted
+            }
             ClaimedGroups::Absent => {
                 return (
                     ClaimedGroups::Claimed(Vec::new()),

@@ -16,14 +16,15 @@ use serde::Deserialize;
 use url::Url;
 
 use self::body::other_than_json;
-pub use self::documents::Ages;
 use self::documents::Documents;
 use super::failure::{Endpoint, GroupsFailure, LoginFailure, is_expired};
 use super::okta::Directory;
 use super::{Attempt, ClientSettings, OidcSettings, OktaSettings, Pending, StartedLogin};
 use crate::http_client::{HttpClient, MAX_BODY};
 use crate::model::{AbsentGroups, IdpId, IdpRef, Secret, UnixTime};
-use crate::oidc::{self, FlowSecrets, GroupsClaim, Hints, Metadata, OAuthError, Prompt};
+use crate::oidc::{
+    self, FlowSecrets, GroupsClaim, Hints, Metadata, OAuthError, Prompt, PushedRequests,
+};
 
 /// An OpenID Connect provider: Okta or any other.
 pub struct Oidc {
@@ -223,7 +224,12 @@ impl Oidc {
         let scopes = self.scopes(attempt);
         let mut url = oidc::authorization_url(&client, &secrets, &scopes, hints);
         let mut pushed_scopes = None;
-        if let Some(endpoint) = metadata.pushed(self.settings.pushed_requests)? {
+        let requests = if self.settings.pushed_requests {
+            PushedRequests::Always
+        } else {
+            PushedRequests::IfRequired
+        };
+        if let Some(endpoint) = metadata.pushed(requests)? {
             let request_uri = self.push(&client, &metadata, endpoint, &url, now).await?;
             url = oidc::pushed_url(&metadata, &self.settings.client_id, &request_uri);
             pushed_scopes = Some(scopes.join(" "));

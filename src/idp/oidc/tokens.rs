@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
@@ -15,8 +14,8 @@ use super::Oidc;
 use super::body::{BYTE_ORDER_MARK, JSON, compact_jws, other_than_json, says_too_many_groups};
 use super::documents::refused;
 use crate::http_client::MAX_BODY;
-use crate::idp::Pending;
 use crate::idp::failure::{BodyKind, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
+use crate::idp::{CallbackContext, Pending};
 use crate::model::{Secret, UnixTime, json};
 use crate::oidc::{
     self, ClaimsError, ContentType, Credentials, Expected, GrantedScopes, Metadata, UserClaims,
@@ -140,8 +139,7 @@ impl Oidc {
         metadata: &'a Metadata,
         tokens: &'a Tokens,
         pending: &'a Pending,
-        now: UnixTime,
-        leeway: Duration,
+        context: CallbackContext,
     ) -> Expected<'a> {
         Expected {
             issuer: metadata.issuer(),
@@ -149,9 +147,9 @@ impl Oidc {
             trusted_audiences: self.settings.trusted_audiences.as_deref(),
             nonce: &pending.nonce,
             access_token: &tokens.access_token,
-            now,
+            now: context.now,
             max_age: self.settings.max_age,
-            leeway,
+            leeway: context.leeway,
         }
     }
 

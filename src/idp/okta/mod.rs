@@ -15,7 +15,7 @@ use moka::Expiry;
 use moka::future::Cache;
 use url::Url;
 
-use self::api::OktaApi;
+pub(super) use self::api::OktaApi;
 use super::failure::GroupsFailure;
 use super::{OktaSettings, RefreshTerms};
 use crate::http_client::HttpClient;

@@ -115,7 +115,7 @@ async fn odd_error_responses_keep_their_code() {
         let failure = op.login(&op.provider()).await.unwrap_err();
         assert_eq!(
             failure.to_string(),
-            "the token endpoint answered with 400 Bad Request: invalid_grant",
+            "the token endpoint responded with 400 Bad Request: invalid_grant",
             "{odd}"
         );
         assert_eq!(failure.blame(), Blame::Browser);

@@ -413,7 +413,7 @@ async fn r02_r05_r06_only_the_own_callback_and_only_once() {
     let again = finish(&provider, &mine, &query).await.unwrap_err();
     assert_eq!(
         again.to_string(),
-        "the token endpoint answered with 400 Bad Request: invalid_grant"
+        "the token endpoint responded with 400 Bad Request: invalid_grant"
     );
     assert_eq!(op.calls(TOKEN), 3, "one call each, and none again");
 }
@@ -659,7 +659,7 @@ async fn response_that_is_not_json_is_reported_as_such() {
         assert_eq!(
             said,
             format!(
-                "the identity provider's token endpoint answered with {expected} instead of JSON"
+                "the identity provider's token endpoint responded with {expected} instead of JSON"
             )
         );
         assert!(
@@ -703,7 +703,7 @@ async fn provider_text_is_one_short_line() {
         assert_eq!((failure.id(), failure.blame()), ("idp_refused", blame));
         assert_eq!(
             failure.to_string(),
-            format!("the identity provider answered `{error}`: a  b")
+            format!("the identity provider returned `{error}`: a  b")
         );
     }
     assert_eq!(op.calls(TOKEN), 0);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::stand_in::{Reply, StandIn, http};
 use super::*;
-use crate::idp::check::{Outcome, Step};
+use crate::idp::check::{Status, Step};
 
 const ME: &str = "/api/v1/users/me";
 const GROUPS: &str = "/api/v1/users/00u1/groups";
@@ -17,7 +17,7 @@ async fn findings(op: &StandIn) -> Vec<Finding> {
     findings
 }
 
-fn of(findings: &[Finding], step: Step) -> (Outcome, String, String) {
+fn of(findings: &[Finding], step: Step) -> (Status, String, String) {
     let found = findings
         .iter()
         .find(|finding| finding.step == step)
@@ -38,7 +38,7 @@ async fn api_without_the_token_owner_is_at_another_url() {
         let findings = findings(&op).await;
         let (outcome, found, advice) = of(&findings, Step::ApiToken);
         assert!(
-            outcome == Outcome::Failed && found.contains("404"),
+            outcome == Status::Failed && found.contains("404"),
             "{findings:#?}"
         );
         assert!(
@@ -49,7 +49,7 @@ async fn api_without_the_token_owner_is_at_another_url() {
             !advice.contains("subject"),
             "no user has logged in: {advice}"
         );
-        assert_eq!(of(&findings, Step::Groups).0, Outcome::Skipped);
+        assert_eq!(of(&findings, Step::Groups).0, Status::Skipped);
     }
 }
 
@@ -72,7 +72,7 @@ async fn api_token_advice_is_that_of_its_failure() {
         let findings = findings(&op).await;
         let (outcome, _, advice) = of(&findings, Step::ApiToken);
         assert!(
-            outcome == Outcome::Failed && advice.contains(words),
+            outcome == Status::Failed && advice.contains(words),
             "{words}: {findings:#?}"
         );
     }
@@ -81,7 +81,7 @@ async fn api_token_advice_is_that_of_its_failure() {
     let good = findings(&op).await;
     assert_eq!(
         (of(&good, Step::ApiToken).0, of(&good, Step::Groups).0),
-        (Outcome::Good, Outcome::Good),
+        (Status::Good, Status::Good),
         "{good:#?}"
     );
     // The owner exists, so a missing list of groups is about the owner.
@@ -92,7 +92,7 @@ async fn api_token_advice_is_that_of_its_failure() {
     let findings = findings(&op).await;
     assert_eq!(
         of(&findings, Step::Groups).0,
-        Outcome::Failed,
+        Status::Failed,
         "{findings:#?}"
     );
 }

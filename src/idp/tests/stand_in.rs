@@ -313,18 +313,15 @@ pub(super) async fn finish(
     query: &str,
 ) -> Result<ProviderIdentity, LoginFailure> {
     let callback = Callback::parse(query)?;
-    let ip = Some("192.0.2.7".parse().unwrap());
+    let context = CallbackContext {
+        now: NOW,
+        leeway: Duration::from_secs(60),
+        client_ip: Some("192.0.2.7".parse().unwrap()),
+    };
     provider
         .as_oidc()
         .unwrap()
-        .finish(
-            &begun.state,
-            &begun.pending,
-            &callback,
-            NOW,
-            Duration::from_secs(60),
-            ip,
-        )
+        .finish(&begun.state, &begun.pending, &callback, context)
         .await
 }
 

@@ -173,14 +173,14 @@ fn short_format_writes_one_line_per_event() {
         .emit();
         tracing::warn!(request_id = %id, error = "a long chain", "a login failed");
         tracing::warn!("the disk is full");
-        tracing::error!(request_id = %id, "the store did not answer");
+        tracing::error!(request_id = %id, "the store did not respond");
         tracing::info!("a detail");
         tracing::info!(target: "portcullis::app", listeners = ?["127.0.0.1:80"], "serving");
     });
     let expected = format!(
         "  bob@demo.example -> Vault: login refused, no_policy_applied (request {id})\n  \
          bob@demo.example: logout allowed\n  anonymous: login refused, email_refused (request {id})\n  \
-         warning: the disk is full\n  error: the store did not answer\n  serving\n"
+         warning: the disk is full\n  error: the store did not respond\n  serving\n"
     );
     assert_eq!(text, expected);
 }

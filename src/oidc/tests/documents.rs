@@ -156,7 +156,9 @@ fn spellings_of_a_jwk_give_the_same_key() {
 #[test]
 fn discovery_4_3_and_rfc9700_2_1_1() {
     assert!(metadata(&[]).is_ok());
-    assert!(!metadata(&[]).unwrap().iss_promised());
+    let promises =
+        |metadata: &Metadata| metadata.response_issuer() == ResponseIssuer::Named(ISSUER);
+    assert!(!promises(&metadata(&[]).unwrap()));
     for (name, value) in [
         ("issuer", json!("https://acme.okta.com/")),
         ("issuer", json!("https://acme.okta.com/oauth2/default")),
@@ -241,7 +243,7 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
             promise.clone(),
         )])
         .unwrap();
-        assert_eq!(read.iss_promised(), promised, "{promise}");
+        assert_eq!(promises(&read), promised, "{promise}");
     }
     for garbage in ["", "<html>", "[]", "{}", "null"] {
         assert!(matches!(
@@ -345,18 +347,21 @@ fn unused_discovery_members_cannot_prevent_a_login() {
             [format!("`{name}`: {json_type}")],
             "{value}"
         );
-        assert_eq!((read.end_session(), read.pushed(false)), (None, Ok(None)));
+        assert_eq!(
+            (read.end_session(), read.pushed(PushedRequests::IfRequired)),
+            (None, Ok(None))
+        );
     }
     // An unreadable endpoint is an error only when it is needed.
     let odd = metadata(&[("pushed_authorization_request_endpoint", json!(7))]).unwrap();
-    assert!(odd.pushed(true).is_err());
-    assert!(
-        metadata(&[(
-            "authorization_response_iss_parameter_supported",
-            json!("True")
-        )])
-        .unwrap()
-        .iss_promised()
+    assert!(odd.pushed(PushedRequests::Always).is_err());
+    let promise = metadata(&[(
+        "authorization_response_iss_parameter_supported",
+        json!("True"),
+    )]);
+    assert_eq!(
+        promise.unwrap().response_issuer(),
+        ResponseIssuer::Named(ISSUER)
     );
     let bom = format!("\u{feff}{}", document());
     assert!(Metadata::read(bom.as_bytes(), ISSUER).is_ok());

@@ -443,14 +443,11 @@ fn texts_users_search_for_are_exact() {
         ("home", "<h1>You are signed in.</h1>"),
         ("home_signed_out", "<h1>You are not signed in.</h1>"),
         ("denied", "<h1>That account does not have access.</h1>"),
-        (
-            "unavailable",
-            "<h1>Signing in is not possible right now.</h1>",
-        ),
+        ("unavailable", "<h1>Sign-in is currently unavailable.</h1>"),
         ("login_expired", "<h1>This sign-in has expired.</h1>"),
         (
             "session_not_accepted",
-            "<h1>Your sign-in is not accepted here.</h1>",
+            "<h1>Your sign-in was not accepted.</h1>",
         ),
         (
             "groups_unavailable",
@@ -466,7 +463,8 @@ fn texts_users_search_for_are_exact() {
         ),
         (
             "undecided_groups",
-            "<p>Failed to fetch user/group information from the identity provider. Without it, access cannot be decided.</p>",
+            "<p>Failed to fetch user/group information from the identity provider. Without it, \
+             access cannot be determined.</p>",
         ),
         ("trial_succeeded", "<h1>Your connection works!</h1>"),
         ("logged_out", "<h1>You are signed out.</h1>"),

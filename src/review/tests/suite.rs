@@ -99,7 +99,7 @@ fn malformed_test_file_is_rejected_with_its_line() {
         ("", "tests.toml:1: missing field `tests`"),
         (
             "tests = []",
-            "tests.toml: there are no tests in it; add `[[tests]]`",
+            "tests.toml: the file contains no tests; add `[[tests]]`",
         ),
         (
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"alow\"",

@@ -564,7 +564,7 @@ fn quoted_message_text_is_one_short_line() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the identity provider answered `Responder`: `a  b`"
+        "the identity provider returned `Responder`: `a  b`"
     );
 }
 

@@ -1,6 +1,6 @@
 mod corpus;
 mod foreign;
-mod gate;
 mod identity;
+mod input;
 mod request;
 mod settings;

@@ -90,7 +90,7 @@ impl SqliteStore {
             .filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             return Err(failed(std::io::Error::other(format!(
-                "there is no folder `{}`",
+                "there is no directory `{}`",
                 folder.display()
             ))));
         }

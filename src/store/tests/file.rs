@@ -381,7 +381,7 @@ async fn check_reports_errors_of_open_and_changes_nothing() {
         .await
         .unwrap_err();
     assert!(
-        error.contains("there is no folder") && error.contains("`[store] path`"),
+        error.contains("there is no directory") && error.contains("`[store] path`"),
         "{error}"
     );
     let store = sqlite(&dir).await;

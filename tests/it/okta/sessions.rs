@@ -10,6 +10,7 @@ use crate::support::browser::link;
 use crate::support::okta::{
     ALICE, API_TOKEN, BOB, CALLBACK, IDENTITY, LOGOUT, Okta, REFRESH, WIKI, with,
 };
+use crate::support::portcullis::find;
 use crate::support::saml::{self, ACS, SSO, Statement, form, request, response};
 use crate::support::{Browser, Config, Origin, Portcullis, application, at};
 
@@ -68,6 +69,26 @@ async fn refresh_that_ends_after_a_logout_starts_no_session() {
 }
 
 #[tokio::test]
+async fn refresh_without_a_session_is_audited() {
+    let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), |_| ()).await;
+    let page = Browser::new(&proxy).open(REFRESH).await;
+    assert_eq!(page.response.status, 401);
+    assert_eq!(okta.count("/oauth2/v1/authorize").await, 0);
+    let events = proxy.events("login");
+    let [event] = events.as_slice() else {
+        panic!("{events:#?}")
+    };
+    assert_eq!(
+        ["outcome", "reason"].map(|key| find(event, key)),
+        [Some("refused"), Some("no_session")],
+        "{event}"
+    );
+    let text = page.response.text();
+    let id = find(event, "request_id").unwrap();
+    assert!(text.contains(id) && text.contains("no_session"), "{text}");
+}
+
+#[tokio::test]
 async fn refresh_as_another_user_revokes_the_first_session() {
     let (proxy, _okta, origin) = with(Okta::start(&[CALLBACK]), |_| ()).await;
     let mut browser = Browser::new(&proxy);
@@ -121,7 +142,7 @@ async fn deactivated_user_is_signed_out_while_the_store_is_full() {
     browser.until_status(WIKI, 401, "later").await;
     let events = proxy.events("logout");
     assert_eq!(events.len(), 1, "said once: {events:?}");
-    proxy.logged(0, &["the store did not answer"]).await;
+    proxy.logged(0, &["the store did not respond"]).await;
     // As soon as the store accepts the revocation, it survives restarts.
     sqlx::query("DROP TRIGGER full")
         .execute(&database)

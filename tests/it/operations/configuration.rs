@@ -199,7 +199,7 @@ fn p26_missing_file_or_secret_is_an_error() {
         assert_eq!((missing.status.code(), missing.stdout.len()), (Some(2), 0));
         let said = String::from_utf8(missing.stderr).unwrap();
         assert_eq!(
-            said, "error: /nonexistent.toml: the file cannot be read: there is no such file\n",
+            said, "error: /nonexistent.toml: the file cannot be read: the file does not exist\n",
             "once"
         );
     }
@@ -213,7 +213,9 @@ fn file_that_admits_no_user_is_reported() {
         .unwrap();
     let (code, said) = check(&start);
     assert!(
-        code == Some(0) && said.contains("warning: ") && said.contains("there are no applications"),
+        code == Some(0)
+            && said.contains("warning: ")
+            && said.contains("no application is configured"),
         "{said}"
     );
     let (code, said) = check(&format!(
@@ -271,7 +273,7 @@ fn store_that_run_would_refuse_is_an_error_of_check() {
         &[
             "warning: ",
             "store.path: ",
-            "there is no folder `",
+            "there is no directory `",
             "`[store] path`",
             ": valid: ",
         ],

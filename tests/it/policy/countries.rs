@@ -62,7 +62,7 @@ async fn valid_country_database_is_loaded_without_a_restart() {
         .logged_within(
             Duration::from_secs(20),
             after,
-            &["ERROR", "keeping the running database of countries"],
+            &["ERROR", "keeping the previous country database"],
         )
         .await;
     assert!(

@@ -263,36 +263,40 @@ async fn malformed_answer_never_allows() {
         (
             "another nonce",
             Box::new(with("nonce", json!("0".repeat(32)))),
-            "another `nonce`",
+            "a different `nonce`",
         ),
-        ("no nonce", Box::new(without("nonce")), "no proper"),
-        ("no success", Box::new(without("success")), "no proper"),
+        ("no nonce", Box::new(without("nonce")), "no valid `success`"),
+        (
+            "no success",
+            Box::new(without("success")),
+            "no valid `success`",
+        ),
         (
             "success in quotes",
             Box::new(with("success", json!("true"))),
-            "no proper",
+            "no valid `success`",
         ),
         (
             "success as a number",
             Box::new(with("success", json!(1))),
-            "no proper",
+            "no valid `success`",
         ),
-        ("no exp", Box::new(without("exp")), "no proper"),
-        ("no iat", Box::new(without("iat")), "no proper"),
+        ("no exp", Box::new(without("exp")), "no valid `success`"),
+        ("no iat", Box::new(without("iat")), "no valid `success`"),
         (
             "expired",
             Box::new(with("exp", json!(now() - 120))),
-            "not good at this time",
+            "not valid at this time",
         ),
         (
             "good for a day",
             Box::new(with("exp", json!(now() + 86_400))),
-            "not good at this time",
+            "not valid at this time",
         ),
         (
             "made tomorrow",
             Box::new(with("iat", json!(now() + 86_400))),
-            "not good at this time",
+            "not valid at this time",
         ),
         (
             "a stranger's key",
@@ -302,17 +306,17 @@ async fn malformed_answer_never_allows() {
         (
             "a stranger's key under the service's name",
             Box::new(stranger),
-            "signature does not fit",
+            "signature is invalid",
         ),
         (
             "no algorithm",
             Box::new(headed("none", |_| vec![0])),
-            "not signed as it should be",
+            "not properly signed",
         ),
         (
             "the public key as a secret",
             Box::new(headed("HS256", hmac)),
-            "not signed as it should be",
+            "not properly signed",
         ),
         (
             "500",
@@ -338,12 +342,12 @@ async fn malformed_answer_never_allows() {
         (
             "no token",
             Box::new(|_| Reply::token("")),
-            "not signed as it should be",
+            "not properly signed",
         ),
         (
             "the question",
             Box::new(|q| Reply::token(&KEY.sign(q).unwrap())),
-            "no proper",
+            "no valid `success`",
         ),
         (
             "too much",
@@ -372,7 +376,7 @@ async fn malformed_answer_never_allows() {
             .proxy
             .logged(
                 after,
-                &["WARN", "no answer from an evaluation service", said],
+                &["WARN", "no response from an evaluation service", said],
             )
             .await;
         assert!(

@@ -326,7 +326,7 @@ async fn provider_initiated_login_is_refused() {
     stage
         .world
         .proxy
-        .logged(0, &["the SAML response answers no request of ours"])
+        .logged(0, &["the SAML response is unsolicited"])
         .await;
     assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None);
     stage.world.origin.assert_untouched("an unsolicited login");

@@ -77,7 +77,7 @@ fn summary(kind: &ErrorType) -> String {
         ErrorType::BindError => "no local address is free",
         ErrorType::SocketError | ErrorType::InternalError => "a local error of this machine",
         ErrorType::ReadTimedout => "no data within `read_timeout`",
-        ErrorType::WriteTimedout => "the origin took no data within `read_timeout`",
+        ErrorType::WriteTimedout => "the origin read no data within `read_timeout`",
         ErrorType::ConnectionClosed => "the connection was closed before the response",
         ErrorType::ReadError => "reading failed",
         ErrorType::WriteError => "writing failed",

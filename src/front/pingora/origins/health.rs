@@ -96,7 +96,7 @@ async fn all_addresses(
         };
         outcome = timeout(CHECK_TIMEOUT, checked)
             .await
-            .unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            .unwrap_or_else(|_| Err("no response in time".to_owned()));
         if outcome.is_ok() {
             member.prefer(address.ip());
             break;

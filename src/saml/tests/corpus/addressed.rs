@@ -117,12 +117,12 @@ pub(super) fn addressed() -> Vec<Row> {
         ),
         (
             "unsolicited",
-            Refused("answers no request of ours"),
+            Refused("is unsolicited"),
             swap(&signed(), &to_request, " IssueInstant"),
         ),
         (
             "the assertion unsolicited",
-            Refused("answers no request of ours"),
+            Refused("is unsolicited"),
             saying(&inner, "NotOnOrAfter"),
         ),
         (
@@ -199,12 +199,12 @@ pub(super) fn addressed() -> Vec<Row> {
         ),
         (
             "status requester",
-            Refused("the identity provider answered `Requester`"),
+            Refused("the identity provider returned `Requester`"),
             swap(&response(), "status:Success", "status:Requester"),
         ),
         (
             "status with words of its own",
-            Refused("the identity provider answered `AuthnFailed`: `No, Alice`"),
+            Refused("the identity provider returned `AuthnFailed`: `No, Alice`"),
             swap(
                 &around(""),
                 r#"status:Success"/>"#,
@@ -213,7 +213,7 @@ pub(super) fn addressed() -> Vec<Row> {
         ),
         (
             "status not success, and a signed assertion",
-            Refused("the identity provider answered `Responder`"),
+            Refused("the identity provider returned `Responder`"),
             swap(&signed(), "status:Success", "status:Responder"),
         ),
         (
@@ -227,7 +227,7 @@ pub(super) fn addressed() -> Vec<Row> {
         ),
         (
             "success in the second status alone",
-            Refused("the identity provider answered `Success`"),
+            Refused("the identity provider returned `Success`"),
             swap(
                 &signed(),
                 r#"status:Success"/>"#,
@@ -287,12 +287,12 @@ pub(super) fn timed() -> Vec<Row> {
         ),
         (
             "conditions without an end",
-            Refused("not a valid bearer assertion: its conditions have no end"),
+            Refused("not a valid bearer assertion: its conditions have no `NotOnOrAfter`"),
             saying(conditions, r#"NotBefore="2027-01-15T07:55:00.124Z""#),
         ),
         (
             "a confirmation without an end",
-            Refused("not a valid bearer assertion: its confirmation has no end"),
+            Refused("not a valid bearer assertion: its confirmation has no `NotOnOrAfter`"),
             saying(confirmation, "Recipient"),
         ),
         (

@@ -108,7 +108,7 @@ pub(super) fn tampered() -> Vec<Row> {
         ),
         (
             "signature of another assertion",
-            Refused("the signature is not over the element that it stands in"),
+            Refused("the signature is not over its parent element"),
             around(&with_signature(&evil("evil"), &signature)),
         ),
         (

@@ -21,20 +21,20 @@ use crate::saml::testing::{
 use crate::saml::tree::{self, DSIG, EXC_C14N};
 use crate::saml::{
     AssertionUse, Expected, Reauthentication, SamlError, ServiceProvider, assertion as reading,
-    gate, signature,
+    input, signature,
 };
 
 /// The expected result of a message.
 #[derive(Clone, Copy)]
-enum Outcome {
+enum Verdict {
     /// Alice is logged in.
     Alice,
     /// The message is rejected with this text.
     Refused(&'static str),
 }
-use Outcome::{Alice, Refused};
+use Verdict::{Alice, Refused};
 
-type Row = (&'static str, Outcome, String);
+type Row = (&'static str, Verdict, String);
 
 const MALLORY: &str = "mallory@evil.example";
 const MISPLACED: &str =
@@ -75,7 +75,7 @@ fn no_signature_of_any_row_proves_another_user() {
     let (mut proofs, mut documents) = (0, 0);
     for (name, _, message) in rows() {
         // The depth limit also bounds the recursion of the test, so it stays in force.
-        let too_deep = matches!(gate::check(&message), Err(SamlError::TooMany(_)));
+        let too_deep = matches!(input::check(&message), Err(SamlError::TooMany(_)));
         let Ok(document) = tree::parse(if too_deep { "" } else { &message }) else {
             continue;
         };
@@ -333,7 +333,7 @@ fn wrapped_base64_is_read_and_junk_is_rejected() {
             "the SAML response is not base64 of UTF-8 text"
         );
     }
-    assert!(gate::decode(&"A".repeat(10 * 1024 * 1024)).is_err());
+    assert!(input::decode(&"A".repeat(10 * 1024 * 1024)).is_err());
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn fresh_login_must_follow_the_request() {
         since("2027-01-15T07:00:00Z", Reauthentication::Optional),
         Ok(())
     );
-    let refused = "the identity provider did not ask for credentials again";
+    let refused = "the identity provider did not reauthenticate the user";
     assert_eq!(
         since("2027-01-15T07:00:00Z", Reauthentication::Required),
         Err(refused.to_owned())

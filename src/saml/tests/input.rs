@@ -2,7 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
-use crate::saml::gate::{MAX_MESSAGE, MAX_WORK, check, decode};
+use crate::saml::input::{MAX_MESSAGE, MAX_WORK, check, decode};
 use crate::saml::tree;
 
 #[test]
