@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, System};
-use crate::control::signing_keys::put_fixed_keys;
+use crate::control::signing_keys::tests::put_fixed_keys;
 use crate::control::{Access, Clock, ManualClock, Resources, compile};
 use crate::engine::{Decision, NodeCache, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};

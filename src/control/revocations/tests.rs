@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, Config, System};
-use crate::control::signing_keys::put_fixed_keys;
+use crate::control::signing_keys::tests::put_fixed_keys;
 use crate::control::{Access, Clock, Resources, compile};
 use crate::engine::{NodeCache, Origins};
 use crate::http_client::{HttpClient, Roots, Timeouts};

@@ -323,25 +323,5 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| SigningKeysError::Make(error.into()))?
 }
 
-/// Stores fixed keys in an empty store. Generating two would take longer than most tests.
 #[cfg(test)]
-pub(super) async fn put_fixed_keys(store: &dyn crate::store::Store) {
-    use crate::keys;
-
-    if !store.signing_keys().await.unwrap().is_empty() {
-        return;
-    }
-    for pem in [keys::TEAM, keys::TEAM_NEXT] {
-        let key = StoredKey {
-            kid: keys::signing_key(pem).kid().into(),
-            pkcs8: keys::pkcs8(pem),
-            certificate_pem: include_str!("../../../tests/keys/team.crt").to_owned(),
-            made: UnixTime::now(),
-            retired: None,
-        };
-        store.put_signing_key(&key).await.unwrap();
-    }
-}
-
-#[cfg(test)]
-mod tests;
+pub(super) mod tests;
