@@ -8,7 +8,7 @@ use super::reader::{Item, Table};
 use super::rules::{self, Names};
 use super::server::{Insecure, Listen};
 use super::service_tokens;
-use super::team::Issuer;
+use super::team::TokenIssuer;
 use super::unique::Unique;
 use super::values;
 use crate::catalog::{
@@ -24,7 +24,7 @@ use crate::route::{CaseRivals, PathCase, case_rivals};
 pub(super) struct Context<'s, 'a> {
     /// `None` if `[team]` has mistakes.
     pub(super) team: Option<&'s Team>,
-    pub(super) issuer: Issuer,
+    pub(super) issuer: TokenIssuer,
     pub(super) insecure: &'s Insecure,
     pub(super) listen: &'s [Listen],
     pub(super) names: &'s Names<'a>,
@@ -249,7 +249,7 @@ impl<'a> ClaimedDomain<'a> {
         if context
             .team
             .is_some_and(|team| team.domain.as_str() == host)
-            && context.issuer == Issuer::Local
+            && context.issuer == TokenIssuer::Local
         {
             item.error(&format!(
                 "`{host}` is the team domain, where users sign in; an application needs a \
@@ -301,7 +301,7 @@ fn aud(
     id: Option<&str>,
     claimed: Option<&ClaimedDomain<'_>>,
 ) -> Option<Aud> {
-    let item = if context.issuer == Issuer::Remote {
+    let item = if context.issuer == TokenIssuer::Remote {
         table.needed("aud", "\"<64 hexadecimal digits>\"")
     } else {
         table.item("aud")
@@ -313,7 +313,7 @@ fn aud(
     };
     // An application of Cloudflare Access has one audience for all its domains, so it is not unique
     // here.
-    if context.issuer == Issuer::Remote {
+    if context.issuer == TokenIssuer::Remote {
         return item?.parse(read);
     }
     let (aud, at) = match item {

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::reader::Item;
 use super::server::Insecure;
-use super::team::Issuer;
+use super::team::TokenIssuer;
 
 /// The evaluation services that rules name, and the restrictions on them.
 #[derive(Debug)]
@@ -19,10 +19,10 @@ pub(super) struct Evaluations {
 }
 
 impl Evaluations {
-    pub(super) fn new(insecure: &Insecure, issuer: Issuer) -> Self {
+    pub(super) fn new(insecure: &Insecure, issuer: TokenIssuer) -> Self {
         Self {
             plain_http: insecure.insecure_identity_providers,
-            remote: issuer == Issuer::Remote,
+            remote: issuer == TokenIssuer::Remote,
             keys: RefCell::default(),
         }
     }

@@ -4,7 +4,7 @@ use super::errors::instead;
 use super::node::{Node, Value};
 use super::reader::{Item, Place, Reader, Table};
 use super::rules::Names;
-use super::team::Issuer;
+use super::team::TokenIssuer;
 use super::unique::Unique;
 use super::values;
 use crate::catalog::{Domain, Kind};
@@ -12,8 +12,8 @@ use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Policy, PolicyDecision, Rule};
 
 /// Reads `[[service_tokens]]`.
-pub(super) fn read_all(table: &mut Table<'_>, issuer: Issuer) -> Vec<ServiceToken> {
-    if let (Issuer::Remote, Some(item)) = (issuer, table.item("service_tokens")) {
+pub(super) fn read_all(table: &mut Table<'_>, issuer: TokenIssuer) -> Vec<ServiceToken> {
+    if let (TokenIssuer::Remote, Some(item)) = (issuer, table.item("service_tokens")) {
         item.error(
             "origins identify a service client by a token of the team, and with `certs_url` none can be signed here; remove \
              this, and let service clients use a node of the team itself",
@@ -173,7 +173,7 @@ pub(super) fn report_misplaced(
     reader: &Reader<'_>,
     policy: &Policy,
     place: &Place,
-    issuer: Issuer,
+    issuer: TokenIssuer,
 ) {
     let rules = policy
         .include
@@ -204,7 +204,7 @@ pub(super) fn report_misplaced(
                 reader.warn(place, &message);
             }
             Rule::Certificate {} | Rule::CommonName { .. }
-                if is_service_auth && issuer == Issuer::Remote =>
+                if is_service_auth && issuer == TokenIssuer::Remote =>
             {
                 let message = format!(
                     "origins identify a service client by a token of the team, and with `certs_url` none can be signed \

@@ -9,7 +9,7 @@ use crate::model::{Host, HostPort, Support};
 
 /// The team that issues the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Issuer {
+pub(super) enum TokenIssuer {
     /// This team: users sign in here.
     Local,
     /// Another team; this node verifies its tokens (`certs_url`).

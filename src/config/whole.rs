@@ -15,7 +15,7 @@ use super::reader::{Reader, Table};
 use super::rules::Names;
 use super::server::{self, Audit, Insecure, Limits, ServerSettings, StoreConfig};
 use super::service_tokens;
-use super::team::Issuer;
+use super::team::TokenIssuer;
 use super::{Config, Geo, Outgoing};
 use crate::catalog::{Catalog, IdentityProvider, Team};
 use crate::policy::Advisor;
@@ -76,14 +76,14 @@ fn team(
     table: &mut Table<'_>,
     listeners: &Listeners,
     insecure: &Insecure,
-) -> (Option<Team>, Issuer) {
+) -> (Option<Team>, TokenIssuer) {
     let item = table.needed_section("team", "`[team]` with `domain = \"access.example.com\"`");
     let Some(item) = item else {
-        return (None, Issuer::Local);
+        return (None, TokenIssuer::Local);
     };
     let issuer = match item.get("certs_url") {
-        Some(_) => Issuer::Remote,
-        None => Issuer::Local,
+        Some(_) => TokenIssuer::Remote,
+        None => TokenIssuer::Local,
     };
     let team = item.table(|table| Team::read(table, insecure)).flatten();
     let team = team.map(|(mut team, place)| {
@@ -96,7 +96,7 @@ fn team(
 /// The settings that objects are checked against.
 struct Surroundings<'s> {
     team: Option<Team>,
-    issuer: Issuer,
+    issuer: TokenIssuer,
     insecure: &'s Insecure,
     listeners: &'s Listeners,
     has_countries: bool,
@@ -114,7 +114,7 @@ fn catalog(table: &mut Table<'_>, around: Surroundings<'_>) -> Option<Catalog> {
     let mut names = Names {
         countries: has_countries,
         evaluations: Evaluations::new(insecure, issuer),
-        providers: (issuer == Issuer::Local).then(|| ids(table, "identity_providers")),
+        providers: (issuer == TokenIssuer::Local).then(|| ids(table, "identity_providers")),
         groups: ids(table, "groups"),
         service_tokens: ids(table, "service_tokens"),
         applications: service_tokens::application_ids(table),
@@ -161,14 +161,14 @@ fn catalog(table: &mut Table<'_>, around: Surroundings<'_>) -> Option<Catalog> {
 fn identity_providers(
     table: &mut Table<'_>,
     insecure: &Insecure,
-    issuer: Issuer,
+    issuer: TokenIssuer,
 ) -> Vec<IdentityProvider> {
     let item = table.item("identity_providers");
     match item {
-        Some(item) if issuer == Issuer::Remote => {
+        Some(item) if issuer == TokenIssuer::Remote => {
             item.error("with `certs_url` users sign in at the other team; remove one of the two");
         }
-        None if issuer == Issuer::Local && table.nodes("identity_providers").is_empty() => {
+        None if issuer == TokenIssuer::Local && table.nodes("identity_providers").is_empty() => {
             let example = "`[[identity_providers]]` with `id = \"okta\"`, `name = \"Okta\"`, `type = \"okta\"` and \
                            `config = { client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }`";
             table.needed_section("identity_providers", example);

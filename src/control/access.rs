@@ -9,7 +9,7 @@ use super::issuer::TokenIssuer;
 use super::logins::Logins;
 use super::records::Records;
 use super::repositories::WatchedStore;
-use super::resolver::Resolver;
+use super::resolver::FactResolver;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::Sessions;
@@ -19,14 +19,14 @@ use crate::cookie::SealingKey;
 use crate::engine::{Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::observe::metrics::metrics;
-use crate::store::Store;
+use crate::store::{KeyRepository, Store};
 
 /// Shared state behind every front: the running configuration, and the parts that requests use.
 pub struct Access {
     pub(crate) running: Arc<Running>,
     pub(crate) endpoints: EndpointParts,
-    resolver: Resolver,
-    /// No request uses it. It is here for the tasks.
+    resolver: FactResolver,
+    /// The parts of the background tasks. No request uses them, except for the store's health.
     pub(super) upkeep: Arc<Upkeep>,
     runtime: tokio::runtime::Handle,
 }
@@ -96,7 +96,7 @@ impl Access {
         let access = Self {
             running,
             endpoints,
-            resolver: Resolver::new(issuer, identities, runtime.clone()),
+            resolver: FactResolver::new(issuer, identities, runtime.clone()),
             upkeep,
             runtime,
         };
@@ -209,7 +209,7 @@ impl EndpointParts {
 }
 
 /// Loads the key that seals the values that a browser or an administrator carries.
-pub(crate) async fn sealing_key(store: &dyn Store) -> Result<SealingKey, StartError> {
+pub(crate) async fn sealing_key(store: &dyn KeyRepository) -> Result<SealingKey, StartError> {
     Ok(SealingKey::new(&*store.secret("seal").await?)?)
 }
 

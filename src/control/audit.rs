@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::IssuerSettings;
+use super::browser_session::BrowserSession;
 use super::running::Running;
-use super::signed_in::SignedIn;
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure, Provider, ProviderIdentity};
 use crate::login::PortalRequest;
@@ -80,6 +80,15 @@ fn counted_shadow<'a>(
     Some((name, outcome.as_str()))
 }
 
+/// A login that an application's policies decided.
+#[derive(Clone, Copy)]
+pub(crate) struct DecidedLogin<'a> {
+    pub(crate) application: &'a Application,
+    pub(crate) identity: &'a Identity,
+    pub(crate) verdict: &'a Verdict,
+    pub(crate) via: Via,
+}
+
 /// Audits and counts the steps of logins and logouts.
 pub(crate) struct Audit {
     running: Arc<Running>,
@@ -91,14 +100,13 @@ impl Audit {
     }
 
     /// Records a login that an application's policies allow.
-    pub(crate) fn logged_in(
-        &self,
-        verdict: &Verdict,
-        application: &Application,
-        identity: &Identity,
-        via: Via,
-        request: &PortalRequest,
-    ) {
+    pub(crate) fn logged_in(&self, login: DecidedLogin<'_>, request: &PortalRequest) {
+        let DecidedLogin {
+            application,
+            identity,
+            verdict,
+            via,
+        } = login;
         metrics().login(Login::Success, counted_without_provider(via));
         let login = user_event(
             &self.running,
@@ -196,14 +204,13 @@ impl Audit {
     }
 
     /// Records a login that an application's policies deny.
-    pub(crate) fn denied_at_login(
-        &self,
-        verdict: &Verdict,
-        application: &Application,
-        identity: &Identity,
-        via: Via,
-        request: &PortalRequest,
-    ) {
+    pub(crate) fn denied_at_login(&self, login: DecidedLogin<'_>, request: &PortalRequest) {
+        let DecidedLogin {
+            application,
+            identity,
+            verdict,
+            via,
+        } = login;
         let reason = Reason::of_denial(verdict).id();
         metrics().login(Login::Refused, Some(reason));
         let denied = Event {
@@ -308,7 +315,11 @@ impl Audit {
     }
 
     /// Records a logout that failed, at least in part, because the store did not respond.
-    pub(crate) fn logout_unavailable(&self, session: Option<&SignedIn>, request: &PortalRequest) {
+    pub(crate) fn logout_unavailable(
+        &self,
+        session: Option<&BrowserSession>,
+        request: &PortalRequest,
+    ) {
         metrics().logout(Logout::Unavailable);
         let failed = Event {
             reason: Some(STORE_UNAVAILABLE),

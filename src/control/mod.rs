@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod browser_session;
 mod changes;
 mod clock;
 mod compile;
@@ -27,7 +28,6 @@ mod revoker;
 mod running;
 mod services;
 mod sessions;
-mod signed_in;
 pub mod signing_keys;
 mod start;
 mod store_watch;
@@ -39,7 +39,8 @@ pub(crate) use access::EndpointParts;
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
 pub use access::{Access, Resources};
-pub(crate) use audit::Audit;
+pub(crate) use audit::{Audit, DecidedLogin};
+pub(crate) use browser_session::BrowserSession;
 pub use clock::{Clock, ManualClock};
 pub use compile::{CompileError, compile, providers, snapshot};
 pub(crate) use documents::document;
@@ -48,11 +49,10 @@ pub use evaluations::Evaluations;
 pub(crate) use flows::Flows;
 pub use geo::{CountryFile, CountryFileError};
 pub(crate) use issuer::TokenIssuer;
-pub(crate) use logins::{LoginError, LoginMode, Logins};
+pub(crate) use logins::{Authenticated, LoginError, LoginMode, Logins};
 pub(crate) use running::Running;
 pub use services::{IssuerSettings, RemoteTeam, Services};
 pub(crate) use sessions::{BrowserSessions, Login, Organisation, Sessions};
-pub(crate) use signed_in::SignedIn;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};

@@ -1,7 +1,7 @@
 //! The facts that a decision lacks: keys, identities, assertions about service clients.
 //!
-//! Decides nothing about a request. Trusts the engine to name what it needs. Never ends because the
-//! client of the request disconnects: others may wait for the same fact.
+//! Decides nothing about a request. Trusts the engine's [`Need`]. Never stops if the client of the
+//! request disconnects, because other requests may wait for the same fact.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use super::issuer::TokenIssuer;
 use crate::engine::Need;
 
 /// Resolves the facts that decisions need.
-pub(super) struct Resolver {
+pub(super) struct FactResolver {
     issuer: Arc<TokenIssuer>,
     identities: Arc<Identities>,
     runtime: tokio::runtime::Handle,
 }
 
-impl Resolver {
+impl FactResolver {
     pub(super) const fn new(
         issuer: Arc<TokenIssuer>,
         identities: Arc<Identities>,

@@ -91,7 +91,7 @@ const MAX_PATH: usize = 64;
 mod tests {
     use super::*;
 
-    fn told(host: &str, path: &str) -> Vec<String> {
+    fn expired_for(host: &str, path: &str) -> Vec<String> {
         let lines = expire_everywhere("CF_Authorization", host, path);
         let lines = lines.iter().map(|line| line.to_str().unwrap().to_owned());
         let of = |line: &str, name: &str| {
@@ -114,10 +114,13 @@ mod tests {
                 .flat_map(|path| wiki.iter().map(move |domain| format!("{domain} {path}")))
                 .collect()
         };
-        assert_eq!(told("wiki.example.com", "/"), expected(&["/"]));
-        assert_eq!(told("wiki.example.com", "/a"), expected(&["/", "/a"]));
+        assert_eq!(expired_for("wiki.example.com", "/"), expected(&["/"]));
         assert_eq!(
-            told("wiki.example.com", "/a/b"),
+            expired_for("wiki.example.com", "/a"),
+            expected(&["/", "/a"])
+        );
+        assert_eq!(
+            expired_for("wiki.example.com", "/a/b"),
             expected(&["/", "/a/b", "/a", "/a/"])
         );
     }
@@ -133,8 +136,8 @@ mod tests {
 
     #[test]
     fn ip_address_has_no_parent_domains() {
-        assert_eq!(told("127.0.0.1", "/"), ["- /"]);
-        assert_eq!(told("[::1]", "/"), ["- /"]);
+        assert_eq!(expired_for("127.0.0.1", "/"), ["- /"]);
+        assert_eq!(expired_for("[::1]", "/"), ["- /"]);
     }
 
     #[test]

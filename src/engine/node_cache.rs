@@ -17,7 +17,7 @@ use crate::token::KeySet;
 /// The node's cache of keys, identity records and sessions, shared by all snapshots. The control
 /// path fills the first two, the engine the third. Everything in it can be lost without harm.
 pub struct NodeCache {
-    issuers: moka::sync::Cache<String, Arc<Issuer>>,
+    issuers: moka::sync::Cache<String, Arc<CachedKeys>>,
     /// The source of unique numbers for key sets, so that a session of one issuer never passes for
     /// one of another.
     key_sets: AtomicU64,
@@ -46,19 +46,19 @@ pub(super) struct Assertion {
 
 /// One issuer's keys, with copies of the fields that every request reads.
 #[derive(Default)]
-pub(super) struct Issuer {
+pub(super) struct CachedKeys {
     keys: ArcSwapOption<IssuerKeys>,
     key_set: AtomicU64,
     good_until: AtomicU64,
 }
 
-impl std::fmt::Debug for Issuer {
+impl std::fmt::Debug for CachedKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.keys.load().fmt(f)
     }
 }
 
-impl Issuer {
+impl CachedKeys {
     /// Returns the number of the key set. A session that was verified with another one is verified
     /// again.
     pub(super) fn key_set(&self) -> u64 {
@@ -168,7 +168,7 @@ impl NodeCache {
         }
     }
 
-    pub(super) fn issuer(&self, issuer: &str) -> Arc<Issuer> {
+    pub(super) fn issuer(&self, issuer: &str) -> Arc<CachedKeys> {
         self.issuers.get_with_by_ref(issuer, Arc::default)
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::node_cache::Issuer;
+use super::node_cache::CachedKeys;
 use super::required_facts::RequiredFacts;
 use super::service_clients::ServiceTokens;
 use super::{Application, ApplicationSettings, ClientCa, NodeCache};
@@ -71,7 +71,7 @@ struct Compiled {
     router: Router,
     applications: Vec<Arc<Application>>,
     policies: PolicySet,
-    keys: Arc<Issuer>,
+    keys: Arc<CachedKeys>,
 }
 
 /// The reason why a configuration gives no snapshot.
@@ -264,7 +264,7 @@ impl Snapshot {
     }
 
     /// Returns the keys of the team.
-    pub(super) fn keys(&self) -> &Issuer {
+    pub(super) fn keys(&self) -> &CachedKeys {
         &self.compiled.keys
     }
 

@@ -298,12 +298,12 @@ mod tests {
             let expected =
                 credentials.map(|pair| Secret::new(format!("Basic {}", STANDARD.encode(pair))));
             assert_eq!(proxy.authorization, expected, "{text}");
-            let told = format!("{proxy:?}{proxy}");
+            let shown = format!("{proxy:?}{proxy}");
             assert!(
                 ["ann:", "s@cret", "YW5u"]
                     .iter()
-                    .all(|part| !told.contains(part)),
-                "{told}"
+                    .all(|part| !shown.contains(part)),
+                "{shown}"
             );
         }
         for (text, error) in [

@@ -101,8 +101,8 @@ impl LoginOption {
     }
 }
 
-/// Returns the URL of a login that replaces a hand-over, whose page and login count again. `state`
-/// is the hand-over's.
+/// Returns the URL of a login that replaces a hand-over, and leads to its page. `state` is the one of
+/// that hand-over.
 pub(crate) fn with_handover(login_url: &str, state: &str) -> String {
     let state: String = url::form_urlencoded::byte_serialize(state.as_bytes()).collect();
     with_parameter(login_url, HANDOVER, &state)

@@ -140,12 +140,12 @@ impl Groups {
 
     /// Replaces a requested claim `groups` by these groups. The provider may have cut or omitted
     /// its own value for being too long.
-    pub fn tell(&self, claims: &mut Map<String, Value>) {
+    pub fn write_to(&self, claims: &mut Map<String, Value>) {
         match self {
             Self::Known(groups) => {
                 let names: Value = groups.iter().map(|group| group.name.as_str()).collect();
-                let told = claims.iter_mut().filter(|(name, _)| is_groups(name));
-                told.for_each(|(_, value)| value.clone_from(&names));
+                let requested = claims.iter_mut().filter(|(name, _)| is_groups(name));
+                requested.for_each(|(_, value)| value.clone_from(&names));
             }
             Self::Unknown => claims.retain(|name, _| !is_groups(name)),
         }

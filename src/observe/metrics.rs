@@ -86,7 +86,7 @@ labels! {
     Decision {
         /// Forwarded to the origin.
         Allow = "allow",
-        /// Redirected to the login, or told to log in.
+        /// Redirected to the login, or asked to log in.
         Login = "login",
         /// Denied.
         Deny = "deny",

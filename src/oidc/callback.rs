@@ -1,6 +1,5 @@
 use thiserror::Error;
 
-use super::ResponseIssuer;
 use crate::model::Secret;
 
 /// The query of the provider's redirect to the callback (RFC 6749 4.1.2). Nothing in it is trusted
@@ -19,6 +18,15 @@ enum AuthorizationResponse {
         error: String,
         description: Option<String>,
     },
+}
+
+/// The issuer that an authorization response must come from, as its `iss` names it (RFC 9207).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseIssuer<'a> {
+    /// The metadata promises that every response names it.
+    Named(&'a str),
+    /// A response may omit it, but must not name another one.
+    MayBeNamed(&'a str),
 }
 
 /// The reason why a callback is rejected.

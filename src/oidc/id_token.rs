@@ -99,7 +99,7 @@ pub enum IdTokenError {
     /// The token belongs to another login.
     #[error("the ID token belongs to another login")]
     Nonce,
-    /// The access token is not the one that the ID token was issued with.
+    /// The ID token was issued with another access token.
     #[error("the access token does not belong to the ID token")]
     AccessToken,
 }

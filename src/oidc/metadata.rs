@@ -7,7 +7,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::Credentials;
-use super::callback::one_line;
+use super::callback::{ResponseIssuer, one_line};
 use super::lenient::{boolean, json_type, names, strings};
 use crate::model::json;
 
@@ -171,15 +171,6 @@ impl Members {
         // be accepted.
         self.get(ISS_PROMISE).is_some() && self.optional(ISS_PROMISE, boolean).unwrap_or(true)
     }
-}
-
-/// The issuer that an authorization response must come from, as its `iss` names it (RFC 9207).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseIssuer<'a> {
-    /// The metadata promises that every response names it.
-    Named(&'a str),
-    /// A response may omit it, but must not name another one.
-    MayBeNamed(&'a str),
 }
 
 /// The use of pushed authorization requests (RFC 9126).

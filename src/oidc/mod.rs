@@ -32,7 +32,7 @@ mod tokens;
 
 #[cfg(feature = "control")]
 pub(crate) use callback::one_line;
-pub use callback::{Callback, CallbackError};
+pub use callback::{Callback, CallbackError, ResponseIssuer};
 pub use claims::{ClaimsError, ContentType, UserClaims, userinfo};
 pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
 pub use grant::Grant;
@@ -41,9 +41,7 @@ use groups_claim::NamedGroups;
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, signed_userinfo, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
 pub use merge::{Absence, ClaimedEmail, ClaimedGroups, EmailVerification, MergedClaims, merge};
-pub use metadata::{
-    Endpoints, Metadata, MetadataError, OptionalEndpoints, PushedRequests, ResponseIssuer,
-};
+pub use metadata::{Endpoints, Metadata, MetadataError, OptionalEndpoints, PushedRequests};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;
 pub use request::{
     Client, CodeAndVerifier, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client,

@@ -6,7 +6,8 @@
 
 use http::Method;
 
-use super::outcome::{Denial, LoginOutcome, LoginStep, Retry, SignedIn};
+use super::outcome::{DeniedLogin, LoginOutcome, LoginStep, Retry, SignedIn};
+use crate::control::DecidedLogin;
 use crate::engine::Application;
 use crate::login::{Destination, Handover, Terms};
 use crate::model::{Identity, UnixTime};
@@ -39,7 +40,7 @@ pub(super) async fn arrive(
         && application.asks_for_certificates()
         && parts.evaluator.all_answered(application, &identity);
     if verdict.outcome == Outcome::Deny && !may_be_allowed_there {
-        return LoginOutcome::Denied(Box::new(Denial {
+        return LoginOutcome::Denied(Box::new(DeniedLogin {
             identity,
             verdict,
             via,
@@ -49,9 +50,13 @@ pub(super) async fn arrive(
     // Without the application host's cookie the browser returns here with one, and is signed in by
     // then. That visit records the login.
     if destination.app_session.is_some() || via == Via::Provider {
-        parts
-            .audit
-            .logged_in(&verdict, application, &identity, via, request);
+        let decided = DecidedLogin {
+            application,
+            identity: &identity,
+            verdict: &verdict,
+            via,
+        };
+        parts.audit.logged_in(decided, request);
     }
     // A hand-over that is bound to no cookie could be redeemed by any browser.
     let Some(app_session) = destination.app_session.clone() else {

@@ -24,7 +24,7 @@ use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
 /// Redeems the hand-over that a browser brings, and sets the application's session.
 pub(super) async fn authorized(parts: &EndpointParts, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = parts.running.snapshot();
-    let arrival = Arrival {
+    let brought = BroughtHandover {
         parts,
         snapshot: &snapshot,
         request,
@@ -32,26 +32,26 @@ pub(super) async fn authorized(parts: &EndpointParts, request: &PortalRequest) -
         state: &request.parameter("state").unwrap_or_default(),
     };
     if AppSession::is_ambiguous(&request.headers) {
-        return arrival.conflict();
+        return brought.conflict();
     }
     let session = AppSession::from_headers(&request.headers);
     // Before the missing cookie is reported: a hand-over that reached a browser without it may have
     // leaked, and is used up.
-    let redeemed = arrival.redeem(session.as_ref()).await;
+    let redeemed = brought.redeem(session.as_ref()).await;
     let Some(session) = session else {
         parts
             .audit
             .login_refused("app_session_missing", Counted::Invalid, None, request);
-        return arrival.cookie_missing();
+        return brought.cookie_missing();
     };
     match redeemed {
-        Ok(granted) => arrival.open_session(&session, &granted),
-        Err(refused) => arrival.refuse(&session, refused),
+        Ok(granted) => brought.open_session(&session, &granted),
+        Err(refused) => brought.refuse(&session, refused),
     }
 }
 
 /// A hand-over that a browser brings to the application's host.
-struct Arrival<'a> {
+struct BroughtHandover<'a> {
     parts: &'a EndpointParts,
     snapshot: &'a Snapshot,
     request: &'a PortalRequest,
@@ -59,7 +59,7 @@ struct Arrival<'a> {
     state: &'a str,
 }
 
-impl Arrival<'_> {
+impl BroughtHandover<'_> {
     async fn redeem(&self, session: Option<&AppSession>) -> Result<Granted, Refused> {
         let claim = Claim {
             nonce: self.nonce,

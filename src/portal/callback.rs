@@ -24,7 +24,7 @@ pub(super) async fn callback(parts: &EndpointParts, request: &PortalRequest) -> 
             Err(refusal) => *refusal,
         }
     } else {
-        match OidcResponse::read(parts, request) {
+        match OidcResponse::read(&parts.flows, &parts.audit, request) {
             Ok(response) => finish(parts, request, response).await,
             Err(refusal) => *refusal,
         }

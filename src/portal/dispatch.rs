@@ -10,11 +10,11 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::conflict_page::conflict_page;
 use super::outcome::{
-    Authenticated, Authentication, Denial, FailedLogin, LoginAttempt, LoginOutcome, LoginStep,
-    NextAttempt, Retry, UnusableCause, UnusableFlow,
+    Authentication, DeniedLogin, FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt,
+    Retry, UnusableCause, UnusableFlow,
 };
 use super::{arrival, error_pages, login, oidc, session, trial_report};
-use crate::control::{EndpointParts, Login, LoginMode};
+use crate::control::{Authenticated, DecidedLogin, EndpointParts, Login, LoginMode};
 use crate::cookie;
 use crate::idp::ProviderIdentity;
 use crate::login::{Conflict, Destination, FlowCookies, LoginOption, LoginPurpose, refresh_path};
@@ -213,17 +213,21 @@ impl LoginStep<'_> {
         answer::redirect(StatusCode::FOUND, &url)
     }
 
-    fn denied(&self, destination: &Destination, denial: &Denial) -> Response<Bytes> {
+    fn denied(&self, destination: &Destination, denial: &DeniedLogin) -> Response<Bytes> {
         let (parts, request) = (self.parts, self.request);
-        let Denial {
+        let DeniedLogin {
             identity,
             verdict,
             via,
         } = denial;
         let application = &destination.application;
-        parts
-            .audit
-            .denied_at_login(verdict, application, identity, *via, request);
+        let decided = DecidedLogin {
+            application,
+            identity,
+            verdict,
+            via: *via,
+        };
+        parts.audit.denied_at_login(decided, request);
         let login = destination.login_url(&parts.running.services().team_url);
         let reason = Reason::of_denial(verdict);
         error_pages::denied(request, application, identity, &login, reason)

@@ -31,7 +31,7 @@ pub(super) async fn get_identity(
     let Ok(BrowserSessions {
         found: mut logins,
         are_incomplete,
-    }) = sessions.signed_in(request).await
+    }) = sessions.in_browser(request).await
     else {
         return error_pages::unavailable(request);
     };

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::error_pages;
 use super::provider_logout::ProviderLogout;
-use crate::control::{Audit, BrowserSessions, EndpointParts, Running, SignedIn, TokenIssuer};
+use crate::control::{Audit, BrowserSession, BrowserSessions, EndpointParts, Running, TokenIssuer};
 use crate::cookie::{self, SameSite, SealingKey, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{AppSession, Conflict, Landing, PortalRequest, ReturnTo};
@@ -27,13 +27,13 @@ pub(super) async fn logout(parts: &EndpointParts, request: &PortalRequest) -> Re
     let Ok(BrowserSessions {
         found: logins,
         are_incomplete,
-    }) = parts.sessions.signed_in(request).await
+    }) = parts.sessions.in_browser(request).await
     else {
         parts.audit.logout_unavailable(None, request);
         return error_pages::unavailable(request);
     };
     let is_remote = matches!(*parts.issuer, TokenIssuer::Remote(_));
-    let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
+    let Some(&BrowserSession { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
         if are_incomplete && !is_remote {
             return match intent(parts.flows.seal(), request, &logins) {
                 Intent::SignOut | Intent::Confirm => incomplete(&parts.audit, request),
@@ -91,7 +91,7 @@ pub(super) async fn logout(parts: &EndpointParts, request: &PortalRequest) -> Re
 /// If the store does not answer. Some of them may have ended.
 async fn end(
     parts: &EndpointParts,
-    logins: &[SignedIn],
+    logins: &[BrowserSession],
     request: &PortalRequest,
 ) -> Result<(), StoreError> {
     for login in logins {
@@ -158,7 +158,7 @@ enum Intent {
 
 /// Decides whether the user intends to sign out: links and images on other sites must not sign
 /// users out. Clients without Fetch Metadata are trusted.
-fn intent(seal: &SealingKey, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
+fn intent(seal: &SealingKey, request: &PortalRequest, logins: &[BrowserSession]) -> Intent {
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {
         let fields = url::form_urlencoded::parse(&request.body);

@@ -1,17 +1,16 @@
 //! Logins over OpenID Connect: the request to the provider, and the callback that answers it.
 //!
-//! Decides which flow a callback belongs to, and whether another attempt may succeed. Trusts a sealed `state` and the flow cookie that was made with it. Never calls a provider twice for one
+//! Decides which flow a callback belongs to, and whether another attempt may succeed. Trusts a
+//! sealed `state` and the flow cookie that was made with it. Never calls a provider twice for one
 //! flow.
 
 use bytes::Bytes;
 use http::Response;
 
-use super::outcome::{
-    Authenticated, FailedLogin, LoginOutcome, LoginStep, NextAttempt, ProviderRequest,
-};
+use super::outcome::{FailedLogin, LoginOutcome, LoginStep, NextAttempt, ProviderRequest};
 use super::protocol::ProviderResponse;
 use super::provider_error::{self, Reported};
-use crate::control::{EndpointParts, Flows, Services};
+use crate::control::{Audit, Authenticated, EndpointParts, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{
     Attempt, Callback, CallbackContext, Hints, LoginFailure, Oidc, Pending, Provider,
@@ -87,19 +86,18 @@ impl OidcResponse {
     /// # Errors
     /// The response to a callback with a `state` that is absent or not of this team.
     pub(super) fn read(
-        parts: &EndpointParts,
+        flows: &Flows,
+        audit: &Audit,
         request: &PortalRequest,
     ) -> Result<Self, Box<Response<Bytes>>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
-        let Ok(state) = State::open(parts.flows.seal(), &sealed) else {
-            parts
-                .audit
-                .login_refused("login_state", Counted::Invalid, None, request);
+        let Ok(state) = State::open(flows.seal(), &sealed) else {
+            audit.login_refused("login_state", Counted::Invalid, None, request);
             let page = provider_error::without_state("login_state", request);
             return Err(Box::new(page));
         };
         // This process may remember the long URL that the sealed `state` has no room for.
-        let state = parts.flows.begun(&state.flow).unwrap_or(state);
+        let state = flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })
     }
 }

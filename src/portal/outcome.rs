@@ -2,11 +2,11 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::control::{EndpointParts, Login};
+use crate::control::{Authenticated, EndpointParts, Login};
 use crate::engine::Snapshot;
-use crate::idp::{Attempt, LoginFailure, ProviderIdentity};
+use crate::idp::{Attempt, LoginFailure};
 use crate::login::{LoginPurpose, PortalRequest, State};
-use crate::model::{Identity, IdentityNonce, IdpId};
+use crate::model::{Identity, IdpId};
 use crate::observe::audit::Via;
 use crate::policy::Verdict;
 use crate::saml::Message;
@@ -32,7 +32,7 @@ pub(super) enum LoginOutcome {
     /// The policies allow the user, and the login continues at this URL of the application.
     ToApplication(String),
     /// The policies deny the user.
-    Denied(Box<Denial>),
+    Denied(Box<DeniedLogin>),
     /// The identity provider, or its response, ended the login.
     Failed(Box<FailedLogin>),
     /// The browser has no session to refresh, or it was ended while the user was at the identity
@@ -140,15 +140,6 @@ pub(super) struct ProviderRequest {
     pub(super) flow_cookie: HeaderValue,
 }
 
-/// A user, authenticated by the identity provider.
-pub(super) struct Authenticated {
-    pub(super) profile: ProviderIdentity,
-    /// The login that the browser had when it left, if it cannot show it when it returns.
-    pub(super) previous: Option<IdentityNonce>,
-    /// The store's revision when the browser returned from the provider.
-    pub(super) began: u64,
-}
-
 /// A browser with an organisation session.
 pub(super) struct SignedIn {
     pub(super) login: Login,
@@ -178,7 +169,7 @@ impl SignedIn {
 }
 
 /// A user, denied by an application's policies at the end of a login.
-pub(super) struct Denial {
+pub(super) struct DeniedLogin {
     pub(super) identity: Arc<Identity>,
     pub(super) verdict: Verdict,
     pub(super) via: Via,

@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error_pages;
 use super::outcome::{
-    Authenticated, FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt,
-    ProviderRequest, Retry,
+    FailedLogin, LoginAttempt, LoginOutcome, LoginStep, NextAttempt, ProviderRequest, Retry,
 };
 use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
-use crate::control::{EndpointParts, Flows, Running, Services};
+use crate::control::{Audit, Authenticated, EndpointParts, Flows, Running, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Prompt, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, PortalRequest, State, is_flow};
@@ -117,7 +116,8 @@ impl SamlCallback {
             &saml_response,
             relay_state.filter(|relay_state| is_flow(relay_state)),
         ) else {
-            let page = without_flow(parts, saml_response.as_deref(), request).await;
+            let EndpointParts { flows, audit, .. } = parts;
+            let page = without_flow(flows, audit, saml_response.as_deref(), request).await;
             return Err(Box::new(page));
         };
         let flow = Flow::<SamlFlow>::named(&request.headers, parts.flows.seal(), &name);
@@ -147,22 +147,21 @@ impl SamlCallback {
 
 /// Rejects a form without a response, or without the name of a flow.
 async fn without_flow(
-    parts: &EndpointParts,
+    flows: &Flows,
+    audit: &Audit,
     response: Option<&str>,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     if let Some(response) = response
-        && let Some(reported) = Reported::in_response(&parts.flows, response).await
+        && let Some(reported) = Reported::in_response(flows, response).await
     {
-        parts
-            .audit
-            .login_refused(NO_STATE, Counted::Invalid, None, request);
+        audit.login_refused(NO_STATE, Counted::Invalid, None, request);
         reported.log(NO_STATE, request);
         return reported.page(NO_STATE, request);
     }
     // Most of these logins began at the provider, with a tile there.
     let failure = LoginFailure::Saml(SamlError::Unsolicited);
-    parts.audit.login_failed(&failure, None, None, request);
+    audit.login_failed(&failure, None, None, request);
     error_pages::login_failed(request, &failure, error_pages::FailureLinks::default())
 }
 

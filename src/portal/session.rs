@@ -1,5 +1,5 @@
-use super::outcome::{Authenticated, LoginOutcome, Retry, SignedIn};
-use crate::control::{LoginError, LoginMode, Logins, Sessions};
+use super::outcome::{LoginOutcome, Retry, SignedIn};
+use crate::control::{Authenticated, LoginError, LoginMode, Logins, Sessions};
 use crate::login::{Destination, PortalRequest};
 use crate::store::StoreError;
 
@@ -23,16 +23,12 @@ pub(super) async fn find(
 pub(super) async fn open(
     logins: &Logins,
     sessions: &Sessions,
-    Authenticated {
-        profile,
-        previous,
-        began,
-    }: Authenticated,
+    user: Authenticated,
     mode: LoginMode,
     request: &PortalRequest,
 ) -> LoginOutcome {
-    let idp = profile.idp.id.clone();
-    let login = match logins.log_in(profile, previous, began, mode, request).await {
+    let idp = user.profile.idp.id.clone();
+    let login = match logins.log_in(user, mode, request).await {
         Ok(login) => login,
         Err(LoginError::Revoked) => return LoginOutcome::NoSession,
         Err(LoginError::Store) => {

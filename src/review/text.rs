@@ -212,7 +212,7 @@ impl View<'_> {
             Some(policy) => format!("{style}{what}{style:#} by the policy `{policy}`{unknown}"),
             None => format!("{style}{what}{style:#}: no policy applies{unknown}"),
         };
-        let told = match self.outcome {
+        let decision = match self.outcome {
             Outcome::Allow => by("ALLOW", GOOD),
             Outcome::Bypass => by("BYPASS", GOOD),
             Outcome::NonIdentity => by("SERVICE AUTH", GOOD),
@@ -236,11 +236,11 @@ impl View<'_> {
         match &self.shadow {
             Some(shadow) => {
                 format!(
-                    "{told} (the shadow policy `{}` would have decided: {})",
+                    "{decision} (the shadow policy `{}` would have decided: {})",
                     shadow.policy, shadow.outcome
                 )
             }
-            None => told,
+            None => decision,
         }
     }
 }

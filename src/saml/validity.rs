@@ -58,9 +58,9 @@ impl<'a> Validity<'a> {
         Ok(end)
     }
 
-    /// Checks the subject confirmations (SAML Profiles 4.1.4.2) and returns the end of the one that
-    /// holds. A bearer confirmation must name this ACS and this request, and must not have expired. One
-    /// valid confirmation is enough.
+    /// Checks the subject confirmations (SAML Profiles 4.1.4.2) and returns the end of a valid one.
+    /// A bearer confirmation must name this ACS and this request, and must not have expired.
+    /// One valid confirmation is enough.
     pub(super) fn confirmation(
         &self,
         subject: Node<'_, '_>,
@@ -76,7 +76,8 @@ impl<'a> Validity<'a> {
             match data.attribute("InResponseTo") {
                 Some(id) if id == self.expected.request_id => {}
                 Some(_) => return Err(SamlError::Request),
-                // Without `InResponseTo` anyone could log a browser in with an assertion of their own.
+                // Without `InResponseTo` anyone could log a browser in with an assertion of their
+                // own.
                 None => return Err(SamlError::Unsolicited),
             }
             match data.attribute("Recipient") {
@@ -130,14 +131,14 @@ impl<'a> Validity<'a> {
             } else if !tree::is(condition, ASSERTION, "OneTimeUse")
                 && !tree::is(condition, ASSERTION, "ProxyRestriction")
             {
-                // An unknown condition makes the assertion's validity indeterminate (SAML Core 2.5.1).
+                // An unknown condition makes the assertion's validity indeterminate (SAML Core
+                // 2.5.1).
                 return Err(SamlError::Condition);
             }
         }
-        // `OneTimeUse` and `ProxyRestriction` always hold: assertions are neither cached nor used to
-        // issue other assertions.
-        // An assertion without an audience is for any service provider (SAML Core 2.5.1.4), and another
-        // one could replay it here.
+        // `OneTimeUse` and `ProxyRestriction` always hold: assertions are neither cached nor used
+        // to issue other assertions. An assertion without an audience is for any service provider
+        // (SAML Core 2.5.1.4), and another one could replay it here.
         if restricted {
             Ok(end)
         } else {

@@ -130,6 +130,8 @@ fn saml_table_has_the_logged_messages() {
     let sources = [
         include_str!("../../saml/error.rs"),
         include_str!("../../saml/assertion.rs"),
+        include_str!("../../saml/attributes.rs"),
+        include_str!("../../saml/validity.rs"),
         include_str!("../../idp/failure/mod.rs"),
     ];
     let (_, table) = OKTA.split_once("| in the log | remedy |\n").unwrap();

@@ -358,7 +358,7 @@ fn reconcile(
     };
     if newest.groups_seen != seen || newest.groups != groups {
         (newest.groups, newest.groups_seen) = (groups, seen);
-        newest.groups.tell(&mut newest.claims);
+        newest.groups.write_to(&mut newest.claims);
     }
     match max_stale {
         Some(most) if matches!(newest.groups, Groups::Known(_)) && is_older(&newest, most, now) => {
@@ -381,7 +381,7 @@ fn with_groups(identity: &Identity, groups: Groups, now: UnixTime) -> Arc<Identi
         at: now,
     });
     let mut claims = identity.claims.clone();
-    groups.tell(&mut claims);
+    groups.write_to(&mut claims);
     Arc::new(Identity {
         groups,
         groups_seen: seen,

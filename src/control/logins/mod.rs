@@ -39,6 +39,17 @@ pub(crate) enum LoginMode {
     Refresh,
 }
 
+/// A user, authenticated by the identity provider.
+pub(crate) struct Authenticated {
+    pub(crate) profile: ProviderIdentity,
+    /// The login that the browser had when it left for the provider: it may not present that
+    /// session when it returns.
+    pub(crate) previous: Option<IdentityNonce>,
+    /// The store's revision when the browser returned: a revocation of the user since then covers
+    /// the login.
+    pub(crate) began: u64,
+}
+
 /// Starts logins, links them, and revokes them.
 pub(crate) struct Logins {
     running: Arc<Running>,
@@ -93,24 +104,16 @@ impl Logins {
     }
 
     /// Stores the login of an authenticated user, and publishes its identity to the engine.
-    /// `before` is the login that the browser had when it left for the provider: it may not present
-    /// that session now. `began` is the store's revision when the browser returned: a revocation of
-    /// the user since then covers the login.
     ///
     /// # Errors
     /// See [`LoginError`].
     pub(crate) async fn log_in(
         &self,
-        profile: ProviderIdentity,
-        before: Option<IdentityNonce>,
-        began: u64,
+        user: Authenticated,
         mode: LoginMode,
         request: &PortalRequest,
     ) -> Result<Login, LoginError> {
-        match self
-            .store_login(profile, before, began, mode, request)
-            .await
-        {
+        match self.store_login(user, mode, request).await {
             Ok(login) => login.ok_or(LoginError::Revoked),
             Err(error) => {
                 self.repository.failed(&error);
@@ -123,9 +126,11 @@ impl Logins {
     /// revoked.
     async fn store_login(
         &self,
-        profile: ProviderIdentity,
-        before: Option<IdentityNonce>,
-        began: u64,
+        Authenticated {
+            profile,
+            previous,
+            began,
+        }: Authenticated,
         mode: LoginMode,
         request: &PortalRequest,
     ) -> Result<Option<Login>, StoreError> {
@@ -134,7 +139,7 @@ impl Logins {
         let id_token = profile.id_token.clone();
         let user = self.user(&profile).await?;
         let mut identity = profile.into_identity(user);
-        let logins = self.logins_of_browser(before, request).await?;
+        let logins = self.logins_of_browser(previous, request).await?;
         if mode == LoginMode::Refresh && logins.is_empty() {
             return Ok(None);
         }

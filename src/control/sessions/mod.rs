@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use super::browser_session::BrowserSession;
 use super::identities::Identities;
 use super::issuer::TokenIssuer;
 use super::running::Running;
-use super::signed_in::SignedIn;
 use crate::cookie;
 use crate::engine::Snapshot;
 use crate::login::{PortalRequest, organisation_aud};
@@ -60,7 +60,7 @@ struct Tokens<'a> {
 /// The sessions of a browser on one host.
 pub(crate) struct BrowserSessions {
     /// One for each login: a single one, unless another host of the domain set a cookie.
-    pub(crate) found: Vec<SignedIn>,
+    pub(crate) found: Vec<BrowserSession>,
     /// `true` if more tokens came than are verified, so that there may be other logins.
     pub(crate) are_incomplete: bool,
 }
@@ -97,10 +97,10 @@ impl Sessions {
     /// If the store does not answer.
     pub(crate) async fn identity_behind(
         &self,
-        session: &SignedIn,
+        session: &BrowserSession,
         now: UnixTime,
     ) -> Result<Option<Arc<Identity>>, StoreError> {
-        let SignedIn {
+        let BrowserSession {
             nonce,
             issued,
             expires,
@@ -185,7 +185,7 @@ impl Sessions {
     ///
     /// # Errors
     /// If a revocation can be decided only with the login's record, and the store does not answer.
-    pub(crate) async fn signed_in(
+    pub(crate) async fn in_browser(
         &self,
         request: &PortalRequest,
     ) -> Result<BrowserSessions, StoreError> {
@@ -193,7 +193,7 @@ impl Sessions {
         let Tokens { valid, too_many } = self
             .tokens(&snapshot, &request.headers, |_| true, request.now)
             .await?;
-        let mut logins: Vec<SignedIn> = Vec::new();
+        let mut logins: Vec<BrowserSession> = Vec::new();
         for (token, claims) in valid {
             let nonce = claims
                 .identity_nonce
@@ -206,7 +206,7 @@ impl Sessions {
             };
             let email = claims.email.and_then(|email| Email::parse(&email).ok());
             let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
-            logins.push(SignedIn {
+            logins.push(BrowserSession {
                 nonce,
                 email,
                 user,

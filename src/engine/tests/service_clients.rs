@@ -158,7 +158,7 @@ fn engine_token(
 #[test]
 fn rejected_service_token_is_logged_with_its_owner() {
     let node = node();
-    let told = |with: &str| match get("robots", &[with]).decide(&node, NOW).unwrap() {
+    let reason_for = |with: &str| match get("robots", &[with]).decide(&node, NOW).unwrap() {
         Decision::Deny(engine::Refusal {
             service_client: Some(ServiceClient::ServiceToken(token)),
             reason,
@@ -169,16 +169,19 @@ fn rejected_service_token_is_logged_with_its_owner() {
         Decision::Deny(refusal) => format!("anonymous {}", refusal.reason),
         other => describe(&other),
     };
-    assert_eq!(told("service ci wrong"), "ci service_token_invalid");
-    assert_eq!(told("service ci id alone"), "ci service_token_invalid");
-    assert_eq!(told("service late"), "late service_token_expired");
-    assert_eq!(told("service old"), "old no_policy_applied");
+    assert_eq!(reason_for("service ci wrong"), "ci service_token_invalid");
     assert_eq!(
-        told("service ci stranger"),
+        reason_for("service ci id alone"),
+        "ci service_token_invalid"
+    );
+    assert_eq!(reason_for("service late"), "late service_token_expired");
+    assert_eq!(reason_for("service old"), "old no_policy_applied");
+    assert_eq!(
+        reason_for("service ci stranger"),
         "anonymous service_token_invalid"
     );
     assert_eq!(
-        told("service ci two ids"),
+        reason_for("service ci two ids"),
         "anonymous service_token_invalid"
     );
 }
@@ -510,9 +513,9 @@ fn required_facts_are_found_through_nested_groups() {
         ..get("wiki", &[])
     };
     assert_eq!(request.ask(&node, NOW), "resolve assertion of device-1");
-    let told = http::HeaderValue::from_static("told");
+    let token = http::HeaderValue::from_static("told");
     node.cache()
-        .set_assertion(node.issuer(), (&aud("wiki"), "device-1"), told, after(60));
+        .set_assertion(node.issuer(), (&aud("wiki"), "device-1"), token, after(60));
     assert_eq!(request.ask(&node, NOW), "forward wiki as device-1 by `p`");
     let none = Raw {
         tls: shown("none"),

@@ -299,8 +299,12 @@ impl AccessFilter {
     }
 
     /// Copies the parts of a request that its watch needs to evaluate it again.
-    pub(super) fn copy_running(&self, session: &Session, ctx: &AccessCtx) -> Option<Running> {
-        Some(Running {
+    pub(super) fn copy_running(
+        &self,
+        session: &Session,
+        ctx: &AccessCtx,
+    ) -> Option<RunningRequest> {
+        Some(RunningRequest {
             filter: self.clone(),
             request: session.req_header().clone(),
             client: ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -327,7 +331,7 @@ impl AccessFilter {
 }
 
 /// A running request, with everything that is needed to evaluate it again.
-pub(super) struct Running {
+pub(super) struct RunningRequest {
     filter: AccessFilter,
     request: RequestHeader,
     client: IpAddr,
@@ -337,7 +341,7 @@ pub(super) struct Running {
     id: Option<RequestId>,
 }
 
-impl Evaluate for Running {
+impl Evaluate for RunningRequest {
     async fn evaluate(&self) -> Reevaluation {
         match self.view() {
             Ok(request) => self.filter.gate.judge(&request, &self.permit).await,
@@ -352,7 +356,7 @@ impl Evaluate for Running {
     }
 }
 
-impl Running {
+impl RunningRequest {
     /// Evaluates the request as a new one, without waiting for missing facts.
     pub(super) fn evaluate_now(&self) -> Reevaluation {
         match self.view() {

@@ -161,15 +161,15 @@ async fn failures_are_distinct_and_never_show_the_query() {
             .await
             .unwrap_err();
         assert!(check(&failure), "{origin}: {failure:?}");
-        let mut told = format!("{failure} {failure:?}");
+        let mut shown = format!("{failure} {failure:?}");
         let mut next = failure.source();
         while let Some(cause) = next {
-            told += &format!(" {cause} {cause:?}");
+            shown += &format!(" {cause} {cause:?}");
             next = cause.source();
         }
         assert!(
-            !told.contains("topsecret") && !told.contains("/path"),
-            "{told}"
+            !shown.contains("topsecret") && !shown.contains("/path"),
+            "{shown}"
         );
     }
     assert_eq!(tries.load(Ordering::Relaxed), 1, "never a second time");

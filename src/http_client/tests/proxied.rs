@@ -252,15 +252,15 @@ async fn proxy_refusal_is_reported_without_credentials() {
             matches!(failure, HttpError::Proxy { .. }),
             "{refusal}: {failure:?}"
         );
-        let told = format!("{} {failure:?}", failure.with_cause());
+        let shown = format!("{} {failure:?}", failure.with_cause());
         let place = format!("through the proxy `http://127.0.0.1:{}`", proxy.port);
         assert!(
-            told.contains("`idp.example.test`") && told.contains(&place) && told.contains(word),
-            "{told}"
+            shown.contains("`idp.example.test`") && shown.contains(&place) && shown.contains(word),
+            "{shown}"
         );
         assert!(
-            !told.contains("hunter2") && !told.contains("YW5u") && !told.contains("topsecret"),
-            "{told}"
+            !shown.contains("hunter2") && !shown.contains("YW5u") && !shown.contains("topsecret"),
+            "{shown}"
         );
         assert_eq!(proxy.heads().len(), 1, "never a second time");
     }

@@ -61,7 +61,7 @@ impl Oidc {
         let missing = missing
             .filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
         let mut claims = claimed.claims;
-        groups.tell(&mut claims);
+        groups.write_to(&mut claims);
         Ok(ProviderIdentity {
             subject: claimed.subject,
             email,

@@ -4,13 +4,15 @@ mod absent_groups;
 mod advice;
 mod answers;
 mod attempts;
-mod bad_days;
+mod callbacks;
 mod check;
 mod clients;
 mod conformance;
 mod directory;
+mod documents;
 mod groups;
 mod keys;
+mod responses;
 mod scopes;
 mod stand_in;
 

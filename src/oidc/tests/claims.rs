@@ -4,14 +4,16 @@ use proptest::prelude::*;
 
 use super::documents::odd_value;
 use super::*;
-use crate::model::UnixTime;
-use crate::oidc::claims;
 
-fn merged(id_token: Value, userinfo: Value) -> MergedClaims {
+pub(super) fn merged(id_token: Value, userinfo: Value) -> MergedClaims {
     merged_with(&GroupsClaim::default(), id_token, userinfo)
 }
 
-fn merged_with(groups_claim: &GroupsClaim, id_token: Value, userinfo: Value) -> MergedClaims {
+pub(super) fn merged_with(
+    groups_claim: &GroupsClaim,
+    id_token: Value,
+    userinfo: Value,
+) -> MergedClaims {
     let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
     let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
     let wanted = [
@@ -206,132 +208,6 @@ fn unproven_absence_omits_all_claims_but_the_groups() {
 }
 
 #[test]
-fn r11_either_document_can_deny_verification() {
-    let verified = |a: Value, b: Value| {
-        merged(json!({"email_verified": a}), json!({"email_verified": b})).email_verified
-    };
-    assert_eq!(verified(json!(null), json!(null)), None);
-    assert_eq!(verified(json!(true), json!(null)), Some(true));
-    assert_eq!(verified(json!(true), json!(false)), Some(false));
-    assert_eq!(verified(json!("false"), json!(true)), Some(false));
-    for spelling in ["true", "True", "TRUE"] {
-        assert_eq!(
-            verified(json!(spelling), json!(null)),
-            Some(true),
-            "{spelling}"
-        );
-    }
-    assert_eq!(verified(json!(true), json!("False")), Some(false));
-    for unreadable in [
-        json!(1),
-        json!("1"),
-        json!("yes"),
-        json!(""),
-        json!(" true"),
-        json!([true]),
-        json!({}),
-    ] {
-        assert_eq!(
-            verified(unreadable.clone(), json!(null)),
-            Some(false),
-            "{unreadable}"
-        );
-        assert_eq!(
-            verified(unreadable.clone(), json!(true)),
-            Some(false),
-            "{unreadable}"
-        );
-        assert_eq!(
-            verified(json!(true), unreadable.clone()),
-            Some(false),
-            "{unreadable}"
-        );
-    }
-    let reference = json!({"_claim_names": {"email_verified": "src1"}});
-    assert_eq!(
-        merged(json!({}), reference.clone()).email_verified,
-        Some(false)
-    );
-    assert_eq!(
-        merged(reference, json!({"email_verified": true})).email_verified,
-        Some(true)
-    );
-    let list = merged(
-        json!({"email": ["a@b.c", "b@b.c"]}),
-        json!({"email": "a@b.c"}),
-    );
-    assert_eq!(
-        (list.email, list.unreadable),
-        (
-            ClaimedEmail::Unreadable,
-            vec!["`email` in the ID token: a list of strings".into()]
-        )
-    );
-}
-
-#[test]
-fn email_can_be_the_only_entry_of_a_list() {
-    let email = |id_token: Value, userinfo: Value| {
-        let profile = merged(id_token, userinfo);
-        (profile.email, profile.email_verified)
-    };
-    let ann = |verified| (ClaimedEmail::Claimed("a@b.c".to_owned()), verified);
-    assert_eq!(email(json!({"email": ["a@b.c"]}), json!({})), ann(None));
-    let verified = json!({"email": "a@b.c", "email_verified": true});
-    assert_eq!(
-        email(json!({"email": ["a@b.c"]}), verified.clone()),
-        ann(Some(true))
-    );
-    for odd in [
-        json!(["a@b.c", "b@b.c"]),
-        json!([]),
-        json!([["a@b.c"]]),
-        json!({"a": "a@b.c"}),
-        json!(7),
-    ] {
-        assert_eq!(
-            email(json!({"email": odd}), verified.clone()).0,
-            ClaimedEmail::Unreadable,
-            "{odd}"
-        );
-        assert_eq!(
-            email(verified.clone(), json!({"email": odd})),
-            ann(Some(true)),
-            "{odd}"
-        );
-    }
-}
-
-#[test]
-fn empty_email_is_absent_and_vouches_for_no_other() {
-    let email = |id_token: Value, userinfo: Value| {
-        let profile = merged(id_token, userinfo);
-        (profile.email, profile.email_verified)
-    };
-    let ann = |verified| (ClaimedEmail::Claimed("a@b.c".to_owned()), verified);
-    let verified = json!({"email": "a@b.c", "email_verified": true});
-    assert_eq!(
-        email(json!({"email": ""}), verified.clone()),
-        ann(Some(true))
-    );
-    assert_eq!(
-        email(json!({"email": "", "email_verified": false}), verified),
-        ann(Some(false))
-    );
-    assert_eq!(
-        email(
-            json!({"email": "", "email_verified": true}),
-            json!({"email": "a@b.c"})
-        ),
-        ann(None)
-    );
-    assert_eq!(
-        email(json!({"email": ""}), json!({})),
-        (ClaimedEmail::Absent, None)
-    );
-}
-
-#[test]
 fn configured_claim_can_be_nested() {
     let both = |id_token: Value, userinfo: Value| {
         let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
@@ -417,132 +293,6 @@ fn configured_claim_can_be_nested() {
 }
 
 #[test]
-fn invalid_characters_in_a_claim_are_repaired() {
-    let claims = UserClaims::parse(
-        b"\xef\xbb\xbf{\"name\":\"Ada \\ud83d\",\"nick\":\"caf\xe9\",\"groups\":[\"a\"]}",
-    )
-    .unwrap();
-    assert_eq!(claims.get("name"), Some(&json!("Ada \u{fffd}")));
-    assert_eq!(claims.get("nick"), Some(&json!("caf\u{fffd}")));
-    // Two names that become equal when repaired are still a duplicate.
-    assert!(UserClaims::parse(b"{\"a\\ud800\":1,\"a\\ud801\":2}").is_err());
-}
-
-#[test]
-fn core_5_3_2_signed_userinfo_is_verified() {
-    let keys = one_key();
-    let expected = |claims: Value, key: &TestKey, header: Value| {
-        with_expected(60, |expected| {
-            signed_userinfo(
-                &key.sign(&header, &claims.to_string()),
-                &keys,
-                expected,
-                "00u1",
-            )
-        })
-    };
-    let rs256 = json!({"alg": "RS256", "kid": "a"});
-    let good = |claims: Value| expected(claims, &rsa(0), rs256.clone());
-    for claims in [
-        json!({"sub": "00u1", "iss": ISSUER, "aud": "client"}),
-        json!({"sub": "00u1", "iss": ISSUER, "aud": ["other", "client"], "exp": NOW.0 + 60}),
-        json!({"sub": "00u1"}),
-    ] {
-        assert!(good(claims.clone()).is_ok(), "{claims}");
-    }
-    for (claims, error) in [
-        (
-            json!({"sub": "00u2", "iss": ISSUER, "aud": "client"}),
-            ClaimsError::Subject,
-        ),
-        (
-            json!({"iss": ISSUER, "aud": "client"}),
-            ClaimsError::Subject,
-        ),
-        (
-            json!({"sub": "00u1", "iss": "https://evil.example", "aud": "client"}),
-            ClaimsError::Foreign,
-        ),
-        (
-            json!({"sub": "00u1", "iss": [ISSUER], "aud": "client"}),
-            ClaimsError::Foreign,
-        ),
-        (
-            json!({"sub": "00u1", "iss": ISSUER, "aud": "other"}),
-            ClaimsError::Foreign,
-        ),
-        (
-            json!({"sub": "00u1", "iss": ISSUER, "aud": {"client": 1}}),
-            ClaimsError::Foreign,
-        ),
-        (
-            json!({"sub": "00u1", "exp": NOW.0 - 3600}),
-            ClaimsError::Foreign,
-        ),
-        (json!({"sub": "00u1", "exp": "soon"}), ClaimsError::Foreign),
-        (json!(["sub"]), ClaimsError::Malformed),
-    ] {
-        assert_eq!(good(claims.clone()), Err(error), "{claims}");
-    }
-    let claims = json!({"sub": "00u1"});
-    assert_eq!(
-        expected(claims.clone(), &rsa(1), rs256),
-        Err(ClaimsError::Signature)
-    );
-    let unknown = json!({"alg": "RS256", "kid": "b"});
-    assert_eq!(
-        expected(claims.clone(), &rsa(0), unknown),
-        Err(ClaimsError::Signature)
-    );
-    for alg in ["none", "HS256"] {
-        let header = json!({"alg": alg, "kid": "a"});
-        assert_eq!(
-            expected(claims.clone(), &rsa(0), header),
-            Err(ClaimsError::NotJson),
-            "{alg}"
-        );
-    }
-}
-
-#[test]
-fn verification_of_another_address_does_not_count() {
-    let verified = |id_token: Value, userinfo: Value| merged(id_token, userinfo).email_verified;
-    let (ann, bob) = ("ann@corp.example", "bob@corp.example");
-    assert_eq!(
-        verified(
-            json!({"email": ann}),
-            json!({"email": ann, "email_verified": true})
-        ),
-        Some(true)
-    );
-    assert_eq!(
-        verified(json!({"email": ann}), json!({"email_verified": true})),
-        Some(true)
-    );
-    assert_eq!(
-        verified(
-            json!({"email": ann}),
-            json!({"email": bob, "email_verified": true})
-        ),
-        None
-    );
-    assert_eq!(
-        verified(
-            json!({"email": ann}),
-            json!({"email": bob, "email_verified": false})
-        ),
-        Some(false)
-    );
-    assert_eq!(
-        verified(
-            json!({"email": ann, "email_verified": true}),
-            json!({"email": bob})
-        ),
-        Some(true)
-    );
-}
-
-#[test]
 fn referenced_claims_are_unknown_and_named_in_the_log() {
     let profile = merged(
         json!({"_claim_names": {"email": "src1", "amr": "src1", "birthdate": "src1"}}),
@@ -580,58 +330,6 @@ fn claim_that_is_not_the_groups_claim_is_not_read() {
         profile.unreadable,
         ["`roles` in the userinfo response: no list of names"]
     );
-}
-
-#[test]
-fn core_5_3_2_userinfo_is_about_the_same_user() {
-    assert!(
-        userinfo(
-            ContentType::Json,
-            br#"{"sub":"00u1","email":"a@b.c"}"#,
-            "00u1"
-        )
-        .is_ok()
-    );
-    for body in [
-        r#"{"sub":"00u2"}"#,
-        "{}",
-        r#"{"sub":null}"#,
-        r#"{"sub":["00u1"]}"#,
-        r#"{"sub":"00U1"}"#,
-    ] {
-        assert_eq!(
-            userinfo(ContentType::Json, body.as_bytes(), "00u1"),
-            Err(ClaimsError::Subject),
-            "{body}"
-        );
-    }
-    for body in ["", "[]", "<html>", r#"{"sub":"00u2","sub":"00u1"}"#] {
-        assert_eq!(
-            userinfo(ContentType::Json, body.as_bytes(), "00u1"),
-            Err(ClaimsError::Malformed),
-            "{body}"
-        );
-    }
-    // A JSON object is accepted under any content type; a JWT and a web page are not.
-    assert!(userinfo(ContentType::Other, br#"{"sub":"00u1"}"#, "00u1").is_ok());
-    assert_eq!(
-        userinfo(ContentType::Other, br#"{"sub":"00u2"}"#, "00u1"),
-        Err(ClaimsError::Subject)
-    );
-    for body in [
-        "eyJhbGciOiJSUzI1NiJ9.e30.AA",
-        "<html>",
-        "sub=00u1",
-        "",
-        "[]",
-    ] {
-        assert_eq!(
-            userinfo(ContentType::Other, body.as_bytes(), "00u1"),
-            Err(ClaimsError::NotJson),
-            "{body}"
-        );
-    }
-    assert_eq!(UnixTime(5), claims::numeric_date(&json!(5.9)).unwrap());
 }
 
 proptest! {

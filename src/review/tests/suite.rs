@@ -60,20 +60,20 @@ fn failed_test_shows_every_rule() {
         ]
     );
     assert_eq!(ended.len(), 6);
-    let told = Line {
+    let shown = Line {
         suite: &suite,
         world: &world,
         result: failed[0],
     }
     .to_string();
-    let told = anstream::adapter::strip_str(&told).to_string();
+    let shown = anstream::adapter::strip_str(&shown).to_string();
     for part in [
         "tests.toml:19",
         "expected deny\n",
         "was      allow by `engineers`\n",
         "1. bypass `probes`",
     ] {
-        assert!(told.contains(part), "`{part}` is not in\n{told}");
+        assert!(shown.contains(part), "`{part}` is not in\n{shown}");
     }
     assert_eq!(
         untested(&world, &decided),

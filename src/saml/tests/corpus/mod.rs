@@ -5,13 +5,15 @@
 //! test nothing.
 
 mod addressed;
+mod algorithms;
 mod forged;
 mod shaped;
 
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OAEP_SHA512_MGF1SHA512};
 
 use addressed::{addressed, timed};
-use forged::{algorithms, tampered, wrapped};
+use algorithms::algorithms;
+use forged::{tampered, wrapped};
 use shaped::{encrypted, parsed, shaped};
 
 use crate::saml::testing::{

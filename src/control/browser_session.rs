@@ -3,7 +3,7 @@
 use crate::model::{Email, IdentityNonce, Secret, UnixTime, UserId};
 
 /// A session in a browser's cookie.
-pub(crate) struct SignedIn {
+pub(crate) struct BrowserSession {
     pub(crate) nonce: IdentityNonce,
     pub(crate) email: Option<Email>,
     pub(crate) user: UserId,
