@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
     ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::keys;
 use crate::model::{Secret, UnixTime};
 
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -25,11 +26,12 @@ pub(crate) enum TestKey {
     Ed(Arc<Ed25519KeyPair>),
 }
 
-/// Returns one of two RSA keys, which all tests share because generating one is slow.
+/// Returns one of two fixed RSA keys. Generating one would take longer than most tests.
 pub(crate) fn rsa(index: usize) -> TestKey {
     static KEYS: [OnceLock<Arc<KeyPair>>; 2] = [const { OnceLock::new() }; 2];
     TestKey::Rsa(Arc::clone(KEYS[index].get_or_init(|| {
-        Arc::new(KeyPair::generate(KeySize::Rsa2048).unwrap())
+        let pem = [keys::TEAM, keys::STRANGER][index];
+        Arc::new(KeyPair::from_pkcs8(&keys::der(pem)).unwrap())
     })))
 }
 

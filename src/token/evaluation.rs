@@ -100,11 +100,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::keys as fixed;
     use crate::token::{SigningKey, UnverifiedToken};
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
-    static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
-    static OTHER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| fixed::signing_key(fixed::TEAM));
+    static OTHER: LazyLock<SigningKey> = LazyLock::new(|| fixed::signing_key(fixed::STRANGER));
 
     fn keys() -> KeySet {
         // As the Web Crypto API exports them.

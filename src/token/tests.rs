@@ -4,13 +4,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::keys as fixed;
 use crate::token::{KeyError, SigningKey};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const ISSUER: &str = "https://access.example.com";
 
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
-static OTHER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| fixed::signing_key(fixed::TEAM));
+static OTHER: LazyLock<SigningKey> = LazyLock::new(|| fixed::signing_key(fixed::STRANGER));
 
 fn keys() -> KeySet {
     jwks(json!([KEY.to_jwk()])).unwrap()

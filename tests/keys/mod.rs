@@ -9,6 +9,8 @@ use portcullis::token::SigningKey;
 
 /// The key that signs for the team.
 pub(crate) const TEAM: &str = include_str!("team.key");
+/// The team's key that is published and does not sign yet.
+pub(crate) const TEAM_NEXT: &str = include_str!("team-next.key");
 /// A key that no node and no client trusts.
 pub(crate) const STRANGER: &str = include_str!("stranger.key");
 

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, System};
+use crate::control::signing_keys::tests::put_fixed_keys;
 use crate::control::{Access, Clock, Resources, compile};
 use crate::engine::{IdentityState, NodeCache, Origins};
 use crate::http_client::{HttpClient, Roots, Timeouts};
@@ -57,6 +58,7 @@ impl Process {
             .unwrap();
         let path = dir.path().join("portcullis.db");
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).await.unwrap());
+        put_fixed_keys(&*store).await;
         let resources = Resources {
             store: Arc::clone(&store),
             http,

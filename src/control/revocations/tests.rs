@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, Config, System};
+use crate::control::signing_keys::tests::put_fixed_keys;
 use crate::control::{Access, Clock, Resources, compile};
 use crate::engine::{NodeCache, Origins};
 use crate::http_client::{HttpClient, Roots, Timeouts};
@@ -38,6 +39,7 @@ async fn start(config: &Config, store: Arc<dyn Store>) -> Arc<Access> {
         Origins::new(())
     })
     .unwrap();
+    put_fixed_keys(&*store).await;
     Access::start(
         made.0,
         made.1,

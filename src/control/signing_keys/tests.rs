@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::*;
+use crate::keys;
 use crate::store::MemoryStore;
 use crate::token::{Claims, KeySet, Kind};
 
@@ -19,6 +20,23 @@ fn fact(kid: &str, made: UnixTime, retired: Option<UnixTime>) -> KeyFacts {
         kid: kid.into(),
         made,
         retired,
+    }
+}
+
+/// Stores fixed keys in an empty store. Generating two would take longer than most tests.
+pub(in crate::control) async fn put_fixed_keys(store: &dyn crate::store::Store) {
+    if !store.signing_keys().await.unwrap().is_empty() {
+        return;
+    }
+    for pem in [keys::TEAM, keys::TEAM_NEXT] {
+        let key = StoredKey {
+            kid: keys::signing_key(pem).kid().into(),
+            pkcs8: keys::pkcs8(pem),
+            certificate_pem: include_str!("../../../tests/keys/team.crt").to_owned(),
+            made: UnixTime::now(),
+            retired: None,
+        };
+        store.put_signing_key(&key).await.unwrap();
     }
 }
 

@@ -40,10 +40,25 @@ async fn malformed_jwks_fails_the_login() {
     }
 }
 
+/// Returns a provider with a cooldown that no test lives to see the end of.
+fn patient(op: &StandIn) -> Provider {
+    let ages = Ages {
+        cooldown: Duration::from_secs(600),
+        ..op.client().ages
+    };
+    provider(OktaSettings {
+        client: ClientSettings {
+            ages,
+            ..op.client()
+        },
+        ..op.settings()
+    })
+}
+
 #[tokio::test]
 async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
     let op = StandIn::start().await;
-    let provider = op.provider();
+    let provider = patient(&op);
     assert!(op.login(&provider).await.is_ok());
     for n in 0..20 {
         op.state().header["kid"] = json!(format!("random-{n}"));
@@ -59,17 +74,7 @@ async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
 #[tokio::test]
 async fn rotated_keys_are_fetched_whatever_their_name() {
     let op = StandIn::start().await;
-    let cooldown = Ages {
-        cooldown: Duration::from_secs(600),
-        ..op.client().ages
-    };
-    let provider = provider(OktaSettings {
-        client: ClientSettings {
-            ages: cooldown,
-            ..op.client()
-        },
-        ..op.settings()
-    });
+    let provider = patient(&op);
     let sign_with = |index: usize, kid: &str| {
         let mut state = op.state();
         (state.key, state.jwks) = (rsa(index), jwks(&[rsa(index).jwk(Some(kid))]));

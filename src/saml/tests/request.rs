@@ -5,13 +5,14 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use roxmltree::Document;
 use url::Url;
 
+use crate::keys;
 use crate::saml::canonical::canonical;
 use crate::saml::testing::{ACS, NOW, settings, sp_key};
 use crate::saml::{AuthnRequest, Binding, Message, Reauthentication, ServiceProvider, Settings};
 use crate::token::SigningKey;
 
 fn key() -> SigningKey {
-    SigningKey::generate().unwrap()
+    keys::signing_key(keys::TEAM)
 }
 
 fn start(settings: Settings, key: Option<&SigningKey>) -> AuthnRequest {

@@ -116,13 +116,7 @@ async fn r05_overheard_hand_over_is_used_up() {
         (302, WIKI),
         "the right one begins again"
     );
-    let page = owner.open(WIKI).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (WIKI, 200),
-        "{:#?}",
-        owner.trail
-    );
+    owner.assert_opens(WIKI).await;
 }
 
 /// A browser with the cookie of another login is sent back to the team domain. From there only the

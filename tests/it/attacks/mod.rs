@@ -14,7 +14,7 @@ mod tokens;
 mod tossed;
 mod transport;
 
-use crate::support::{Browser, Person, World, assert_refused, raw};
+use crate::support::{Browser, Person, Response, World, assert_refused, raw};
 
 const APP: &str = "http://app.localhost";
 
@@ -31,6 +31,14 @@ fn cookie_line(browser: &Browser) -> String {
         "Cookie: CF_Authorization={}",
         browser.cookie("app.localhost", "CF_Authorization").unwrap()
     )
+}
+
+/// Sends a request for `/` of `app.localhost` as a script does, with that `Cookie` line.
+async fn by_script(world: &World, cookies: &str) -> Option<Response> {
+    let lines = [cookies, "Sec-Fetch-Mode: cors"];
+    world
+        .raw(raw::request("GET", "app.localhost", "/", &lines))
+        .await
 }
 
 /// Sends a target to `app.localhost` over HTTP/2 and returns the status. `None` if the stream was

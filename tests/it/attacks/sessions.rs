@@ -1,6 +1,6 @@
 //! A session cookie is all or nothing.
 
-use super::{cookie_line, member};
+use super::{by_script, cookie_line, member};
 use crate::support::{Browser, Person, World, assert_refused, leads_to_login, raw};
 
 #[tokio::test]
@@ -85,14 +85,7 @@ async fn s02_malformed_cookie_counts_as_none() {
                 "{value}: {answer:?}"
             );
         }
-        let answer = world
-            .raw(raw::request(
-                "GET",
-                "app.localhost",
-                "/",
-                &[&line, "Sec-Fetch-Mode: cors"],
-            ))
-            .await;
+        let answer = by_script(&world, &line).await;
         assert_refused(answer.as_ref(), value);
         world.origin.assert_untouched(value);
     }
@@ -120,15 +113,7 @@ async fn s05_cookie_lines_are_split_as_in_rfc_6265() {
         format!("Cookie: $Version=1; {pair}"),
     ];
     for line in &accepted {
-        let answer = world
-            .raw(raw::request(
-                "GET",
-                "app.localhost",
-                "/",
-                &[line, "Sec-Fetch-Mode: cors"],
-            ))
-            .await
-            .unwrap();
+        let answer = by_script(&world, line).await.unwrap();
         assert_eq!(answer.status, 200, "{line:.60}");
     }
     world.origin.forget();
@@ -144,14 +129,7 @@ async fn s05_cookie_lines_are_split_as_in_rfc_6265() {
         format!("Cookie: CF_Authorization =x{pair}"),
     ];
     for line in &not_ours {
-        let answer = world
-            .raw(raw::request(
-                "GET",
-                "app.localhost",
-                "/",
-                &[line, "Sec-Fetch-Mode: cors"],
-            ))
-            .await;
+        let answer = by_script(&world, line).await;
         assert_refused(answer.as_ref(), &format!("{line:.60}"));
         world.origin.assert_untouched(line);
     }
@@ -163,15 +141,7 @@ async fn s05_many_and_odd_cookies_do_no_harm() {
     let good = cookie_line(&member(&world).await);
     let three_hundred: String = (0..300).map(|i| format!("c{i}=v; ")).collect();
     let with_many = format!("{}; {three_hundred}", good);
-    let answer = world
-        .raw(raw::request(
-            "GET",
-            "app.localhost",
-            "/",
-            &[&with_many, "Sec-Fetch-Mode: cors"],
-        ))
-        .await
-        .unwrap();
+    let answer = by_script(&world, &with_many).await.unwrap();
     assert_eq!(answer.status, 200);
     assert_eq!(world.origin.last().cookies().len(), 300);
     for odd in [

@@ -1,7 +1,7 @@
 //! Cookies that another host of the same domain set for ours: no browser becomes another user, and
 //! no user is locked out.
 
-use super::member;
+use super::{by_script, member};
 use crate::support::{APPLICATIONS, Browser, Person, World, raw};
 
 const PAGE: &str = "http://app.localhost/wiki/page";
@@ -77,13 +77,7 @@ async fn s05_tossed_session_is_expired_and_the_login_restarts() {
     ] {
         let mut bob = member(&world).await;
         bob.toss(domain, path, AUTHORIZATION, &planted);
-        let page = bob.open(PAGE).await;
-        assert_eq!(
-            (page.url.as_str(), page.response.status),
-            (PAGE, 200),
-            "{domain} {path}: {:#?}",
-            bob.trail
-        );
+        bob.assert_opens_in(PAGE, &format!("{domain} {path}")).await;
         assert_eq!(told(&world), ["bob@example.com"], "{domain} {path}");
         assert!(
             bob.cookies.iter().all(|cookie| !cookie.is_domain),
@@ -136,15 +130,7 @@ async fn s05_script_gets_a_conflict_as_json() {
     let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap();
     for (one, other) in [(planted.as_str(), own), (own, planted.as_str())] {
         let line = format!("Cookie: {AUTHORIZATION}={one}; {AUTHORIZATION}={other}");
-        let answer = world
-            .raw(raw::request(
-                "GET",
-                "app.localhost",
-                "/",
-                &[&line, "Sec-Fetch-Mode: cors"],
-            ))
-            .await
-            .unwrap();
+        let answer = by_script(&world, &line).await.unwrap();
         assert_eq!(
             (answer.status, answer.json()["reason"].as_str()),
             (401, Some("session_conflict"))
@@ -199,13 +185,7 @@ async fn s05_tossed_organisation_session_is_not_accepted() {
     bob.toss("localhost", "/cdn-cgi", AUTHORIZATION, planted);
     bob.cookies.retain(|cookie| cookie.host != "app.localhost");
     let asked = world.idp.count("/oauth2/v1/authorize");
-    let page = bob.open(PAGE).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (PAGE, 200),
-        "{:#?}",
-        bob.trail
-    );
+    bob.assert_opens(PAGE).await;
     assert_eq!(told(&world), ["bob@example.com"]);
     assert_eq!(
         world.idp.count("/oauth2/v1/authorize"),
@@ -288,15 +268,7 @@ async fn s05_logout_revokes_every_session_that_is_sent() {
     bob.toss("localhost", "/cdn-cgi", AUTHORIZATION, planted);
     bob.open("http://app.localhost/cdn-cgi/access/logout").await;
     let line = format!("Cookie: {AUTHORIZATION}={own}");
-    let answer = world
-        .raw(raw::request(
-            "GET",
-            "app.localhost",
-            "/",
-            &[&line, "Sec-Fetch-Mode: cors"],
-        ))
-        .await
-        .unwrap();
+    let answer = by_script(&world, &line).await.unwrap();
     assert_eq!(
         (answer.status, answer.json()["reason"].as_str()),
         (401, Some("session_revoked"))
@@ -314,13 +286,7 @@ async fn s05_tossed_login_counter_does_not_lock_the_user_out() {
                 cookie.name != AUTHORIZATION && (own || cookie.name != APP_SESSION)
             });
             bob.toss("localhost", path, APP_SESSION, &later);
-            let page = bob.open(PAGE).await;
-            assert_eq!(
-                (page.url.as_str(), page.response.status),
-                (PAGE, 200),
-                "{own} {path}: {:#?}",
-                bob.trail
-            );
+            bob.assert_opens_in(PAGE, &format!("{own} {path}")).await;
         }
     }
     // A count of this moment stops one login, and the page ends it.
@@ -336,13 +302,7 @@ async fn s05_tossed_login_counter_does_not_lock_the_user_out() {
     let page = bob.open(PAGE).await;
     assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
     assert!(page.response.text().contains("login_loop"));
-    let page = bob.open(PAGE).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (PAGE, 200),
-        "{:#?}",
-        bob.trail
-    );
+    bob.assert_opens(PAGE).await;
     // Beside one's own it counts for nothing.
     let mut bob = member(&world).await;
     bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION);
@@ -352,13 +312,7 @@ async fn s05_tossed_login_counter_does_not_lock_the_user_out() {
         APP_SESSION,
         &looping(&world, &now()).await,
     );
-    let page = bob.open(PAGE).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (PAGE, 200),
-        "{:#?}",
-        bob.trail
-    );
+    bob.assert_opens(PAGE).await;
     assert!(
         bob.cookies.iter().all(|cookie| !cookie.is_domain),
         "{:#?}",
@@ -404,13 +358,7 @@ async fn s05_two_tossed_cookies_are_both_expired() {
         let mut bob = member(&world).await;
         bob.toss("localhost", "/", AUTHORIZATION, &planted);
         bob.toss("localhost", path, APP_SESSION, "n0123456789abcdef");
-        let page = bob.open(PAGE).await;
-        assert_eq!(
-            (page.url.as_str(), page.response.status),
-            (PAGE, 200),
-            "{path}: {:#?}",
-            bob.trail
-        );
+        bob.assert_opens_in(PAGE, &format!("{path}")).await;
         assert_eq!(told(&world), ["bob@example.com"], "{path}");
         assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{path}");
     }
@@ -513,15 +461,7 @@ async fn s05_logout_that_misses_the_session_fails() {
 /// The reason for which a session is refused.
 async fn reason(world: &World, token: &str) -> String {
     let line = format!("Cookie: {AUTHORIZATION}={token}");
-    let answer = world
-        .raw(raw::request(
-            "GET",
-            "app.localhost",
-            "/",
-            &[&line, "Sec-Fetch-Mode: cors"],
-        ))
-        .await
-        .unwrap();
+    let answer = by_script(world, &line).await.unwrap();
     answer.json()["reason"]
         .as_str()
         .unwrap_or_default()

@@ -152,13 +152,7 @@ async fn one_login_serves_a_second_application() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let logins = world.idp.count("/oauth2/v1/authorize");
-    let page = browser.open("http://app.localhost/admin/x").await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        ("http://app.localhost/admin/x", 200),
-        "{:#?}",
-        browser.trail
-    );
+    browser.assert_opens("http://app.localhost/admin/x").await;
     assert_eq!(
         world.idp.count("/oauth2/v1/authorize"),
         logins,

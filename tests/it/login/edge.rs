@@ -85,13 +85,7 @@ impl Edge {
 async fn login_at_the_team_leads_back_to_the_edge() {
     let edge = edge().await;
     let mut alice = edge.browser();
-    let page = alice.open(&edge.wiki).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (edge.wiki.as_str(), 200),
-        "{:#?}",
-        alice.trail
-    );
+    alice.assert_opens(&edge.wiki).await;
     let seen = edge.origin.last();
     assert_eq!(
         seen.headers.one("cf-access-authenticated-user-email"),
@@ -412,13 +406,7 @@ async fn revoked_token_does_not_affect_the_next_one() {
     })
     .await;
     let asked = edge.team.idp.count("/oauth2/v1/authorize");
-    let page = alice.open(&edge.wiki).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (edge.wiki.as_str(), 200),
-        "{:#?}",
-        alice.trail
-    );
+    alice.assert_opens(&edge.wiki).await;
     assert_eq!(
         edge.team.idp.count("/oauth2/v1/authorize"),
         asked,
@@ -481,13 +469,7 @@ async fn malformed_hand_over_is_refused_without_the_team() {
         edge.browser(),
         format!("{}{}", edge.wiki, "a".repeat(2048 - "/page?x=1".len())),
     );
-    let page = alice.open(&longest).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (longest.as_str(), 200),
-        "{:#?}",
-        alice.trail
-    );
+    alice.assert_opens(&longest).await;
     let arrived = alice
         .trail
         .iter()

@@ -27,13 +27,7 @@ async fn expired_token_is_renewed_without_the_provider() {
     let answer = world.browser().fetch("GET", WIKI, &[&stale], b"").await;
     assert_eq!(answer.status, 401, "no leeway on our own sessions");
     let asked = world.idp.count("/oauth2/v1/authorize");
-    let page = browser.open(WIKI).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (WIKI, 200),
-        "{:#?}",
-        browser.trail
-    );
+    browser.assert_opens(WIKI).await;
     assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked);
 }
 

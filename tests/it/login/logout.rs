@@ -106,13 +106,7 @@ async fn logins_in_two_tabs_and_a_logout_cause_no_loop() {
         assert_eq!(alice.open(one.as_str()).await.response.status, 200);
         assert_eq!(alice.open(other.as_str()).await.response.status, 200);
         alice.open(logout).await;
-        let page = alice.open(WIKI).await;
-        assert_eq!(
-            (page.url.as_str(), page.response.status),
-            (WIKI, 200),
-            "{logout}: {:#?}",
-            alice.trail
-        );
+        alice.assert_opens_in(WIKI, &format!("{logout}")).await;
     }
 }
 

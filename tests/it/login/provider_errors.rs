@@ -42,13 +42,7 @@ async fn sign_in_that_expired_at_the_provider_begins_again() {
         "authentication_expired",
     );
     let mut browser = world.browser();
-    let page = browser.open(WIKI).await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        (WIKI, 200),
-        "{:#?}",
-        browser.trail
-    );
+    browser.assert_opens(WIKI).await;
     assert_eq!(logins.load(Ordering::Relaxed), 2);
     let flows = browser
         .cookies

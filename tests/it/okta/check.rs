@@ -10,11 +10,9 @@ use tokio::net::TcpListener;
 use super::variants::key_pair;
 use crate::support::Idp;
 use crate::support::certs::Certificate;
-use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
+use crate::support::okta::{API_TOKEN, CALLBACK, CLIENT_ID, CLIENT_SECRET, Okta};
 use crate::support::portcullis::{Config, free_address};
 use crate::support::saml::{ISSUER, file, provider_at};
-
-const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 
 /// A policy that needs no groups.
 const APPLICATION: &str = r#"

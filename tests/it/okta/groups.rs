@@ -3,31 +3,10 @@
 
 use serde_json::json;
 
-use super::groups_refresh::until;
-use crate::support::okta::{API_TOKEN, Okta};
-use crate::support::{Browser, Config, Origin, Portcullis, application, start};
-
-pub(super) const WIKI: &str = "http://wiki.localhost/page";
-
-pub(super) const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
-
-pub(super) const REFRESH: &str = "http://access.localhost/cdn-cgi/access/refresh-identity";
-
-pub(super) const IDENTITY: &str = "http://access.localhost/cdn-cgi/access/get-identity";
-
-pub(super) const LOGOUT: &str = "http://access.localhost/cdn-cgi/access/logout";
-
-pub(super) const ALICE: &str = "alice@example.com";
+use crate::support::okta::{ALICE, API_TOKEN, CALLBACK, Okta, WIKI, with};
+use crate::support::{Browser, Portcullis, application};
 
 const FAILED: &str = "Failed to fetch user/group information from the identity provider";
-
-pub(super) async fn with(
-    okta: Okta,
-    change: impl FnOnce(&mut Config),
-) -> (Portcullis, Okta, Origin) {
-    let (proxy, origin) = start(&okta.issuer, change).await;
-    (proxy, okta, origin)
-}
 
 /// `last` is the one group that counts, and the last of all.
 fn crowd(count: usize, last: &str) -> Vec<String> {
@@ -182,7 +161,7 @@ async fn groups_claim_is_as_complete_as_the_groups() {
                 json!({ "assign": { "login": ALICE, "groups": ["Everyone", "Contractors"] } }),
             )
             .await;
-            until(&mut browser, WIKI, 403, "a contractor since").await;
+            browser.until_status(WIKI, 403, "a contractor since").await;
         }
     }
 }

@@ -5,22 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::groups::{ALICE, CALLBACK, IDENTITY, REFRESH, WIKI, with};
-use crate::support::okta::{API_TOKEN, Okta};
+use crate::support::okta::{ALICE, API_TOKEN, CALLBACK, IDENTITY, Okta, REFRESH, WIKI, with};
 use crate::support::{Browser, Config, eventually};
-
-/// Waits until a request of the browser's ends with that status.
-pub(super) async fn until(browser: &mut Browser, url: &str, status: u16, why: &str) {
-    let deadline = Instant::now() + Duration::from_secs(15);
-    loop {
-        let answer = browser.get(url).await;
-        if answer.status == status {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{why}: still {}", answer.status);
-        sleep(Duration::from_millis(100)).await;
-    }
-}
 
 fn refreshing(config: &mut Config) {
     config.api_token = Some(API_TOKEN.to_owned());
@@ -35,9 +21,9 @@ async fn group_changes_reach_running_sessions() {
     assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
     let assign = |groups: &[&str]| json!({ "assign": { "login": ALICE, "groups": groups } });
     okta.control(assign(&["Everyone"])).await;
-    until(&mut browser, WIKI, 403, "out of the group").await;
+    browser.until_status(WIKI, 403, "out of the group").await;
     okta.control(assign(&["Everyone", "Engineering"])).await;
-    until(&mut browser, WIKI, 200, "in it again").await;
+    browser.until_status(WIKI, 200, "in it again").await;
     let identity = browser.get(IDENTITY).await.json();
     assert_eq!(
         identity["groups"].as_array().unwrap().len(),
@@ -59,7 +45,9 @@ async fn stale_groups_are_used_until_their_bound() {
     okta.control(json!({ "api": { "faults": vec!["html"; 10_000] } }))
         .await;
     let since = Instant::now();
-    until(&mut browser, WIKI, 403, "too old to be believed").await;
+    browser
+        .until_status(WIKI, 403, "too old to be believed")
+        .await;
     assert!(
         since.elapsed() > Duration::from_secs(2),
         "the last known ones stand for a while: {:?}",
@@ -80,7 +68,7 @@ async fn stale_groups_are_used_until_their_bound() {
     origin.assert_untouched("unknown groups");
     okta.control(json!({ "api": { "faults": [], "resetWindow": true } }))
         .await;
-    until(&mut browser, WIKI, 200, "known again").await;
+    browser.until_status(WIKI, 200, "known again").await;
     assert_eq!(
         okta.count("/oauth2/v1/token").await,
         1,
@@ -114,13 +102,9 @@ async fn half_used_rate_limit_slows_the_refresh() {
     assert_eq!(browser.get(WIKI).await.status, 200);
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } }))
         .await;
-    until(
-        &mut browser,
-        WIKI,
-        403,
-        "out of the group, in spite of the rate limit",
-    )
-    .await;
+    browser
+        .until_status(WIKI, 403, "out of the group, in spite of the rate limit")
+        .await;
 }
 
 #[tokio::test]
@@ -131,8 +115,8 @@ async fn deactivated_user_is_signed_out() {
         assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     }
     okta.control(json!({ "disable": ALICE })).await;
-    until(&mut one, WIKI, 401, "deactivated").await;
-    until(&mut other, WIKI, 401, "in every browser").await;
+    one.until_status(WIKI, 401, "deactivated").await;
+    other.until_status(WIKI, 401, "in every browser").await;
     origin.forget();
     let page = Browser::new(&proxy).open_as(WIKI, ALICE).await;
     assert_eq!(

@@ -1,8 +1,7 @@
 //! Logout at the provider (OpenID Connect RP-Initiated Logout 1.0).
 
-use super::groups::{ALICE, CALLBACK, LOGOUT, WIKI, with};
 use crate::support::browser::link;
-use crate::support::okta::Okta;
+use crate::support::okta::{ALICE, CALLBACK, LOGOUT, Okta, WIKI, with};
 use crate::support::{Browser, leads_to_login};
 
 #[tokio::test]

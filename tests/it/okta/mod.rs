@@ -3,6 +3,7 @@
 mod check;
 mod groups;
 mod groups_refresh;
+mod linked;
 mod logout;
 mod outgoing;
 mod provider_trial;

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use crate::support::certs::Certificate;
 use crate::support::connect_proxy::{ConnectProxy, tls_before};
+use crate::support::okta::WIKI;
 use crate::support::raw::{exchange, request};
 use crate::support::{APPLICATIONS, Browser, Config, Idp, Portcullis, start};
 
-const WIKI: &str = "http://wiki.localhost/page";
 const ISSUER: &str = "https://idp.example.test";
 const CREDENTIALS: &str = "ann:hunter2-of-the-proxy";
 

@@ -5,12 +5,9 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::support::browser;
-use crate::support::okta::{API_TOKEN, Okta};
+use crate::support::okta::{ALICE, API_TOKEN, CALLBACK, Okta};
 use crate::support::saml::{ACS, SSO, Statement, form, log_in, provider, request, response};
 use crate::support::{APPLICATIONS, Browser, Config, Portcullis, World, start};
-
-const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
-const ALICE: &str = "alice@example.com";
 
 /// Runs `portcullis idp test` in the proxy's folder and returns its output.
 fn idp_test(proxy: &Portcullis, more: &[&str]) -> (Option<i32>, String, String) {

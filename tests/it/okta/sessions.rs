@@ -7,62 +7,42 @@ use sqlx::SqlitePool;
 use tokio::time::sleep;
 
 use crate::support::browser::link;
-use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
+use crate::support::okta::{
+    ALICE, API_TOKEN, BOB, CALLBACK, IDENTITY, LOGOUT, Okta, REFRESH, WIKI, with,
+};
 use crate::support::portcullis::find;
 use crate::support::saml::{self, ACS, SSO, Statement, form, request, response};
-use crate::support::{Browser, Config, Origin, Portcullis, application, at, start};
+use crate::support::{Browser, Config, Origin, Portcullis, application, at};
 
-const WIKI: &str = "http://wiki.localhost/page";
-const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
-const REFRESH: &str = "http://access.localhost/cdn-cgi/access/refresh-identity";
-const IDENTITY: &str = "http://access.localhost/cdn-cgi/access/get-identity";
-const LOGOUT: &str = "http://access.localhost/cdn-cgi/access/logout";
-const ALICE: &str = "alice@example.com";
-const BOB: &str = "bob@example.com";
-
-async fn with(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
-    let okta = Okta::start(&[CALLBACK]);
-    let (proxy, origin) = start(&okta.issuer, change).await;
-    (proxy, okta, origin)
-}
+pub(super) const ENGINEERS: &str =
+    r#"{ okta = { name = "Engineering", identity_provider_id = "okta" } }"#;
 
 /// From now on the store takes no revocation, until the trigger `full` is dropped.
-async fn fill_up(database: &SqlitePool) {
+pub(super) async fn fill_up(database: &SqlitePool) {
     let full = "CREATE TRIGGER full BEFORE INSERT ON revocations BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END";
     sqlx::query(full).execute(database).await.unwrap();
 }
 
 /// Makes the groups from Okta's API an hour older in the store of a stopped proxy.
-async fn age_groups(database: &SqlitePool) {
+pub(super) async fn age_groups(database: &SqlitePool) {
     let older = "UPDATE identities SET identity = json_set(identity, '$.groups_seen.at', \
         json_extract(identity, '$.groups_seen.at') - 3600) WHERE json_extract(identity, '$.idp.id') = 'okta'";
     let aged = sqlx::query(older).execute(database).await.unwrap();
     assert_eq!(aged.rows_affected(), 1);
 }
 
-async fn status(browser: &mut Browser, url: &str) -> u16 {
+pub(super) async fn status(browser: &mut Browser, url: &str) -> u16 {
     browser.get(url).await.status
 }
 
-/// Waits until a request of the browser's ends with that status.
-async fn until(browser: &mut Browser, url: &str, wanted: u16) {
-    for _ in 0..600 {
-        if status(browser, url).await == wanted {
-            return;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    panic!("{url} is not {wanted}, but {}", status(browser, url).await);
-}
-
 /// Removes the provider's cookies from the browser.
-fn leave_okta(browser: &mut Browser) {
+pub(super) fn leave_okta(browser: &mut Browser) {
     browser.cookies.retain(|cookie| cookie.host != "127.0.0.1");
 }
 
 #[tokio::test]
 async fn refresh_that_ends_after_a_logout_starts_no_session() {
-    let (proxy, okta, _origin) = with(|_| ()).await;
+    let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), |_| ()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     let back = browser.open_until(REFRESH, CALLBACK).await;
@@ -90,7 +70,7 @@ async fn refresh_that_ends_after_a_logout_starts_no_session() {
 
 #[tokio::test]
 async fn refresh_without_a_session_is_audited() {
-    let (proxy, okta, _origin) = with(|_| ()).await;
+    let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), |_| ()).await;
     let page = Browser::new(&proxy).open(REFRESH).await;
     assert_eq!(page.response.status, 401);
     assert_eq!(okta.count("/oauth2/v1/authorize").await, 0);
@@ -110,7 +90,7 @@ async fn refresh_without_a_session_is_audited() {
 
 #[tokio::test]
 async fn refresh_as_another_user_revokes_the_first_session() {
-    let (proxy, _okta, origin) = with(|_| ()).await;
+    let (proxy, _okta, origin) = with(Okta::start(&[CALLBACK]), |_| ()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     let first = browser.clone();
@@ -144,7 +124,7 @@ async fn refresh_as_another_user_revokes_the_first_session() {
 
 #[tokio::test]
 async fn deactivated_user_is_signed_out_while_the_store_is_full() {
-    let (mut proxy, okta, origin) = with(|config| {
+    let (mut proxy, okta, origin) = with(Okta::start(&[CALLBACK]), |config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "4s""#.to_owned();
         // The user that the provider remembers.
@@ -159,7 +139,7 @@ async fn deactivated_user_is_signed_out_while_the_store_is_full() {
     let database = proxy.database().await;
     fill_up(&database).await;
     okta.control(json!({ "disable": ALICE })).await;
-    until(&mut browser, WIKI, 401).await;
+    browser.until_status(WIKI, 401, "later").await;
     let events = proxy.events("logout");
     assert_eq!(events.len(), 1, "said once: {events:?}");
     proxy.logged(0, &["the store did not respond"]).await;
@@ -185,7 +165,7 @@ async fn deactivated_user_is_signed_out_while_the_store_is_full() {
 
 #[tokio::test]
 async fn slow_groups_api_does_not_extend_the_bound() {
-    let (proxy, okta, _origin) = with(|config| {
+    let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), |config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "5s""#.to_owned();
     })
@@ -195,7 +175,7 @@ async fn slow_groups_api_does_not_extend_the_bound() {
     okta.control(json!({ "api": { "faults": vec!["hang"; 1000] } }))
         .await;
     let before = proxy.log().len();
-    until(&mut browser, WIKI, 403).await;
+    browser.until_status(WIKI, 403, "later").await;
     let log = &proxy.log()[before..];
     assert!(log.contains("group membership is stale"), "{log}");
     assert!(
@@ -208,13 +188,13 @@ async fn slow_groups_api_does_not_extend_the_bound() {
         "{page}"
     );
     okta.control(json!({ "api": { "faults": [] } })).await;
-    until(&mut browser, WIKI, 200).await;
+    browser.until_status(WIKI, 200, "later").await;
 }
 
 /// The user is known, but no session has needed the groups since.
 #[tokio::test]
 async fn unwatched_groups_are_fetched_when_used() {
-    let (proxy, okta, origin) = with(|config| {
+    let (proxy, okta, origin) = with(Okta::start(&[CALLBACK]), |config| {
         config.api_token = Some(API_TOKEN.to_owned());
         config.provider = r#", groups_refresh = "1s", groups_max_stale = "2s""#.to_owned();
     })
@@ -241,183 +221,6 @@ async fn unwatched_groups_are_fetched_when_used() {
         okta.count("/oauth2/v1/token").await,
         1,
         "there was no new login"
-    );
-}
-
-fn connection(id: &str, issuer: &str) -> String {
-    format!(
-        r#"
-[[identity_providers]]
-id = "{id}"
-name = "{id}"
-type = "oidc"
-config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer = "{issuer}" }}
-"#
-    )
-}
-
-const ENGINEERS: &str = r#"{ okta = { name = "Engineering", identity_provider_id = "okta" } }"#;
-
-/// `wiki` for engineers of Okta, `other` and `thirds` for every user of two other providers.
-async fn three(provider: &str) -> (Portcullis, Okta, Origin) {
-    let (okta, origin) = (Okta::start(&[CALLBACK]), Origin::start().await);
-    let issuer = &okta.issuer;
-    let parts = [
-        connection("second", issuer),
-        connection("third", issuer),
-        application("wiki", "okta", ENGINEERS),
-        application("other", "second", "{ everyone = {} }"),
-        application("thirds", "third", "{ everyone = {} }"),
-    ];
-    let mut config = Config::new(issuer, &parts.concat());
-    config.api_token = Some(API_TOKEN.to_owned());
-    config.provider = provider.to_owned();
-    (
-        Portcullis::start(at(config, &origin.url("http"))).await,
-        okta,
-        origin,
-    )
-}
-
-const OTHER: &str = "http://other.localhost/";
-const THIRDS: &str = "http://thirds.localhost/";
-
-/// A record that a login beside it changes is no younger for that.
-#[tokio::test]
-async fn linked_login_does_not_renew_old_groups() {
-    let (mut proxy, okta, origin) =
-        three(r#", groups_refresh = "10m", groups_max_stale = "20m""#).await;
-    let mut browser = Browser::new(&proxy);
-    for url in [WIKI, OTHER] {
-        assert_eq!(
-            browser.open_as(url, ALICE).await.response.status,
-            200,
-            "{:#?}",
-            browser.trail
-        );
-    }
-    proxy.stop().await;
-    age_groups(&proxy.database().await).await;
-    okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } }))
-        .await;
-    proxy.run().await;
-    assert_eq!(browser.open_as(THIRDS, ALICE).await.response.status, 200);
-    origin.forget();
-    assert_eq!(
-        status(&mut browser, WIKI).await,
-        403,
-        "groups of an hour ago"
-    );
-    origin.assert_untouched("groups that are too old");
-    // Beside each other they still are.
-    browser.open(LOGOUT).await;
-    for url in [WIKI, OTHER, THIRDS] {
-        assert_eq!(status(&mut browser, url).await, 401, "{url}");
-    }
-}
-
-/// A deactivated user loses all linked sessions, also after a restart and with a full store.
-#[tokio::test]
-async fn deactivated_user_loses_linked_sessions_on_a_full_store() {
-    let (mut proxy, okta, origin) =
-        three(r#", groups_refresh = "1s", groups_max_stale = "4s""#).await;
-    let mut browser = Browser::new(&proxy);
-    for url in [WIKI, OTHER] {
-        assert_eq!(
-            browser.open_as(url, ALICE).await.response.status,
-            200,
-            "{:#?}",
-            browser.trail
-        );
-    }
-    proxy.stop().await;
-    let database = proxy.database().await;
-    age_groups(&database).await;
-    fill_up(&database).await;
-    okta.control(json!({ "disable": ALICE })).await;
-    proxy.run().await;
-    origin.forget();
-    for url in [WIKI, OTHER] {
-        assert_eq!(status(&mut browser, url).await, 401, "{url}");
-    }
-    origin.assert_untouched("a deactivated user");
-}
-
-/// Logins are linked only if they are of one user, and as long as they are live.
-#[tokio::test]
-async fn only_live_logins_of_one_user_are_linked() {
-    let (proxy, _okta, _origin) = three("").await;
-    let mut browser = Browser::new(&proxy);
-    for url in [WIKI, OTHER] {
-        assert_eq!(browser.open_as(url, ALICE).await.response.status, 200);
-    }
-    // Out of any of them is out of all, by whichever cookie.
-    let mut elsewhere = browser.clone();
-    elsewhere
-        .open("http://wiki.localhost/cdn-cgi/access/logout")
-        .await;
-    for url in [WIKI, OTHER] {
-        assert_eq!(status(&mut browser, url).await, 401, "{url}");
-    }
-    // A revoked login stays revoked, also if its cookie is sent with a new login.
-    assert_eq!(browser.open_as(THIRDS, ALICE).await.response.status, 200);
-    for url in [WIKI, OTHER] {
-        assert_eq!(status(&mut browser, url).await, 401, "{url}");
-    }
-    // Another person ends them all.
-    assert_eq!(browser.open_as(OTHER, ALICE).await.response.status, 200);
-    assert_eq!(status(&mut browser, THIRDS).await, 200);
-    let mut first = browser.clone();
-    leave_okta(&mut browser);
-    assert_eq!(
-        browser.open_as(WIKI, BOB).await.response.status,
-        403,
-        "not an engineer"
-    );
-    for url in [OTHER, THIRDS] {
-        assert_eq!(status(&mut first, url).await, 401, "{url}");
-        assert_eq!(status(&mut browser, url).await, 401, "{url}");
-    }
-}
-
-/// A login that was ended elsewhere begins anew, beside one that goes on.
-#[tokio::test]
-async fn revoked_login_restarts_beside_a_linked_one() {
-    let (proxy, okta, _origin) = three("").await;
-    let mut browser = Browser::new(&proxy);
-    for url in [WIKI, OTHER] {
-        assert_eq!(browser.open_as(url, ALICE).await.response.status, 200);
-    }
-    let mut second = Browser::new(&proxy);
-    assert_eq!(second.open_as(WIKI, ALICE).await.response.status, 200);
-    // A logout everywhere is up to the second before.
-    sleep(Duration::from_millis(1100)).await;
-    second.open(LOGOUT).await;
-    assert_eq!(status(&mut browser, WIKI).await, 401, "everywhere");
-    assert_eq!(
-        status(&mut browser, OTHER).await,
-        200,
-        "as another user of another provider"
-    );
-    let before = okta.count("/oauth2/v1/token").await;
-    for _ in 0..3 {
-        assert_eq!(
-            browser.open_as(WIKI, ALICE).await.response.status,
-            200,
-            "{:#?}",
-            browser.trail
-        );
-        assert_eq!(status(&mut browser, OTHER).await, 200);
-    }
-    assert_eq!(okta.count("/oauth2/v1/token").await, before + 1);
-    // A revoked login is linked to no other.
-    let most = "SELECT MAX(json_array_length(identity, '$.beside')) FROM identities";
-    assert_eq!(
-        sqlx::query_scalar::<_, i64>(most)
-            .fetch_one(&proxy.database().await)
-            .await
-            .unwrap(),
-        1
     );
 }
 
@@ -471,8 +274,10 @@ include = [{ everyone = {} }]
 /// A script that signs out receives the provider's logout URL, without any token of the provider.
 #[tokio::test]
 async fn logout_by_script_reveals_no_provider_token() {
-    let (proxy, okta, _origin) =
-        with(|config| config.provider = ", okta_logout = true".to_owned()).await;
+    let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), |config| {
+        config.provider = ", okta_logout = true".to_owned()
+    })
+    .await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     let answer = browser
@@ -519,8 +324,10 @@ async fn logout_by_script_reveals_no_provider_token() {
 /// If the provider has no logout endpoint, the link leads to the page that the user asked for.
 #[tokio::test]
 async fn missing_provider_logout_leads_to_return_to() {
-    let (proxy, _okta, _origin) =
-        with(|config| config.provider = ", okta_logout = true".to_owned()).await;
+    let (proxy, _okta, _origin) = with(Okta::start(&[CALLBACK]), |config| {
+        config.provider = ", okta_logout = true".to_owned()
+    })
+    .await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     sqlx::query("DELETE FROM logout_hints")
@@ -577,8 +384,8 @@ async fn group_changes_reach_an_edge_node() {
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } }))
         .await;
     // The node asks the team every fifteen seconds.
-    until(&mut browser, &wiki, 403).await;
+    browser.until_status(&wiki, 403, "later").await;
     okta.control(json!({ "disable": ALICE })).await;
-    until(&mut browser, &wiki, 401).await;
+    browser.until_status(&wiki, 401, "later").await;
     assert_eq!(team.events("logout").len(), 1, "said once");
 }

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::groups::{ALICE, CALLBACK, IDENTITY, LOGOUT, WIKI, with};
-use crate::support::okta::{CLIENT_ID, CLIENT_SECRET, Okta};
+use crate::support::okta::{
+    ALICE, CALLBACK, CLIENT_ID, CLIENT_SECRET, IDENTITY, LOGOUT, Okta, WIKI, with,
+};
 use crate::support::{APPLICATIONS, Browser, application};
 
 /// A private key as PEM, and its public half as a JWK called `key-1`.

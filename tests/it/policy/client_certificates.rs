@@ -341,13 +341,7 @@ async fn login_with_a_certificate_needs_it_on_every_request() {
         .script(|script| script.person = Person::alice());
     let one = hardware.devices.client("laptop-7");
     let mut with = Browser::at(proxy.address, proxy.trust_as("http/1.1", &one));
-    let page = with.open("https://app.test/page").await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        ("https://app.test/page", 200),
-        "{:#?}",
-        with.trail
-    );
+    with.assert_opens("https://app.test/page").await;
     assert_eq!(
         hardware
             .world

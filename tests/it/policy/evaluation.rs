@@ -467,12 +467,7 @@ async fn answer_under_replaced_keys_is_discarded() {
         .signed_in(Person::alice(), "http://in.localhost/page")
         .await;
     world.proxy.config.rest = world.proxy.config.rest.replace("/keys\"", "/new-keys\"");
-    let after = world.proxy.log().len();
-    world.proxy.write_config();
-    world
-        .proxy
-        .logged(after, &["the configuration was reloaded"])
-        .await;
+    world.proxy.reconfigure().await;
 
     let page = alice.open("http://in.localhost/page").await;
     let text = page.response.text();

@@ -62,12 +62,7 @@ async fn added_rule_is_evaluated_at_the_next_login() {
         .rsplit_once("{ everyone = {} }")
         .unwrap();
     world.proxy.config.rest = format!("{before}{rule}{free}");
-    let after = world.proxy.log().len();
-    world.proxy.write_config();
-    world
-        .proxy
-        .logged(after, &["the configuration was reloaded"])
-        .await;
+    world.proxy.reconfigure().await;
 
     // The running session has no answer to it. The page's button starts a login.
     let page = alice.open("http://free.localhost/page").await;

@@ -24,13 +24,7 @@ fn get(host: &str, path: &str) -> http::Request<()> {
 async fn https_down_in_both_versions_with_the_whole_login() {
     let world = World::with(APPLICATIONS, |config| config.tls = true).await;
     let mut browser = world.browser();
-    let page = browser.open("https://wiki.test/page").await;
-    assert_eq!(
-        (page.url.as_str(), page.response.status),
-        ("https://wiki.test/page", 200),
-        "{:#?}",
-        browser.trail
-    );
+    browser.assert_opens("https://wiki.test/page").await;
     assert_eq!(
         world.origin.last().headers.one("x-forwarded-proto"),
         Some("https")

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cookie::{Cookie, SameSite};
 use rustls::ClientConfig;
@@ -83,6 +84,36 @@ impl Browser {
     /// Opens a page as if its address had been typed, and follows redirects to their end.
     pub async fn open(&mut self, url: &str) -> Page {
         self.navigate("GET", url, "", |_| false).await
+    }
+
+    /// Opens a page, which must be answered with 200 and without another URL.
+    pub async fn assert_opens(&mut self, url: &str) -> Page {
+        self.assert_opens_in(url, "").await
+    }
+
+    /// The same in one case of several.
+    pub async fn assert_opens_in(&mut self, url: &str, case: &str) -> Page {
+        let page = self.open(url).await;
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (url, 200),
+            "{case} {:#?}",
+            self.trail
+        );
+        page
+    }
+
+    /// Opens a page until it has that status.
+    pub async fn until_status(&mut self, url: &str, status: u16, why: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let answer = self.get(url).await;
+            if answer.status == status {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{why}: still {}", answer.status);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Opens a page and follows redirects until one leads to `stop`, which is not followed but

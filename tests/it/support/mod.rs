@@ -133,13 +133,7 @@ impl World {
     pub async fn signed_in(&self, person: Person, url: &str) -> Browser {
         self.idp.script(|script| script.person = person);
         let mut browser = self.browser();
-        let page = browser.open(url).await;
-        assert_eq!(
-            (page.url.as_str(), page.response.status),
-            (url, 200),
-            "{:#?}",
-            browser.trail
-        );
+        browser.assert_opens(url).await;
         self.origin.forget();
         browser
     }

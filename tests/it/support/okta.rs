@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex};
 
 use serde_json::Value;
 
-use super::raw;
+use super::{Config, Origin, Portcullis, raw, start};
 
 /// The client's name at every provider of the tests.
 pub const CLIENT_ID: &str = "0oaexample";
@@ -18,6 +18,27 @@ pub const CLIENT_SECRET: &str = "a-client-secret-of-the-tests-only";
 pub const PASSWORD: &str = "correct horse";
 /// The API token that `okta.mjs` accepts.
 pub const API_TOKEN: &str = "00example-read-only-token";
+
+/// A user of every organisation, in `Engineering`.
+pub const ALICE: &str = "alice@example.com";
+/// A user of every organisation, in `Finance`.
+pub const BOB: &str = "bob@example.com";
+/// The redirect URI of the proxy.
+pub const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
+/// A page of an application for `Engineering`.
+pub const WIKI: &str = "http://wiki.localhost/page";
+/// The page that fetches the identity anew.
+pub const REFRESH: &str = "http://access.localhost/cdn-cgi/access/refresh-identity";
+/// The identity of the session.
+pub const IDENTITY: &str = "http://access.localhost/cdn-cgi/access/get-identity";
+/// The end of all sessions of the browser.
+pub const LOGOUT: &str = "http://access.localhost/cdn-cgi/access/logout";
+
+/// Starts a proxy in front of an organisation, and its origin.
+pub async fn with(okta: Okta, change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
+    let (proxy, origin) = start(&okta.issuer, change).await;
+    (proxy, okta, origin)
+}
 
 /// A running organisation. All organisations of a test process share one process of Node, which
 /// takes longer to start than most tests. In a run of nextest, all test processes share it.

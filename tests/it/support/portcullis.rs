@@ -237,6 +237,14 @@ impl Portcullis {
         .unwrap();
     }
 
+    /// Writes the configuration file anew, and waits until the proxy uses it.
+    pub async fn reconfigure(&self) {
+        let after = self.log().len();
+        self.write_config();
+        self.logged(after, &["the configuration was reloaded"])
+            .await;
+    }
+
     /// Starts the stopped proxy again, in the same folder.
     pub async fn run(&mut self) {
         assert!(self.process.is_none(), "it is running");
@@ -507,10 +515,7 @@ async fn store_with_keys() -> Vec<u8> {
     let store = SqliteStore::open(&path).await.unwrap();
     for (pem, certificate) in [
         (keys::TEAM, include_str!("../../keys/team.crt")),
-        (
-            include_str!("../../keys/team-next.key"),
-            include_str!("../../keys/team-next.crt"),
-        ),
+        (keys::TEAM_NEXT, include_str!("../../keys/team-next.crt")),
     ] {
         let key = StoredKey {
             kid: keys::signing_key(pem).kid().into(),

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, System};
+use crate::control::signing_keys::tests::put_fixed_keys;
 use crate::control::{Access, Clock, Resources, compile};
 use crate::engine::{Decision, NodeCache, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
@@ -56,6 +57,7 @@ async fn process_with_clock(store: Arc<dyn Store>, clock: Clock) -> Arc<Access> 
         Origins::new(())
     })
     .unwrap();
+    put_fixed_keys(&*store).await;
     Access::start(
         made.0,
         made.1,
