@@ -358,7 +358,7 @@ async fn s05_two_tossed_cookies_are_both_expired() {
         let mut bob = member(&world).await;
         bob.toss("localhost", "/", AUTHORIZATION, &planted);
         bob.toss("localhost", path, APP_SESSION, "n0123456789abcdef");
-        bob.assert_opens_in(PAGE, &format!("{path}")).await;
+        bob.assert_opens_in(PAGE, path).await;
         assert_eq!(told(&world), ["bob@example.com"], "{path}");
         assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{path}");
     }

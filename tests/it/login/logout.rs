@@ -106,7 +106,7 @@ async fn logins_in_two_tabs_and_a_logout_cause_no_loop() {
         assert_eq!(alice.open(one.as_str()).await.response.status, 200);
         assert_eq!(alice.open(other.as_str()).await.response.status, 200);
         alice.open(logout).await;
-        alice.assert_opens_in(WIKI, &format!("{logout}")).await;
+        alice.assert_opens_in(WIKI, logout).await;
     }
 }
 
