@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex};
 
 use serde_json::Value;
@@ -52,6 +52,8 @@ pub struct Okta {
 struct Node {
     input: Box<dyn Write + Send>,
     output: Box<dyn BufRead + Send>,
+    /// `None` if it is shared.
+    _own: Option<Child>,
 }
 
 static NODE: LazyLock<Mutex<Node>> = LazyLock::new(|| Mutex::new(Node::find()));
@@ -70,6 +72,7 @@ impl Node {
         Self {
             input: Box::new(stream.try_clone().unwrap()),
             output: Box::new(BufReader::new(stream)),
+            _own: None,
         }
     }
 
@@ -90,6 +93,7 @@ impl Node {
         Self {
             input: Box::new(process.stdin.take().unwrap()),
             output: Box::new(BufReader::new(process.stdout.take().unwrap())),
+            _own: Some(process),
         }
     }
 
