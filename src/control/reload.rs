@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::start::origins_of;
 use super::{Access, Background, OriginSource, compile, watch_configuration};
@@ -29,7 +30,23 @@ impl Reloader {
     /// Reloads the configuration whenever it may have changed. Never returns.
     pub(super) async fn run(self) {
         let others = || self.access.running.services().watched.clone();
-        watch_configuration(&self.file, others, || self.reload()).await;
+        let first = AtomicBool::new(true);
+        let changed = || async {
+            if first.swap(false, Ordering::Relaxed) {
+                self.catch_up().await;
+            } else {
+                self.reload().await;
+            }
+        };
+        watch_configuration(&self.file, others, changed).await;
+    }
+
+    /// Reloads the configuration if it has changed since the start.
+    async fn catch_up(&self) {
+        match (self.load)(&self.file, &System) {
+            Ok(loaded) if loaded.config == *self.started => {}
+            _ => self.reload().await,
+        }
     }
 
     async fn reload(&self) {
@@ -116,8 +133,37 @@ fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::config;
+    use crate::control::{Control, NoOrigins};
+
+    #[test]
+    fn change_between_the_start_and_the_watch_takes_effect() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("portcullis.toml");
+        let text = TEXT
+            .replace(
+                "plain_http = true",
+                "plain_http = true\nmemory_store = true",
+            )
+            .replace(
+                "[store]\npath = \"portcullis.db\"\nmax_stale = \"60s\"\n",
+                "",
+            );
+        std::fs::write(&file, &text).unwrap();
+        let started = config::load(&file, &System).unwrap().config;
+        let control = Control::start(&started, NoOrigins).unwrap();
+        let before = control.access().snapshot().generation();
+        std::fs::write(&file, text.replace("app.localhost", "other.localhost")).unwrap();
+        control.follow(&file, config::load);
+        let end = Instant::now() + Duration::from_secs(60);
+        while control.access().snapshot().generation() == before {
+            assert!(Instant::now() < end, "the change was not noticed");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 
     const TEXT: &str = r#"
 [insecure]

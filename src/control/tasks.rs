@@ -63,6 +63,8 @@ fn every<F: Future<Output = ()> + Send>(
 /// Calls `changed` on SIGHUP, and when the file or one of the others may have changed. Watches the
 /// file's folder, because editors and Kubernetes replace the file. Checks the others every ten
 /// seconds. Never returns.
+///
+/// The first call is at the start of the watch, because a file may have changed since it was read.
 pub async fn watch_configuration<F: Future<Output = ()>>(
     file: &Path,
     others: impl Fn() -> Vec<PathBuf>,
@@ -82,6 +84,7 @@ pub async fn watch_configuration<F: Future<Output = ()>>(
     }
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
     let mut seen = std::fs::read(file).ok();
+    changed().await;
     loop {
         let reload_requested = async {
             match hangup.as_mut() {
