@@ -50,8 +50,8 @@ pub enum RunError {
         /// The cause.
         source: std::io::Error,
     },
-    /// The thread of the server could not be created.
-    #[error("cannot create the server's thread")]
+    /// The thread of the server, or the reception of signals, could not be started.
+    #[error("cannot start the server")]
     Thread(#[source] std::io::Error),
     /// A certificate or its key cannot be served.
     #[error(transparent)]

@@ -17,7 +17,7 @@ use pingora::server::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::listeners::{SocketTable, Successor, is_serving};
 use super::panics::PanicGuard;
@@ -69,37 +69,49 @@ pub(super) struct Signals {
     pub(super) successor: Option<Successor>,
 }
 
+/// The received signals.
+struct Received {
+    quit: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Received {
+    /// Registers the signals. Must be called within a runtime that outlives this.
+    fn register() -> io::Result<Self> {
+        Ok(Self {
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Ends the server by a signal.
+struct SignalWatch {
+    signals: Signals,
+    received: Mutex<Received>,
+}
+
 #[async_trait]
-impl ShutdownSignalWatch for Signals {
+impl ShutdownSignalWatch for SignalWatch {
     async fn recv(&self) -> ShutdownSignal {
-        let signals = (
-            signal(SignalKind::quit()),
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        );
-        let end = match signals {
-            (Ok(mut quit), Ok(mut terminate), Ok(mut interrupt)) => {
-                self.wait(&mut quit, &mut terminate, &mut interrupt).await
-            }
-            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
-                tracing::error!(%error, "cannot receive signals; stopping");
-                ShutdownSignal::FastShutdown
-            }
-        };
+        let end = self.signals.wait(&mut *self.received.lock().await).await;
         // Before the server ends: the main thread reads this to distinguish an ordered end from a lost
         // server.
-        self.lifecycle.stopping.store(true, Ordering::Release);
+        let lifecycle = &self.signals.lifecycle;
+        lifecycle.stopping.store(true, Ordering::Release);
         end
     }
 }
 
 impl Signals {
-    async fn wait(
-        &self,
-        quit: &mut Signal,
-        terminate: &mut Signal,
-        interrupt: &mut Signal,
-    ) -> ShutdownSignal {
+    async fn wait(&self, received: &mut Received) -> ShutdownSignal {
+        let Received {
+            quit,
+            terminate,
+            interrupt,
+        } = received;
         loop {
             tokio::select! {
                 _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
@@ -189,7 +201,7 @@ pub(super) enum End {
 /// Drops `panics` once all services have started.
 ///
 /// # Errors
-/// If the thread cannot be created.
+/// If the signals cannot be received, or the thread cannot be created.
 pub(super) fn run(
     server: Server,
     mut signals: Signals,
@@ -203,11 +215,17 @@ pub(super) fn run(
     let mut successor = signals.successor.take();
     let mut panics = Some(panics);
     let (vital, runtime) = (control.vital(), control.runtime());
+    // Before `/readyz` succeeds: until the signals are registered, SIGTERM kills the process.
+    let received = runtime.block_on(async { Received::register() })?;
+    let watch = SignalWatch {
+        signals,
+        received: Mutex::new(received),
+    };
     let watched = vital.watch("server");
     Builder::new().name("server".to_owned()).spawn(move || {
         let _watched = watched;
         server.run(RunArgs {
-            shutdown_signal: Box::new(signals),
+            shutdown_signal: Box::new(watch),
         });
     })?;
     let is_stopping = || lifecycle.stopping.load(Ordering::Acquire);
