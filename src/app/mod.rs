@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::{self, Config, Errors, System};
-use crate::control::{Control, ControlError};
+use crate::control::{Control, ControlError, FileWatch};
 use crate::demo::{Demo, PortTaken, Ports};
 use crate::token::SigningKeyError;
 pub use certificates::{CertificateError, Finding, Severity, load};
@@ -113,6 +113,8 @@ pub enum Start {
 /// See [`RunError`]; once it serves, only [`RunError::Lost`].
 pub fn run(options: &Options) -> Result<(), RunError> {
     let panics = PanicGuard::install();
+    // Before the file is read, so that no change is missed while the process starts.
+    let watch = FileWatch::start(&options.config);
     let loaded = certificates::load_and_log(&options.config, &System)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -134,7 +136,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         Start::Upgrade => None,
     };
     let control = Control::start(&loaded.config, Pools::default())?;
-    control.follow(&options.config, certificates::load_and_log);
+    control.follow_watch(watch, certificates::load_and_log);
     // Take the listeners over last: if anything else fails, the running process keeps them.
     let prepared = Prepared::new(&loaded.config, &control)?;
     let sockets = match sockets {

@@ -5,10 +5,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::signal::unix::Signal;
+
+use super::file_watch::FileWatch;
 use super::start::origins_of;
-use super::{Access, Background, OriginSource, compile, watch_configuration};
+use super::{Access, Background, OriginSource, compile};
 use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
 use crate::http_client::HttpClient;
 use crate::observe::metrics::{Reload, metrics};
@@ -28,25 +30,9 @@ pub(super) struct Reloader {
 
 impl Reloader {
     /// Reloads the configuration whenever it may have changed. Never returns.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(self, watch: FileWatch, hangup: Option<Signal>) {
         let others = || self.access.running.services().watched.clone();
-        let first = AtomicBool::new(true);
-        let changed = || async {
-            if first.swap(false, Ordering::Relaxed) {
-                self.catch_up().await;
-            } else {
-                self.reload().await;
-            }
-        };
-        watch_configuration(&self.file, others, changed).await;
-    }
-
-    /// Reloads the configuration if it has changed since the start.
-    async fn catch_up(&self) {
-        match (self.load)(&self.file, &System) {
-            Ok(loaded) if loaded.config == *self.started => {}
-            _ => self.reload().await,
-        }
+        watch.run(hangup, others, || self.reload()).await;
     }
 
     async fn reload(&self) {
@@ -140,7 +126,7 @@ mod tests {
     use crate::control::{Control, NoOrigins};
 
     #[test]
-    fn change_between_the_start_and_the_watch_takes_effect() {
+    fn change_while_the_process_starts_takes_effect() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("portcullis.toml");
         let text = TEXT
@@ -153,11 +139,12 @@ mod tests {
                 "",
             );
         std::fs::write(&file, &text).unwrap();
+        let watch = FileWatch::start(&file);
         let started = config::load(&file, &System).unwrap().config;
         let control = Control::start(&started, NoOrigins).unwrap();
         let before = control.access().snapshot().generation();
         std::fs::write(&file, text.replace("app.localhost", "other.localhost")).unwrap();
-        control.follow(&file, config::load);
+        control.follow_watch(watch, config::load);
         let end = Instant::now() + Duration::from_secs(60);
         while control.access().snapshot().generation() == before {
             assert!(Instant::now() < end, "the change was not noticed");

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use super::file_watch::{self, FileWatch};
 use super::reload::Reloader;
 use super::{
     Access, Background, Clock, CompileError, Ended, Resources, StartError, Tasks, Vital, compile,
@@ -172,20 +173,33 @@ impl Control {
     /// Reloads the configuration when the file changes and on SIGHUP; an error is logged, and the
     /// running one stays. Sections that are read only at start, such as the listeners, keep their
     /// values: a change of them is logged.
+    ///
+    /// A change between the reading of the file and this call is missed; see
+    /// [`Control::follow_watch`].
     pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
+        self.follow_watch(FileWatch::start(file), load);
+    }
+
+    /// As [`Control::follow`], with a watch that was started before the file was read.
+    pub fn follow_watch(
+        &self,
+        watch: FileWatch,
+        load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>,
+    ) {
         let reloader = Reloader {
             access: Arc::clone(&self.access),
             http: self.http.clone(),
             origins: Arc::clone(&self.origins),
             started: Arc::clone(&self.started),
             background: self.background(),
-            file: file.to_owned(),
+            file: watch.file().to_owned(),
             load,
         };
+        let hangup = self.runtime.block_on(async { file_watch::hangup() });
         let running = self.vital.watch("configuration");
         self.runtime.spawn(async move {
             let _running = running;
-            reloader.run().await;
+            reloader.run(watch, hangup).await;
         });
     }
 

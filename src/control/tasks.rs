@@ -1,9 +1,6 @@
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::Watcher as _;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::upkeep::Upkeep;
@@ -60,83 +57,6 @@ fn every<F: Future<Output = ()> + Send>(
     }
 }
 
-/// Calls `changed` on SIGHUP, and when the file or one of the others may have changed. Watches the
-/// file's folder, because editors and Kubernetes replace the file. Checks the others every ten
-/// seconds. Never returns.
-///
-/// The first call is at the start of the watch, because a file may have changed since it was read.
-pub async fn watch_configuration<F: Future<Output = ()>>(
-    file: &Path,
-    others: impl Fn() -> Vec<PathBuf>,
-    mut changed: impl FnMut() -> F,
-) {
-    let contents = || {
-        others()
-            .into_iter()
-            .map(|file| (std::fs::read(&file).ok(), file))
-            .collect::<Vec<_>>()
-    };
-    let mut seen_others = contents();
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let watcher = watch(file, sender);
-    if let Err(error) = &watcher {
-        tracing::warn!(%error, file = %file.display(), "the configuration file cannot be watched; send SIGHUP after a change");
-    }
-    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
-    let mut seen = std::fs::read(file).ok();
-    changed().await;
-    loop {
-        let reload_requested = async {
-            match hangup.as_mut() {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = reload_requested => {
-                seen = std::fs::read(file).ok();
-                changed().await;
-                seen_others = contents();
-            }
-            () = tokio::time::sleep(LOOK_EVERY) => {
-                let now = contents();
-                if now != seen_others {
-                    seen_others = now;
-                    changed().await;
-                }
-            }
-            Some(()) = events.recv() => {
-                // A change causes several events. The last one counts.
-                tokio::time::sleep(SETTLE).await;
-                while events.try_recv().is_ok() {}
-                let now = std::fs::read(file).ok();
-                if now != seen {
-                    seen = now;
-                    changed().await;
-                    seen_others = contents();
-                }
-            }
-        }
-    }
-}
-
-fn watch(
-    file: &Path,
-    sender: mpsc::UnboundedSender<()>,
-) -> notify::Result<notify::RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = sender.send(());
-        }
-    })?;
-    let folder = file
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    watcher.watch(&folder, notify::RecursiveMode::NonRecursive)?;
-    Ok(watcher)
-}
-
 /// The longest time until another process's logout or change takes effect here.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// The period of both the rotation of our own keys and the fetch of a remote team's.
@@ -147,6 +67,3 @@ const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
 /// half a minute.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
-/// The time until a change of another file takes effect.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-const SETTLE: Duration = Duration::from_millis(200);
