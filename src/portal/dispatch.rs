@@ -52,7 +52,7 @@ impl LoginStep<'_> {
             (LoginOutcome::SessionConflict, LoginPurpose::Application(destination)) => {
                 self.end_conflict(destination, cookies).await
             }
-            (LoginOutcome::SeveralProviders, LoginPurpose::Application(destination)) => {
+            (LoginOutcome::ChooseProvider, LoginPurpose::Application(destination)) => {
                 Break(login::provider_list(self, destination))
             }
             (LoginOutcome::UnusableFlow(flow), LoginPurpose::Application(destination)) => {
@@ -104,7 +104,7 @@ impl LoginStep<'_> {
             LoginOutcome::Internal
             | LoginOutcome::Unauthenticated(_)
             | LoginOutcome::SessionConflict
-            | LoginOutcome::SeveralProviders
+            | LoginOutcome::ChooseProvider
             | LoginOutcome::Authenticated(_)
             | LoginOutcome::SignedIn(_)
             | LoginOutcome::Denied(_) => error_pages::internal(request),

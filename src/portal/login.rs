@@ -110,11 +110,11 @@ pub(super) async fn choose_provider(
         },
         // With several providers the user has to choose, whatever the setting is.
         (None, [only]) if redirects => *only,
-        _ => return LoginOutcome::SeveralProviders,
+        _ => return LoginOutcome::ChooseProvider,
     };
     // cloudflared requests this with HEAD, and does not follow a login.
     if request.method != Method::GET {
-        return LoginOutcome::SeveralProviders;
+        return LoginOutcome::ChooseProvider;
     }
     let mut state = State::to_application(destination, request.now);
     state.is_restart = LoginOption::SecondAttempt.is_in(request);

@@ -17,8 +17,8 @@ pub(super) enum LoginOutcome {
     Unauthenticated(Authentication),
     /// The browser has sessions of two logins, of which another host may have set one.
     SessionConflict,
-    /// The application has several identity providers, and the user has to choose.
-    SeveralProviders,
+    /// The user has to choose an identity provider, or the request cannot be redirected to one.
+    ChooseProvider,
     /// The identity provider does not exist, or the application does not allow it.
     UnknownProvider,
     /// The browser has to go to the identity provider.
