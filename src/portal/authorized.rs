@@ -71,9 +71,12 @@ impl BroughtHandover<'_> {
             // Also without the cookie, which redeems nothing: the hand-over is used up by that.
             (TokenIssuer::Local(_), _) => {
                 let EndpointParts {
-                    flows, sessions, ..
+                    running,
+                    flows,
+                    sessions,
+                    ..
                 } = self.parts;
-                redeem(self.snapshot, flows, sessions, &claim, self.request.now).await
+                redeem(running, flows, sessions, &claim, self.request.now).await
             }
             // Requests that cannot succeed are not sent to the team: anyone can cause them.
             (TokenIssuer::Remote(team), Some(_)) if claim.is_plausible() => {

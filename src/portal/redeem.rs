@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use crate::control::{EndpointParts, Flows, Sessions};
-use crate::engine::Snapshot;
+use crate::control::{EndpointParts, Flows, Running, Sessions};
 use crate::login::{AppSession, Claim, Granted, Handover, PortalRequest, Refused, ReturnTo};
 use crate::model::UnixTime;
 use crate::pages::answer;
@@ -20,7 +19,7 @@ use crate::pages::answer;
 /// # Errors
 /// If the browser may not have the session, or the store does not answer.
 pub(super) async fn redeem(
-    snapshot: &Snapshot,
+    running: &Running,
     flows: &Flows,
     sessions: &Sessions,
     claim: &Claim<'_>,
@@ -33,6 +32,8 @@ pub(super) async fn redeem(
         .use_up(&format!("hand-over {}", handover.id), handover.expires())
         .await;
     let is_first = used.map_err(|_| Refused::Unavailable)?.is_some();
+    // After the wait for the store: a reload may have removed the application meanwhile.
+    let snapshot = running.snapshot();
     let application = snapshot
         .application(&handover.aud)
         .ok_or(Refused::Invalid)?;
@@ -97,7 +98,7 @@ pub(super) async fn redeem_for_edge(
         audit,
         ..
     } = parts;
-    match redeem(&running.snapshot(), flows, sessions, &claim, request.now).await {
+    match redeem(running, flows, sessions, &claim, request.now).await {
         Ok(Granted {
             aud,
             to,
